@@ -1,0 +1,69 @@
+"""The one batch that both passes, every contrast and every adapter speak about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+IGNORE_INDEX = -100
+
+
+@dataclass(frozen=True, kw_only=True)
+class VLBatch:
+    """A collated batch as the language model reads it; frozen, so a contrast returns a new one.
+
+    Rows may be fewer and columns may be shorter than in the batch a view was made from: `row_index` and `token_index`
+    say where every kept token stood, and that is how Δ lands on the right label.
+
+    Attributes:
+        input_ids: (batch, seq) token ids, image placeholders included.
+        attention_mask: (batch, seq), 1 where a token may be attended to.
+        labels: (batch, seq), `IGNORE_INDEX` where no loss is taken; never set at an image token.
+        image_mask: (batch, seq) bool, True at image tokens.
+        position_ids: (batch, seq) or (axes, batch, seq); None leaves the model's own 0, 1, 2 …
+        inputs_embeds: (batch, seq, hidden) what the language model reads, image features in place; None means that the
+            adapter has yet to encode this batch.
+        row_index: (batch,) row of the collated batch.
+        token_index: (batch, seq) column of the collated batch.
+        pictures: the original pictures of every row, for contrasts that degrade them; None if the batch has none.
+        vision_inputs: the tensors that feed the vision tower (pixel_values, image_sizes …).
+        draw: number of this batch; seeds the draws of a random contrast.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    labels: Tensor
+    image_mask: Tensor
+    position_ids: Tensor | None
+    inputs_embeds: Tensor | None
+    row_index: Tensor
+    token_index: Tensor
+    pictures: tuple[tuple[Any, ...], ...] | None = None
+    vision_inputs: Mapping[str, Any] = field(default_factory=dict)
+    draw: int = 0
+
+    @property
+    def targets(self) -> Tensor:
+        """(batch, seq - 1) the label that each position predicts."""
+        return self.labels[:, 1:]
+
+    @property
+    def valid(self) -> Tensor:
+        """(batch, seq - 1) bool, True where a position predicts a label token."""
+        return self.targets != IGNORE_INDEX
+
+    @property
+    def has_image(self) -> Tensor:
+        """(batch,) bool, True for rows with at least one image token."""
+        return self.image_mask.any(dim=1)
+
+
+def column_indices(input_ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Row and column index of a batch that nothing was taken from: what a fresh `VLBatch` carries."""
+    batch, seq = input_ids.shape
+    rows = torch.arange(batch, device=input_ids.device)
+    return rows, torch.arange(seq, device=input_ids.device).expand(batch, seq)

@@ -1,0 +1,62 @@
+"""Δ: how much the picture changes the score of each label token (paper, equation 1 and section 2.2.2)."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+Score = Literal["logit", "logprob"]
+
+
+def token_scores(logits: Tensor, labels: Tensor, score: Score = "logit") -> Tensor:
+    """Score of every label token under one pass, in float32 (float64 stays).
+
+    Args:
+        logits: (..., vocab), after the model's own final transform (soft-capping, scale).
+        labels: (...) token ids, all inside the vocabulary; put 0 where nothing is labelled.
+        score: "logit" is the paper's raw logit; "logprob" subtracts the log-sum-exp over the vocabulary, and with it
+            the arbitrary offset that raw logits carry at every position.
+
+    Returns:
+        (...) one number a token: a logit, or nats.
+
+    Raises:
+        ValueError: unknown score, or shapes that do not fit.
+    """
+    if score not in get_args(Score):
+        raise ValueError(f"score={score!r}: wanted one of {', '.join(get_args(Score))}")
+    if logits.shape[:-1] != labels.shape:
+        raise ValueError(
+            f"logits of shape {tuple(logits.shape)} do not fit labels of shape {tuple(labels.shape)}: "
+            "wanted labels.shape + (vocab,)"
+        )
+    logits = logits if logits.dtype == torch.float64 else logits.float()
+    picked = logits.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
+    return picked if score == "logit" else picked - logits.logsumexp(-1)
+
+
+def contrast_delta(logits: Tensor, contrast_logits: Tensor, labels: Tensor, score: Score = "logit") -> Tensor:
+    """Δ of every label token: its score with the picture minus its score without (section 2.2.2). No gradient.
+
+    Args:
+        logits: (..., vocab) from the pass that sees the picture.
+        contrast_logits: (..., vocab) from the pass that does not.
+        labels: (...) token ids, shifted so that position t holds the label that position t predicts; 0 where nothing
+            is labelled (the released code reads token 0 there).
+        score: see `token_scores`.
+
+    Returns:
+        (...) Δ, detached: weights carry no gradient.
+
+    Raises:
+        ValueError: the two passes differ in shape, or `token_scores` refuses.
+    """
+    if logits.shape != contrast_logits.shape:
+        raise ValueError(
+            f"logits {tuple(logits.shape)} and contrast_logits {tuple(contrast_logits.shape)} differ: "
+            "both passes must score the same label tokens"
+        )
+    with torch.no_grad():
+        return token_scores(logits, labels, score) - token_scores(contrast_logits, labels, score)

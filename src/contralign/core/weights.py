@@ -1,0 +1,113 @@
+"""From Δ to weights: clamp (equation 3), then average-pool (equation 4)."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Form = Literal["exact", "paper", "released"]
+
+
+def check_map(alpha: float, beta: float, window: int) -> None:
+    """Refuse a clamp or a window that means nothing.
+
+    Raises:
+        ValueError: α is negative, β is below α, either is NaN, α is infinite, or the window is not a positive odd
+            integer.
+    """
+    if not (0 <= alpha < math.inf):
+        raise ValueError(f"alpha={alpha}: wanted a finite number, 0 or more (paper, section 2.3)")
+    if not beta >= alpha:
+        raise ValueError(f"beta={beta}: wanted alpha ({alpha}) or more, up to infinity")
+    if isinstance(window, bool) or not isinstance(window, int) or window < 1 or window % 2 == 0:
+        raise ValueError(f"window={window!r}: wanted a positive odd integer (1 is no pooling)")
+
+
+def pool_valid(weights: Tensor, valid: Tensor, window: int) -> Tensor:
+    """Mean over the valid tokens among the `window` positions around a token, inside its row (equation 4).
+
+    Args:
+        weights: (batch, seq).
+        valid: (batch, seq) bool.
+        window: odd; 1 returns the weights as they are.
+
+    Returns:
+        (batch, seq), 0 where `valid` is False: what is not a label reaches no neighbour and takes nothing.
+    """
+    kept = torch.where(valid, weights, weights.new_zeros(()))
+    ones = valid.to(weights.dtype)
+    if window == 1:
+        return kept
+    if weights.shape[1] == 0:
+        return kept
+    # avg_pool1d divides sum and count by the same number, so their ratio is the mean over valid neighbours.
+    total = F.avg_pool1d(kept.unsqueeze(1), window, stride=1, padding=window // 2).squeeze(1)
+    count = F.avg_pool1d(ones.unsqueeze(1), window, stride=1, padding=window // 2).squeeze(1)
+    return torch.where(valid, total / count.clamp(min=0.5 / window), weights.new_zeros(()))
+
+
+def pool_flat(weights: Tensor, window: int) -> Tensor:
+    """The released code's pooling: over the flattened batch, ignored positions and row borders included.
+
+    Only the two ends of the flat vector know fewer neighbours.
+
+    Args:
+        weights: (batch, seq).
+        window: odd.
+    """
+    flat = weights.reshape(1, 1, -1)
+    if flat.numel() == 0:
+        return weights
+    return F.avg_pool1d(flat, window, stride=1, padding=window // 2, count_include_pad=False).view_as(weights)
+
+
+def cal_weights(
+    delta: Tensor,
+    valid: Tensor,
+    alpha: float = 1.0,
+    beta: float = 5.0,
+    window: int = 3,
+    form: Form = "exact",
+) -> Tensor:
+    """Weight of every label token: Δ clamped to [α, β] and average-pooled (equations 3 and 4). No gradient.
+
+    Arrays are shifted: position t holds the label that position t predicts.
+
+    Args:
+        delta: (batch, seq). For `form="released"` it also counts at ignored positions: Δ of token id 0 there.
+        valid: (batch, seq) bool, True at label tokens.
+        alpha: lower bound, 0 or more; 0 silences tokens the picture does not support.
+        beta: upper bound, `alpha` or more, up to infinity.
+        window: odd width of the pooling; 1 is none.
+        form: "exact" and "paper" pool over label tokens inside a sample, "released" over the flattened batch.
+
+    Returns:
+        (batch, seq) float32 (float64 stays), in [α, β] at label tokens and 0 elsewhere.
+
+    Raises:
+        ValueError: see `check_map`; also an unknown form, or shapes that differ.
+    """
+    check_map(alpha, beta, window)
+    check_form(form)
+    if delta.shape != valid.shape or delta.dim() != 2:
+        raise ValueError(f"delta {tuple(delta.shape)} and valid {tuple(valid.shape)}: wanted one shape (batch, seq)")
+    with torch.no_grad():
+        delta = delta if delta.dtype == torch.float64 else delta.float()
+        clamped = delta.clamp(alpha, beta)
+        if form == "released":
+            return torch.where(valid, pool_flat(clamped, window), clamped.new_zeros(()))
+        return pool_valid(clamped, valid, window)
+
+
+def check_form(form: str) -> None:
+    """Refuse an unknown form of the loss.
+
+    Raises:
+        ValueError: `form` is none of exact, paper, released.
+    """
+    if form not in get_args(Form):
+        raise ValueError(f"form={form!r}: wanted one of {', '.join(get_args(Form))}")
