@@ -1,0 +1,81 @@
+"""What CAL can be told to do: one dataclass, the paper's values as defaults."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import get_args
+
+from contralign.contrast import ContrastName
+from contralign.core.delta import Score
+from contralign.core.weights import Form, check_form, check_map
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalConfig:
+    """Settings of contrastive alignment; the defaults are the paper's (section 3.1), the loss form is ours.
+
+    Attributes:
+        alpha: lower bound of a token's weight (equation 3), 0 or more.
+        beta: upper bound, `alpha` or more, up to infinity.
+        window: odd width of the average pooling (equation 4); 1 is none.
+        form: how the loss is pooled and normalised: "exact" over the whole optimizer step, "paper" in every sample
+            (equation 5), "released" as the released code does (needs `contrast="mask"` and `score="logit"`).
+        contrast: the second look: "drop" takes image tokens out, "mask" hides their keys, "patches" and "blur" degrade
+            the picture and encode it again (section A.3).
+        score: "logit" (the paper's) or "logprob"; see `contralign.core.delta.token_scores`.
+        patch_ratio: share of the 10 x 20 grid that `contrast="patches"` covers, in (0, 1].
+        patch_fill: colour of a covered cell, RGB 0..255; None is the mean colour of CLIP's pictures.
+        patch_seed: seed of the draw.
+        blur_sigma: σ of `contrast="blur"` in pixels of the original picture.
+        check_views: on the first batch with a picture, compare Δ of "drop" and "mask" where a model is served by the
+            generic adapter, and refuse to go on if they differ; False trusts the model.
+
+    Raises:
+        ValueError: a value out of range, or a setting that would have no effect.
+    """
+
+    alpha: float = 1.0
+    beta: float = 5.0
+    window: int = 3
+    form: Form = "exact"
+    contrast: ContrastName = "drop"
+    score: Score = "logit"
+    patch_ratio: float | None = None
+    patch_fill: tuple[int, int, int] | None = None
+    patch_seed: int | None = None
+    blur_sigma: float | None = None
+    check_views: bool = True
+
+    def __post_init__(self) -> None:
+        check_map(self.alpha, self.beta, self.window)
+        check_form(self.form)
+        if self.score not in get_args(Score):
+            raise ValueError(f"score={self.score!r}: wanted one of {', '.join(get_args(Score))}")
+        if self.contrast not in get_args(ContrastName):
+            raise ValueError(f"contrast={self.contrast!r}: wanted one of {', '.join(get_args(ContrastName))}")
+        self._refuse_settings_without_effect()
+        if self.form == "released" and (self.contrast != "mask" or self.score != "logit"):
+            raise ValueError(
+                f"form='released' with contrast={self.contrast!r} and score={self.score!r}: the released code masks "
+                "the image keys and compares raw logits; use CalConfig.released()"
+            )
+
+    def _refuse_settings_without_effect(self) -> None:
+        owners = {"patch_ratio": "patches", "patch_fill": "patches", "patch_seed": "patches", "blur_sigma": "blur"}
+        for setting, owner in owners.items():
+            if getattr(self, setting) is not None and self.contrast != owner:
+                raise ValueError(
+                    f"{setting}={getattr(self, setting)} has no effect with contrast={self.contrast!r}: "
+                    f"leave it out, or set contrast={owner!r}"
+                )
+
+    @classmethod
+    def released(cls, **changes: float) -> CalConfig:
+        """The arithmetic of the released code: masked image keys, flat pooling, micro-batch normaliser (spec 1.2)."""
+        return cls(form="released", contrast="mask", **changes)  # type: ignore[arg-type]
+
+    @property
+    def is_uniform(self) -> bool:
+        """True where every weight is the same, so that the loss is plain MLE."""
+        return math.isclose(self.alpha, self.beta, rel_tol=0, abs_tol=0)
