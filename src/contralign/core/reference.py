@@ -43,9 +43,7 @@ def reference_weights(
     for row, values in enumerate(clamped):
         for t in range(len(values)):
             if valid[row][t]:
-                near = [
-                    values[s] for s in range(max(t - half, 0), min(t + half + 1, len(values))) if valid[row][s]
-                ]
+                near = [values[s] for s in range(max(t - half, 0), min(t + half + 1, len(values))) if valid[row][s]]
                 weights[row][t] = sum(near) / len(near)
     return weights
 

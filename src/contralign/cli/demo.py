@@ -1,0 +1,24 @@
+"""`contralign demo`: the recipe tiny/demo, which comes with contralign."""
+
+from __future__ import annotations
+
+import typer
+
+from contralign.cli.mistakes import readable_mistakes
+from contralign.cli.train import Changes, Debug, DryRun
+
+RECIPE = "tiny/demo"
+
+
+def demo(changes: Changes = None, dry_run: DryRun = False, debug: Debug = False) -> None:
+    """Train MLE and CAL from the same tiny model on CPU and compare them; an earlier demo is replaced."""
+    with readable_mistakes(debug):
+        from contralign.training.recipe_file import dump_recipe, find_recipe, load_recipe
+
+        recipe = load_recipe(find_recipe(RECIPE), changes or ())
+        if dry_run:
+            typer.echo(dump_recipe(recipe), nl=False)
+            return
+        from contralign.cli.execute import execute
+
+        execute(recipe, overwrite=True)

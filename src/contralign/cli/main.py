@@ -1,0 +1,24 @@
+"""The command `contralign`: one verb a file. Importing this is fast; a verb imports what it needs when it runs."""
+
+from __future__ import annotations
+
+import typer
+
+from contralign.cli.demo import demo
+from contralign.cli.env import env
+from contralign.cli.train import train
+
+app = typer.Typer(
+    name="contralign",
+    help="Train vision-language models to look at the image (contrastive alignment, CAL).",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for verb in (demo, train, env):
+    app.command()(verb)
+
+
+def main() -> None:
+    """Entry point of the command line."""
+    app()

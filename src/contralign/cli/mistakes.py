@@ -1,0 +1,40 @@
+"""What a user got wrong is said in one message and exit code 2; a fault of the program keeps its traceback."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+
+import typer
+
+EXIT_CODE = 2
+
+
+@contextmanager
+def readable_mistakes(debug: bool) -> Iterator[None]:
+    """Turn a user's mistake inside the block into a message on stderr and exit code 2; `debug` lets it through."""
+    try:
+        yield
+    except Exception as error:
+        if debug or not is_users_mistake(error):
+            raise
+        typer.secho("Error: ", fg=typer.colors.RED, bold=True, nl=False, err=True)
+        typer.echo(f"{error}\n(--debug shows where in the code)", err=True)
+        raise typer.Exit(EXIT_CODE) from None
+
+
+def is_users_mistake(error: BaseException) -> bool:
+    """True for a ValueError that contralign itself raised, and for a file that is missing or may not be read."""
+    if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError | NotADirectoryError):
+        return True
+    return isinstance(error, ValueError) and _raised_in(error.__traceback__).split(".")[0] == "contralign"
+
+
+def _raised_in(traceback: TracebackType | None) -> str:
+    """Name of the module of the innermost frame."""
+    module = ""
+    while traceback is not None:
+        module = str(traceback.tb_frame.f_globals.get("__name__", ""))
+        traceback = traceback.tb_next
+    return module

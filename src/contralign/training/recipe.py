@@ -1,0 +1,170 @@
+"""A whole recipe: the sections of `contralign.training.settings`, and what they must agree on.
+
+`contralign.training.recipe_file` reads the YAML.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import Any, get_type_hints
+
+from contralign.training.config import CalConfig
+from contralign.training.schema import RecipeError, convert, from_mapping, merge, nearest
+from contralign.training.settings import DataSettings, ModelSettings, Stage, at_least
+
+OWNED_ARGUMENTS = {
+    "output_dir": "output_dir",
+    "run_name": "name",
+    "seed": "seed",
+    "data_seed": "seed",
+    "learning_rate": "stages.NAME.learning_rate",
+    "max_steps": "stages.NAME.steps",
+    "num_train_epochs": "stages.NAME.epochs",
+    "per_device_train_batch_size": "stages.NAME.batch_size",
+    "gradient_accumulation_steps": "stages.NAME.grad_accumulation",
+    "warmup_steps": "stages.NAME.warmup",
+    "lr_scheduler_type": "stages.NAME.schedule",
+    "weight_decay": "stages.NAME.weight_decay",
+    "max_grad_norm": "stages.NAME.max_grad_norm",
+    "resume_from_checkpoint": "--resume on the command line",
+}
+RESERVED_NAMES = ("start", "stages", "checkpoints", "shared")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A whole run: from a model and records to one trained model an arm, with its evaluations.
+
+    Attributes:
+        name: of the run; the folder under runs/ where `output_dir` is not given.
+        output_dir: the run directory.
+        seed: of new weights, of the order of the records and of every draw.
+        model: where training starts.
+        data: the records.
+        stages: run in the order they stand in.
+        cal: settings of contrastive alignment; None is plain training.
+        arms: name -> settings of `cal` that differ in this arm; null is an arm of plain training. All arms start the
+            first stage with `cal: true` from the same weights and see the same records in the same order.
+        evaluate: evaluation -> its settings; run at the end on every arm.
+        report: write report.html.
+        trainer: any other argument of transformers.TrainingArguments, for every stage.
+    """
+
+    name: str
+    output_dir: str | None = None
+    seed: int = 0
+    model: ModelSettings
+    data: DataSettings
+    stages: dict[str, Stage]
+    cal: CalConfig | None = None
+    arms: dict[str, dict[str, Any] | None] = field(default_factory=dict)
+    evaluate: dict[str, dict[str, Any] | None] = field(default_factory=dict)
+    report: bool = True
+    trainer: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_name("name", self.name)
+        if not self.stages:
+            raise RecipeError("stages: empty; a recipe needs at least one")
+        at_least("seed", self.seed, 0)
+        for stage in self.stages:
+            _check_name(f"stages.{stage}", stage)
+            self.stage_data(stage)
+        self._check_trainer()
+        self._check_evaluations()
+        self._check_cal()
+        self._check_arms()
+        if self.model.lora is not None and not any("language_model" in stage.train for stage in self.stages.values()):
+            raise RecipeError("model.lora has no effect: no stage has language_model in train")
+
+    def _check_trainer(self) -> None:
+        if not self.trainer:
+            return
+        from transformers import TrainingArguments
+
+        known = get_type_hints(TrainingArguments)
+        known = {item.name: known[item.name] for item in fields(TrainingArguments) if item.name not in OWNED_ARGUMENTS}
+        for name, value in self.trainer.items():
+            if name in OWNED_ARGUMENTS:
+                raise RecipeError(f"trainer.{name}: set {OWNED_ARGUMENTS[name]} instead")
+            if name not in known:
+                raise RecipeError(f"trainer.{name}: unknown setting; {nearest(name, known)}")
+            convert(value, known[name], f"trainer.{name}")
+
+    def _check_evaluations(self) -> None:
+        if self.evaluate and not self.data.eval:
+            raise RecipeError("evaluate: needs records that were held out; set data.eval")
+        evaluates_while_training = self.trainer.get("eval_strategy", "no") != "no"
+        if evaluates_while_training and not self.data.eval:
+            raise RecipeError("trainer.eval_strategy: needs records that were held out; set data.eval")
+        if self.data.eval and not self.evaluate and not evaluates_while_training:
+            raise RecipeError(f"data.eval={list(self.data.eval)} has no effect: evaluate is empty")
+
+    def _check_cal(self) -> None:
+        cal_stages = [name for name, stage in self.stages.items() if stage.cal]
+        if cal_stages and self.cal is None:
+            fixes = " ".join(f"stages.{name}.cal=false" for name in cal_stages)
+            raise RecipeError(f"stages.{cal_stages[0]}.cal: true needs CAL's settings: add `cal: {{}}`, or set {fixes}")
+        if self.cal is not None and not cal_stages:
+            raise RecipeError("cal has no effect: no stage has cal: true")
+
+    def _check_arms(self) -> None:
+        if not self.arms:
+            return
+        if self.cal is None:
+            raise RecipeError(
+                "arms: they differ in CAL alone, and this recipe has none; add `cal: {}`, or set arms=null"
+            )
+        if all(changes is None for changes in self.arms.values()):
+            raise RecipeError("cal has no effect: every arm is null, which is plain training")
+        for arm in self.arms:
+            _check_name(f"arms.{arm}", arm)
+            if arm in RESERVED_NAMES:
+                raise RecipeError(f"arms.{arm}: the run directory keeps this name for itself; take another")
+        self.arm_configs()
+
+    def stage_data(self, stage: str) -> DataSettings:
+        """`data` with the differences of one stage."""
+        changes = self.stages[stage].data
+        path = f"stages.{stage}.data"
+        if "eval" in changes:
+            raise RecipeError(f"{path}.eval has no effect: evaluations read data.eval")
+        return from_mapping(DataSettings, merge(plain(self.data), changes), path) if changes else self.data
+
+    def arm_configs(self) -> dict[str, CalConfig | None]:
+        """CAL's settings of every arm; without `arms` the one arm is "cal", or "mle" in a recipe without CAL."""
+        if not self.arms:
+            return {"mle" if self.cal is None else "cal": self.cal}
+        base = plain(self.cal)
+        return {
+            arm: None if changes is None else from_mapping(CalConfig, {**base, **changes}, f"arms.{arm}")
+            for arm, changes in self.arms.items()
+        }
+
+    @property
+    def fork(self) -> int:
+        """Index of the stage at which the arms part; with one arm it is 0, since nothing is shared."""
+        if len(self.arm_configs()) == 1:
+            return 0
+        return [stage.cal for stage in self.stages.values()].index(True)
+
+    def without_place(self) -> Recipe:
+        """The recipe with no output folder: what two runs are compared by."""
+        return replace(self, output_dir=None)
+
+
+def plain(value: Any) -> Any:
+    """A recipe, or a part of one, as the mappings, lists and scalars that YAML holds."""
+    if is_dataclass(value):
+        return {item.name: plain(getattr(value, item.name)) for item in fields(value)}
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [plain(item) for item in value]
+    return value
+
+
+def _check_name(path: str, name: str) -> None:
+    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) is None:
+        raise RecipeError(f"{path}: {name!r} becomes a folder; use letters, digits, '-', '_' and '.'")

@@ -1,0 +1,158 @@
+"""Recipes on disk: YAML with one `base:`, changes from the command line, and where recipes are looked for.
+
+A recipe states the difference to its base. Mappings are merged, lists and scalars replaced; `null` takes a stage of the
+base away. A base passes on everything but `name` and `output_dir`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from contralign.training.recipe import Recipe, plain
+from contralign.training.schema import RecipeError, from_mapping, merge, nearest
+
+PACKAGED = Path(__file__).parent.parent / "recipes"
+FLOAT = re.compile(r"[-+]?(\d[\d_]*\.?\d*|\.\d+)([eE][-+]?\d+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+
+
+class RecipeLoader(yaml.SafeLoader):
+    """Safe YAML that reads 1e-3 as a number and refuses a key that stands twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """The mapping of `node`; a key that stands twice is an error with its line."""
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str | int | float | bool | None):
+                raise RecipeError(f"line {key_node.start_mark.line + 1}: a name was wanted before ':', got {key!r}")
+            if key in seen:
+                raise RecipeError(f"line {key_node.start_mark.line + 1}: {key!r} stands twice; keep one")
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+RecipeLoader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:float"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+RecipeLoader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(f"^({FLOAT.pattern})$"), list("-+0123456789."))
+
+
+def parse(text: str, origin: str) -> Any:
+    """The value of a YAML text.
+
+    Raises:
+        RecipeError: no YAML, or a key that stands twice.
+    """
+    try:
+        return yaml.load(text, RecipeLoader)
+    except RecipeError as error:
+        raise RecipeError(f"{origin}: {error}") from None
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{origin}: this is not YAML: {error}") from error
+
+
+def find_recipe(name: str) -> Path:
+    """The file of a recipe: a path, or the name of one that comes with contralign ("tiny/demo").
+
+    Raises:
+        RecipeError: there is no such file.
+    """
+    packaged = PACKAGED / Path(name.removeprefix("recipes/")).with_suffix(".yaml")
+    for path in (Path(name), packaged):
+        if path.is_file() and (path != packaged or packaged.resolve().is_relative_to(PACKAGED.resolve())):
+            return path
+    known = sorted(str(path.relative_to(PACKAGED).with_suffix("")) for path in PACKAGED.glob("*/*.yaml"))
+    raise RecipeError(
+        f"{name}: no such recipe file, and none comes with contralign by this name; {nearest(name, known)}"
+    )
+
+
+def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe, merge it into its base, apply changes, check everything.
+
+    Args:
+        path: YAML file; its `base:` is relative to it.
+        overrides: "dotted.key=value" changes; the value is YAML.
+
+    Raises:
+        RecipeError: anything that cannot be followed, with its place.
+    """
+    path = Path(path)
+    values = _read_with_base(path)
+    values.setdefault("name", path.stem)
+    for override in overrides:
+        values = apply_override(values, override)
+    if isinstance(values.get("stages"), Mapping):
+        values["stages"] = {name: stage for name, stage in values["stages"].items() if stage is not None}
+    values = {key: value for key, value in values.items() if value is not None}
+    try:
+        return from_mapping(Recipe, values)
+    except RecipeError as error:
+        raise RecipeError(f"{path}: {error}") from error
+
+
+def apply_override(values: Mapping[str, Any], override: str) -> dict[str, Any]:
+    """`values` with one "dotted.key=value" of the command line.
+
+    Raises:
+        RecipeError: no "=", or a place that no recipe has.
+    """
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise RecipeError(f"{override!r}: wanted key=value, such as data.max_length=512")
+    names = key.split(".")
+    if not all(names):
+        raise RecipeError(f"{override!r}: an empty name between the dots")
+    if names[0] == "stages" and len(names) > 1 and names[1] not in (values.get("stages") or {}):
+        raise RecipeError(f"{key}: no such stage; {nearest(names[1], values.get('stages') or {})}")
+    for depth in range(1, len(names)):
+        outer = _inside(values, names[:depth])
+        if outer is not None and not isinstance(outer, Mapping):
+            raise RecipeError(f"{key}: {'.'.join(names[:depth])} is {outer!r} and has no settings of its own")
+    change: Any = parse(text, key)
+    for name in reversed(names):
+        change = {name: change}
+    return merge(values, change)
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The resolved recipe as YAML that `load_recipe` reads back into an equal one."""
+    return yaml.safe_dump(plain(recipe), sort_keys=False, allow_unicode=True, width=120)
+
+
+def _read_with_base(path: Path) -> dict[str, Any]:
+    values = _read(path)
+    if "base" not in values:
+        return values
+    name = values.pop("base")
+    if not isinstance(name, str):
+        raise RecipeError(f"{path}: base: wanted the name of a recipe file beside this one, got {name!r}")
+    base_path = path.parent / name
+    if not base_path.is_file():
+        raise RecipeError(f"{path}: base: {base_path} does not exist")
+    if base_path.resolve() == path.resolve():
+        raise RecipeError(f"{path}: base: the recipe names itself")
+    base = _read(base_path)
+    if "base" in base:
+        raise RecipeError(f"{path}: base: {base_path} has a base of its own; a recipe may have one level of base")
+    inherited = {key: value for key, value in base.items() if key not in ("name", "output_dir")}
+    return merge(inherited, values)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    values = parse(path.read_text(encoding="utf-8"), str(path))
+    if not isinstance(values, dict):
+        raise RecipeError(f"{path}: wanted settings (key: value), got {type(values).__name__}")
+    return values
+
+
+def _inside(values: Any, names: list[str]) -> Any:
+    for name in names:
+        values = values.get(name) if isinstance(values, Mapping) else None
+    return values

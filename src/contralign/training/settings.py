@@ -1,0 +1,216 @@
+"""The sections of a recipe: one frozen dataclass each, every default and every check beside the setting it is about.
+
+A setting that would have no effect is an error, so that what a recipe says is what a run does.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+Part = Literal["projector", "vision_tower", "language_model", "image_newline"]
+Template = Literal["chat", "plain", "vicuna_v1", "gemma"]
+Schedule = Literal["cosine", "linear", "constant", "constant_with_warmup"]
+
+TINY = "tiny"
+TEXT_SETTINGS = ("kind", "steps", "epochs", "learning_rate", "batch_size", "warmup", "data")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraSettings:
+    """Low-rank adapters on the language model; merged into it at the end of every stage.
+
+    Attributes:
+        r: rank.
+        alpha: scale; the update is multiplied by alpha / r.
+        dropout: dropout on the adapters' input; off in the contrast pass.
+        target_modules: "all-linear" of the language model, or the last names of modules, such as q_proj.
+    """
+
+    r: int = 16
+    alpha: int = 32
+    dropout: float = 0.0
+    target_modules: str | tuple[str, ...] = "all-linear"
+
+    def __post_init__(self) -> None:
+        at_least("r", self.r, 1)
+        at_least("alpha", self.alpha, 1)
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout={self.dropout}: wanted a share in [0, 1)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSettings:
+    """The model that training starts from.
+
+    Attributes:
+        path: "tiny" builds the tiny LLaVA; anything else is a model directory or a name on the hub.
+        tiny: keyword settings of the tiny LLaVA's builder.
+        dtype: of the weights; with "float32", `trainer.bf16: true` computes in bfloat16 all the same.
+        attn_implementation: attention of transformers, such as "sdpa" or "flash_attention_2"; None is its own choice.
+        lora: adapters instead of the whole language model.
+    """
+
+    path: str
+    tiny: dict[str, Any] = field(default_factory=dict)
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    attn_implementation: str | None = None
+    lora: LoraSettings | None = None
+
+    def __post_init__(self) -> None:
+        if self.tiny and self.path != TINY:
+            raise ValueError(f"tiny has no effect with path={self.path!r}: leave it out, or set path: {TINY}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """Records, and how they become token ids and pictures.
+
+    Attributes:
+        train: sources in order: "set:split" of a built-in set, or JSON / JSONL files.
+        eval: sources held out; evaluations run on them.
+        image_root: picture folder of every file in `train` and `eval`, or one for all.
+        settings: keyword settings of a built-in set by its name: `scenes: {count: 4000}`.
+        template: how a conversation is written: the model's own chat template, or one of LLaVA's.
+        image_aspect: what is done to pictures that are not square; None leaves it to the processor.
+        max_length: tokens of a record, image tokens included; longer records are cut. None cuts nothing.
+        on_bad: what a broken record does: "error" ends the run, "skip" counts it in bad_records.json.
+        swap_noise: share of training records that get another record's picture (figure 3).
+        noise_seed: seed of the swaps; None takes the recipe's seed.
+    """
+
+    train: tuple[str, ...]
+    eval: tuple[str, ...] = ()
+    image_root: tuple[str, ...] = ()
+    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    template: Template = "chat"
+    image_aspect: Literal["square", "pad"] | None = None
+    max_length: int | None = None
+    on_bad: Literal["error", "skip"] = "error"
+    swap_noise: float = 0.0
+    noise_seed: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.train:
+            raise ValueError("train is empty: name at least one source")
+        if self.max_length is not None:
+            at_least("max_length", self.max_length, 1)
+        if not 0 <= self.swap_noise <= 1:
+            raise ValueError(f"swap_noise={self.swap_noise}: wanted a share in [0, 1]")
+        if self.noise_seed is not None and self.swap_noise == 0:
+            raise ValueError(f"noise_seed={self.noise_seed} has no effect with swap_noise=0: leave it out")
+        self._check_roots_and_settings()
+
+    def _check_roots_and_settings(self) -> None:
+        sources = (*self.train, *self.eval)
+        files = [source for source in sources if not is_builtin(source)]
+        if self.image_root and not files:
+            raise ValueError("image_root has no effect: every source is a built-in set, which brings its pictures")
+        if len(self.image_root) > 1 and len(self.image_root) != len(files):
+            raise ValueError(
+                f"image_root has {len(self.image_root)} folders for {len(files)} files: give one, or one a file"
+            )
+        used = {set_name(source) for source in sources if is_builtin(source)}
+        for name in self.settings:
+            if name not in used:
+                raise ValueError(f"settings.{name} has no effect: no source of train or eval is {name}:SPLIT")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One stretch of training with one optimizer.
+
+    Attributes:
+        kind: "align" trains on pictures with text; "text" trains the language model on the chats alone.
+        train: the parts that learn; the others are frozen.
+        steps: optimizer steps; give this or `epochs`.
+        epochs: passes over the records.
+        learning_rate: peak learning rate.
+        vision_learning_rate: of the vision tower, where it is another; same schedule.
+        batch_size: records a device and a micro-batch.
+        grad_accumulation: micro-batches a step.
+        warmup: below 1 a share of the steps, from 1 on a number of steps.
+        schedule: of the learning rate.
+        weight_decay: of AdamW, on matrices only.
+        max_grad_norm: the gradient's norm is clipped to it; 0 clips nothing, as the released recipes do.
+        cal: train with CAL; the first such stage is where the arms part.
+        data: settings of `data` that differ in this stage.
+    """
+
+    kind: Literal["align", "text"] = "align"
+    train: tuple[Part, ...] = ()
+    steps: int | None = None
+    epochs: float | None = None
+    learning_rate: float
+    vision_learning_rate: float | None = None
+    batch_size: int
+    grad_accumulation: int = 1
+    warmup: float = 0.0
+    schedule: Schedule = "cosine"
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    cal: bool = False
+    data: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._check_length()
+        for name in ("learning_rate", "vision_learning_rate"):
+            rate = getattr(self, name)
+            if rate is not None and not rate > 0:
+                raise ValueError(f"{name}={rate}: wanted a number above 0")
+        at_least("batch_size", self.batch_size, 1)
+        at_least("grad_accumulation", self.grad_accumulation, 1)
+        for name in ("warmup", "weight_decay", "max_grad_norm"):
+            at_least(name, getattr(self, name), 0)
+        if self.warmup and self.schedule == "constant":
+            raise ValueError(f"warmup={self.warmup} has no effect with schedule='constant': set constant_with_warmup")
+        if self.kind == "text":
+            self._check_text()
+        else:
+            self._check_align()
+
+    def _check_length(self) -> None:
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError(f"steps={self.steps} and epochs={self.epochs}: give one of them")
+        if self.steps is not None:
+            at_least("steps", self.steps, 1)
+        if self.epochs is not None and not self.epochs > 0:
+            raise ValueError(f"epochs={self.epochs}: wanted a number above 0")
+
+    def _check_text(self) -> None:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if item.name not in TEXT_SETTINGS and value != item.default:
+                raise ValueError(
+                    f"{item.name}={value} has no effect with kind='text', which trains the language model on text "
+                    "alone: leave it out"
+                )
+
+    def _check_align(self) -> None:
+        if not self.train:
+            raise ValueError("train is empty: name the parts that learn, such as [projector, language_model]")
+        if len(set(self.train)) != len(self.train):
+            raise ValueError(f"train={list(self.train)} names a part twice")
+        if self.vision_learning_rate is not None and "vision_tower" not in self.train:
+            raise ValueError("vision_learning_rate has no effect: vision_tower is not in train")
+
+
+def is_builtin(source: str) -> bool:
+    """True for "set:split", False for a file."""
+    return re.fullmatch(r"[a-z_]+:[a-z_0-9]+", source) is not None
+
+
+def set_name(source: str) -> str:
+    """Name of the built-in set in "set:split"."""
+    return source.split(":")[0]
+
+
+def at_least(name: str, value: float, low: float) -> None:
+    """Refuse a `value` below `low`.
+
+    Raises:
+        ValueError: it is below.
+    """
+    if not value >= low:
+        raise ValueError(f"{name}={value}: wanted {low} or more")
