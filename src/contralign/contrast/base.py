@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 from contralign.batch import VLBatch
 
 
 @runtime_checkable
 class Contrast(Protocol):
-    """One way to take the picture, or a part of it, away from a batch."""
+    """One way to take the picture, or a part of it, away from a batch.
 
-    @property
-    def name(self) -> str:
-        """The word that stands for this contrast in recipes and logs."""
-        ...
+    Attributes:
+        name: the word that stands for this contrast in recipes and logs.
+        reencodes: True where the pictures of the returned batch are to be encoded again, without gradient, and
+            attended.
+    """
 
-    @property
-    def reencodes(self) -> bool:
-        """True where the pictures of the returned batch are to be encoded again, without gradient, and attended."""
-        ...
+    name: ClassVar[str]
+    reencodes: ClassVar[bool]
 
     def __call__(self, batch: VLBatch) -> VLBatch:
         """The batch of the second pass; the one that was given stays as it is."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from numbers import Real
 from typing import ClassVar
 
@@ -87,7 +88,7 @@ def check_mask(ratio: float, fill: tuple[int, int, int], columns: int, rows: int
 def _spans(length: int, cells: int) -> list[tuple[int, int]]:
     """Start and end of every cell that holds a pixel."""
     borders = [round(i * length / cells) for i in range(cells + 1)]
-    return [(start, end) for start, end in zip(borders, borders[1:], strict=False) if start < end]
+    return [(start, end) for start, end in pairwise(borders) if start < end]
 
 
 @dataclass(frozen=True)
