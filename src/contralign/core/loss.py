@@ -25,19 +25,22 @@ def token_nll(logits: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(logits, labels, reduction="none")
 
 
-def cal_loss(nll: Tensor, weights: Tensor, valid: Tensor, form: Form = "exact") -> Tensor:
-    """The CAL loss of one batch from its per-token losses and weights.
+def loss_terms(nll: Tensor, weights: Tensor, valid: Tensor, form: Form = "exact") -> tuple[Tensor, Tensor]:
+    """Numerator and denominator of the loss: what micro-batches and ranks add up before anybody divides.
+
+    The loss of an optimizer step is Σ numerator / Σ denominator over everything that makes the step.
 
     Args:
         nll: (batch, seq) per-token loss, carries the gradient; what stands at ignored positions does not count.
         weights: (batch, seq) from `cal_weights`.
         valid: (batch, seq) bool, True at label tokens.
-        form: "exact" divides Σ w·nll by Σ w over the batch; "paper" does so in every sample and takes the mean over
-            the samples that have labels (equation 5); "released" divides by Σ w + 1e-6 over the batch.
+        form: "exact": Σ w·nll over Σ w. "paper": the sum of every sample's own Σ w·nll / Σ w (equation 5) over the
+            number of samples with a label. "released": the micro-batch's Σ w·nll / (Σ w + 1e-6) over 1, so that
+            micro-batches are averaged as they come.
 
     Returns:
-        A scalar. Without any label, or where every weight is 0, it is 0 and still has a graph, so that a distributed
-        backward pass does not hang.
+        Two scalars; only the first has a graph, and it has one even without any label, so that a distributed backward
+        pass does not hang.
 
     Raises:
         ValueError: unknown form, or shapes that differ.
@@ -48,17 +51,28 @@ def cal_loss(nll: Tensor, weights: Tensor, valid: Tensor, form: Form = "exact") 
             f"nll {tuple(nll.shape)}, weights {tuple(weights.shape)}, valid {tuple(valid.shape)}: "
             "wanted one shape (batch, seq)"
         )
-    nll = torch.where(valid, nll, nll.new_zeros(()))
-    weights = torch.where(valid, weights.to(nll.dtype), nll.new_zeros(()))
+    zero = nll.new_zeros(())
+    nll = torch.where(valid, nll, zero)
+    weights = torch.where(valid, weights.to(nll.dtype), zero)
     if form == "paper":
-        per_row = _ratio((weights * nll).sum(dim=1), weights.sum(dim=1))
-        return _ratio(per_row.sum(), valid.any(dim=1).sum().to(nll.dtype))
+        per_row = ratio((weights * nll).sum(dim=1), weights.sum(dim=1))
+        return per_row.sum(), valid.any(dim=1).sum().to(nll.dtype)
     if form == "released":
-        return (weights * nll).sum() / (weights.sum() + RELEASED_EPS)
-    return _ratio((weights * nll).sum(), weights.sum())
+        return (weights * nll).sum() / (weights.sum() + RELEASED_EPS), torch.ones_like(zero)
+    return (weights * nll).sum(), weights.sum()
 
 
-def _ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
-    """Quotient that is 0 (with a graph) where the denominator is 0."""
-    empty = denominator == 0
-    return numerator / torch.where(empty, torch.ones_like(denominator), denominator)
+def cal_loss(nll: Tensor, weights: Tensor, valid: Tensor, form: Form = "exact") -> Tensor:
+    """The CAL loss of one batch from its per-token losses and weights (equation 5).
+
+    Arguments and errors are those of `loss_terms`.
+
+    Returns:
+        A scalar. Without any label, or where every weight is 0, it is 0 and still has a graph.
+    """
+    return ratio(*loss_terms(nll, weights, valid, form))
+
+
+def ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
+    """Quotient that is 0, with a graph, where the denominator is 0 (the numerator is then 0 too)."""
+    return numerator / torch.where(denominator == 0, torch.ones_like(denominator), denominator)

@@ -72,6 +72,7 @@ def cal_weights(
     beta: float = 5.0,
     window: int = 3,
     form: Form = "exact",
+    has_image: Tensor | None = None,
 ) -> Tensor:
     """Weight of every label token: Δ clamped to [α, β] and average-pooled (equations 3 and 4). No gradient.
 
@@ -84,6 +85,9 @@ def cal_weights(
         beta: upper bound, `alpha` or more, up to infinity.
         window: odd width of the pooling; 1 is none.
         form: "exact" and "paper" pool over label tokens inside a sample, "released" over the flattened batch.
+        has_image: (batch,) bool; rows without a picture have no Δ to weigh by and take weight 1 (brought into
+            [α, β]), so that α = 0 does not silence text-only data. None: every row has one. The released code knows no
+            such rule, so "released" leaves it out.
 
     Returns:
         (batch, seq) float32 (float64 stays), in [α, β] at label tokens and 0 elsewhere.
@@ -97,6 +101,8 @@ def cal_weights(
         raise ValueError(f"delta {tuple(delta.shape)} and valid {tuple(valid.shape)}: wanted one shape (batch, seq)")
     with torch.no_grad():
         delta = delta if delta.dtype == torch.float64 else delta.float()
+        if has_image is not None and form != "released":
+            delta = torch.where(has_image.unsqueeze(1), delta, torch.ones_like(delta))
         clamped = delta.clamp(alpha, beta)
         if form == "released":
             return torch.where(valid, pool_flat(clamped, window), clamped.new_zeros(()))

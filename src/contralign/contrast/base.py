@@ -1,0 +1,52 @@
+"""What a contrast is: a function from the batch to what the second pass reads instead (paper, section 2.2 and A.3)."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Protocol, runtime_checkable
+
+from contralign.batch import VLBatch
+
+
+@runtime_checkable
+class Contrast(Protocol):
+    """One way to take the picture, or a part of it, away from a batch.
+
+    Attributes:
+        name: the word that stands for this contrast in recipes and logs.
+        reencodes: True where the pictures of the returned batch are to be encoded again, without gradient, and
+            attended.
+    """
+
+    name: ClassVar[str]
+    reencodes: ClassVar[bool]
+
+    def __call__(self, batch: VLBatch) -> VLBatch:
+        """The batch of the second pass; the one that was given stays as it is."""
+        ...
+
+
+def require_pictures(batch: VLBatch, name: str) -> tuple[tuple, ...]:
+    """The pictures of every row, for a contrast that degrades them.
+
+    Args:
+        batch: what the contrast was given.
+        name: of the contrast, for the message.
+
+    Returns:
+        One tuple of pictures a row, empty for a row of text.
+
+    Raises:
+        ValueError: the batch carries no pictures, or not one tuple a row.
+    """
+    if batch.pictures is None:
+        raise ValueError(
+            f"contrast {name!r} degrades the original pictures, and this batch carries none: "
+            "collate with keep_pictures=True"
+        )
+    rows = batch.input_ids.shape[0]
+    if len(batch.pictures) != rows:
+        raise ValueError(
+            f"contrast {name!r}: pictures of {len(batch.pictures)} rows came with a batch of {rows} rows; "
+            "wanted one tuple a row, empty for a row of text"
+        )
+    return batch.pictures

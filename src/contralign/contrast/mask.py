@@ -1,0 +1,22 @@
+"""Contrast "mask": image tokens stay in the sequence and their keys are hidden (section A.4, the released code)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from contralign.batch import VLBatch
+
+
+@dataclass(frozen=True)
+class MaskImage:
+    """Hide the keys of image tokens; nothing moves, so every model with an ordinary attention mask takes it."""
+
+    name: str = "mask"
+    reencodes: bool = False
+
+    def __call__(self, batch: VLBatch) -> VLBatch:
+        """The same batch with attention to image tokens switched off."""
+        hidden = torch.where(batch.image_mask, torch.zeros_like(batch.attention_mask), batch.attention_mask)
+        return replace(batch, attention_mask=hidden)

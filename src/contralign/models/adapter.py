@@ -1,0 +1,165 @@
+"""The adapter seam: all that the two passes must know of a model family."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from contralign.batch import IGNORE_INDEX, VLBatch, column_indices
+
+PictureEncoder = Callable[[Sequence[Image.Image]], Mapping[str, Any]]
+
+ALL_CONTRASTS = frozenset({"drop", "mask", "patches", "blur"})
+_RECURRENT = frozenset({"linear_attention", "conv", "mamba", "recurrent"})
+_TEXT_INPUTS = frozenset({"input_ids", "attention_mask", "labels", "position_ids", "pictures"})
+
+
+class UnsupportedModel(ValueError):
+    """A model, or a contrast on it, that would be trained wrongly; the message says why."""
+
+
+class Adapter(ABC):
+    """A model as the two passes see it.
+
+    A family is one subclass with three methods: `embed`, `hidden`, `logits`.
+
+    Attributes:
+        model: the bare Hugging Face model, its wrappers taken off.
+        contrasts: names of the contrasts that are right for this model.
+        proven: False where "drop" has to be compared with "mask" on a real batch before it is trusted.
+        encode_pictures: pictures -> inputs of the vision tower; contrasts that degrade the picture need it.
+    """
+
+    contrasts: frozenset[str] = ALL_CONTRASTS
+    proven: bool = True
+
+    def __init__(self, model: Any, encode_pictures: PictureEncoder | None = None) -> None:
+        self.model = model
+        self.encode_pictures = encode_pictures
+        text = model.config.get_text_config()
+        layer_types = set(getattr(text, "layer_types", None) or ())
+        self.window = _sliding_window(text, layer_types)
+        if layer_types & _RECURRENT:
+            # A masked token still moves a recurrent state, so only leaving it out is "without the picture".
+            self.contrasts = self.contrasts - {"mask"}
+
+    @abstractmethod
+    def placeholders(self, input_ids: Tensor) -> Tensor:
+        """(batch, seq) bool, True at image tokens."""
+
+    @abstractmethod
+    def embed(
+        self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor | None, vision_inputs: Mapping[str, Any]
+    ) -> tuple[Tensor, Tensor]:
+        """What the language model reads: (batch, seq, hidden) embeddings, image features in place, and position ids.
+
+        The vision tower and the projector run here and nowhere else.
+        """
+
+    @abstractmethod
+    def hidden(self, batch: VLBatch) -> Tensor:
+        """(batch, seq, hidden) last hidden states of the language model."""
+
+    @abstractmethod
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(tokens, vocab) the model's own final transform of (tokens, hidden), soft-capping and scale included."""
+
+    def check_contrast(self, name: str, num_tokens: int) -> None:
+        """Refuse a contrast that this model cannot be given on rows of `num_tokens`.
+
+        Raises:
+            UnsupportedModel: with the reason and the contrasts that are right.
+        """
+        if name not in self.contrasts:
+            raise UnsupportedModel(
+                f"contrast={name!r} is not right for {type(self.model).__name__}: use {', '.join(sorted(self.contrasts))}"
+            )
+        if name == "drop" and self.window is not None and num_tokens > self.window:
+            raise UnsupportedModel(
+                f"contrast='drop' on rows of {num_tokens} tokens with a sliding window of {self.window}: taking image "
+                "tokens out lets the window reach further back (windows count places, not positions); use "
+                "contrast='mask'"
+            )
+
+    def prepare(self, inputs: Mapping[str, Any], draw: int = 0) -> VLBatch:
+        """The collated batch as the language model reads it. Position ids are made here, once, for both passes.
+
+        Args:
+            inputs: what the collator gave: input_ids, labels, attention_mask, pixel_values …
+            draw: number of this batch, for contrasts that draw at random.
+
+        Raises:
+            ValueError: tensors are missing or do not fit, or the pictures do not fit the image tokens.
+        """
+        given = {name: value for name, value in inputs.items() if value is not None}
+        for needed in ("input_ids", "labels"):
+            if needed not in given:
+                raise ValueError(f"the batch holds {sorted(given)}: wanted {needed!r} too; look at the data collator")
+        ids = given["input_ids"]
+        attention_mask = given.get("attention_mask", torch.ones_like(ids))
+        for name, value in (("labels", given["labels"]), ("attention_mask", attention_mask)):
+            if value.shape != ids.shape:
+                raise ValueError(f"{name} {tuple(value.shape)} and input_ids {tuple(ids.shape)}: wanted one shape")
+        image_mask = self.placeholders(ids)
+        vision_inputs = {name: value for name, value in given.items() if name not in _TEXT_INPUTS}
+        embeds, positions = self.embed(ids, attention_mask, given.get("position_ids"), vision_inputs)
+        rows, columns = column_indices(ids)
+        return VLBatch(
+            input_ids=ids,
+            attention_mask=attention_mask,
+            labels=given["labels"].masked_fill(image_mask, IGNORE_INDEX),
+            image_mask=image_mask,
+            position_ids=positions,
+            inputs_embeds=embeds,
+            row_index=rows,
+            token_index=columns,
+            pictures=given.get("pictures"),
+            vision_inputs=vision_inputs,
+            draw=draw,
+        )
+
+    def encode(self, batch: VLBatch) -> VLBatch:
+        """The batch with `inputs_embeds`; where they are missing its `pictures` are encoded.
+
+        Raises:
+            ValueError: no way to encode pictures was given.
+        """
+        if batch.inputs_embeds is not None:
+            return batch
+        pictures = [picture for row in batch.pictures or () for picture in row]
+        vision_inputs: dict[str, Any] = {}
+        if pictures:
+            if self.encode_pictures is None:
+                raise ValueError(
+                    "this contrast encodes a degraded picture, and nothing was given to encode it with: "
+                    "pass processor=... (or encode_pictures=...)"
+                )
+            encoded = self.encode_pictures(pictures)
+            vision_inputs = {
+                name: value.to(batch.input_ids.device) if isinstance(value, Tensor) else value
+                for name, value in encoded.items()
+            }
+        embeds, _ = self.embed(batch.input_ids, batch.attention_mask, batch.position_ids, vision_inputs)
+        return replace(batch, inputs_embeds=embeds, vision_inputs=vision_inputs)
+
+
+def counted_positions(input_ids: Tensor, position_ids: Tensor | None) -> Tensor:
+    """The given position ids, or 0, 1, 2 … as transformers' decoders count them."""
+    if position_ids is not None:
+        return position_ids
+    return torch.arange(input_ids.shape[1], device=input_ids.device).expand(input_ids.shape[0], -1)
+
+
+def _sliding_window(text_config: Any, layer_types: set[str]) -> int | None:
+    """Length of the sliding window of attention, None where no layer has one."""
+    window = getattr(text_config, "sliding_window", None)
+    if not isinstance(window, int) or window <= 0:
+        return None
+    slides = "sliding_attention" in layer_types if layer_types else getattr(text_config, "use_sliding_window", True)
+    return window if slides else None

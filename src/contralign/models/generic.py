@@ -1,0 +1,151 @@
+"""Any Hugging Face image-text-to-text model with causal text attention, in-line image tokens and `inputs_embeds`.
+
+Instead of knowing how a family builds the inputs of its language model, this adapter lets the model build them and
+records what it hands over. What it hands over also tells whether the model is one that can be served: attention masks
+of its own making, cross-attention states or features injected at deeper layers are refused, never ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutputWithPast
+
+from contralign.batch import VLBatch
+from contralign.models.adapter import Adapter, PictureEncoder, UnsupportedModel, counted_positions
+from contralign.models.recorder import forward_replaced, named_arguments
+
+_READ = frozenset({"inputs_embeds", "attention_mask", "position_ids"})
+_HARMLESS = frozenset(
+    {"input_ids", "use_cache", "cache_position", "past_key_values", "output_attentions", "output_hidden_states"}
+    | {"return_dict", "is_causal"}
+)
+
+
+class GenericAdapter(Adapter):
+    """A model served through what it hands to its own decoder."""
+
+    proven = False
+
+    def __init__(self, model: PreTrainedModel, encode_pictures: PictureEncoder | None = None) -> None:
+        super().__init__(model, encode_pictures)
+        self.token_ids = _placeholder_ids(model)
+        self.body: nn.Module = model.base_model
+        self.decoder: nn.Module = model.get_decoder()
+        _refuse_by_structure(model, self.body, self.decoder)
+        self._output_type: type[Any] = BaseModelOutputWithPast
+        self._seen_in_line = False
+
+    def placeholders(self, input_ids: Tensor) -> Tensor:
+        """True at image, video and audio tokens of the configuration."""
+        return torch.isin(input_ids, torch.tensor(self.token_ids, device=input_ids.device))
+
+    def embed(
+        self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor | None, vision_inputs: Mapping[str, Any]
+    ) -> tuple[Tensor, Tensor]:
+        """Record what the model hands to its decoder for these inputs.
+
+        Raises:
+            UnsupportedModel: it hands over something that a pass without the picture cannot be given.
+        """
+        handed: dict[str, Any] = {}
+        decoder_forward = self.decoder.forward
+
+        def record(*args: Any, **kwargs: Any) -> BaseModelOutputWithPast:
+            handed.update(named_arguments(decoder_forward, args, kwargs))
+            return BaseModelOutputWithPast(last_hidden_state=handed.get("inputs_embeds"))
+
+        given = dict(vision_inputs) if position_ids is None else {**vision_inputs, "position_ids": position_ids}
+        with forward_replaced(self.decoder, record):
+            outputs = self.body(input_ids=input_ids, attention_mask=attention_mask, use_cache=False, **given)
+        self._output_type = type(outputs)
+        self._refuse_by_call(handed)
+        embeds = handed["inputs_embeds"]
+        if vision_inputs and not self._seen_in_line:
+            self._check_in_line(input_ids, embeds)
+        return embeds, counted_positions(input_ids, handed.get("position_ids"))
+
+    def hidden(self, batch: VLBatch) -> Tensor:
+        """Last hidden states of the decoder."""
+        return self.decoder(
+            inputs_embeds=batch.inputs_embeds,
+            attention_mask=batch.attention_mask,
+            position_ids=batch.position_ids,
+            use_cache=False,
+        ).last_hidden_state
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Whatever the model's own forward does after its body: head, scale, soft-capping."""
+
+        def body(*_: Any, **__: Any) -> Any:
+            return self._output_type(last_hidden_state=hidden.unsqueeze(0))
+
+        with forward_replaced(self.body, body):
+            return self.model.forward(inputs_embeds=hidden.unsqueeze(0)).logits.squeeze(0)
+
+    def _refuse_by_call(self, handed: Mapping[str, Any]) -> None:
+        name = type(self.model).__name__
+        if "inputs_embeds" not in handed:
+            raise UnsupportedModel(f"{name} gives its decoder no inputs_embeds (only {sorted(handed)})")
+        mask = handed.get("attention_mask")
+        if mask is not None and (not isinstance(mask, Tensor) or mask.dim() != 2):
+            raise UnsupportedModel(
+                f"{name} builds the attention mask of its decoder itself (bidirectional attention among image tokens, "
+                "or the like), and the second pass cannot be given the same one; a family adapter is needed"
+            )
+        extra = [key for key, value in handed.items() if key not in _READ | _HARMLESS and _holds_tensor(value)]
+        if extra:
+            raise UnsupportedModel(
+                f"{name} gives its decoder {', '.join(sorted(extra))} besides inputs_embeds (cross-attention, features "
+                "injected at deeper layers, or the like); a family adapter is needed"
+            )
+
+    def _check_in_line(self, input_ids: Tensor, embeds: Tensor) -> None:
+        image_mask = self.placeholders(input_ids)
+        if embeds.shape[:2] != input_ids.shape:
+            raise UnsupportedModel(
+                f"{type(self.model).__name__} turns {tuple(input_ids.shape)} tokens into {tuple(embeds.shape[:2])}: its "
+                "image tokens are not in line"
+            )
+        if bool(image_mask.any()):
+            with torch.no_grad():
+                text = self.model.get_input_embeddings()(input_ids.masked_fill(image_mask, 0))
+                moved = (text - embeds)[~image_mask].abs().max()
+            if not bool(moved <= 1e-3 * text.abs().max()):
+                raise UnsupportedModel(
+                    f"{type(self.model).__name__}: pictures change the embeddings of text tokens (by {float(moved):.3g})"
+                )
+            self._seen_in_line = True
+
+
+def _placeholder_ids(model: PreTrainedModel) -> list[int]:
+    names = ("image_token_id", "video_token_id", "audio_token_id")
+    ids = [getattr(model.config, name, None) for name in names]
+    if not isinstance(ids[0], int):
+        raise UnsupportedModel(
+            f"{type(model).__name__} has no image_token_id in its configuration: wanted a model whose pictures stand "
+            "in line with the text"
+        )
+    return [token for token in ids if isinstance(token, int)]
+
+
+def _refuse_by_structure(model: PreTrainedModel, body: nn.Module, decoder: nn.Module) -> None:
+    name, text = type(model).__name__, model.config.get_text_config()
+    if getattr(model.config, "is_encoder_decoder", False) or getattr(text, "is_encoder_decoder", False):
+        raise UnsupportedModel(f"{name} is an encoder-decoder; wanted causal attention over text and image tokens")
+    if getattr(text, "cross_attention_layers", None):
+        raise UnsupportedModel(f"{name} reads pictures by cross-attention; there are no image tokens to take out")
+    if getattr(text, "use_bidirectional_attention", None):
+        raise UnsupportedModel(f"{name} attends in both directions; wanted causal text attention")
+    if body is model or decoder is body or decoder is model:
+        raise UnsupportedModel(f"{name} keeps body, decoder and head in one module; a family adapter is needed")
+
+
+def _holds_tensor(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return any(_holds_tensor(item) for item in value)
+    return isinstance(value, Tensor)

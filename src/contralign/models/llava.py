@@ -1,0 +1,64 @@
+"""LLaVA-1.5: `LlavaForConditionalGeneration` (training_spec, section 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from contralign.batch import VLBatch
+from contralign.models.adapter import Adapter, counted_positions
+
+
+class LlavaAdapter(Adapter):
+    """Text embeddings with projected image features in the places of the image tokens, read by a causal decoder."""
+
+    def placeholders(self, input_ids: Tensor) -> Tensor:
+        """True where the id is the configuration's image token."""
+        return input_ids == self.model.config.image_token_id
+
+    def embed(
+        self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor | None, vision_inputs: Mapping[str, Any]
+    ) -> tuple[Tensor, Tensor]:
+        """Look up the text, encode the pictures, put their features in place.
+
+        Id 0 is looked up at image tokens: an original Vicuna has no row for the image token's id.
+        """
+        image_mask = self.placeholders(input_ids)
+        embeds = self.model.get_input_embeddings()(input_ids.masked_fill(image_mask, 0))
+        if "pixel_values" in vision_inputs:
+            features = self.model.get_image_features(**vision_inputs).pooler_output
+            features = torch.cat(list(features)).to(embeds.device, embeds.dtype)
+            self._check_counts(image_mask, features.shape[0], len(vision_inputs["pixel_values"]))
+            embeds = embeds.masked_scatter(image_mask.unsqueeze(-1), features)
+        elif bool(image_mask.any()):
+            raise ValueError(
+                f"{int(image_mask.sum())} image tokens and no pixel_values: give the pictures, or take the tokens out"
+            )
+        return embeds, counted_positions(input_ids, position_ids)
+
+    def hidden(self, batch: VLBatch) -> Tensor:
+        """Last hidden states of the decoder."""
+        decoder = self.model.get_decoder()
+        return decoder(
+            inputs_embeds=batch.inputs_embeds,
+            attention_mask=batch.attention_mask,
+            position_ids=batch.position_ids,
+            use_cache=False,
+        ).last_hidden_state
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """The linear head; LLaVA puts nothing behind it."""
+        return self.model.get_output_embeddings()(hidden)
+
+    @staticmethod
+    def _check_counts(image_mask: Tensor, num_features: int, num_pictures: int) -> None:
+        num_tokens = int(image_mask.sum())
+        if num_tokens != num_features:
+            raise ValueError(
+                f"{num_tokens} image tokens in the batch (a row: {image_mask.sum(dim=1).tolist()}) but {num_features} "
+                f"image features from {num_pictures} pictures: were image tokens cut off by a maximum length, or is "
+                "the processor's patch_size / num_additional_image_tokens another than the model's?"
+            )

@@ -1,0 +1,43 @@
+"""Which adapter serves a model: families by class name, everything else by the generic adapter or not at all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from accelerate.utils import extract_model_from_parallel
+from transformers import PreTrainedModel
+
+from contralign.models.adapter import Adapter, PictureEncoder, UnsupportedModel
+from contralign.models.generic import GenericAdapter
+from contralign.models.llava import LlavaAdapter
+
+ADAPTERS: dict[str, type[Adapter]] = {
+    "LlavaForConditionalGeneration": LlavaAdapter,
+}
+
+
+def bare_model(model: Any) -> PreTrainedModel:
+    """The Hugging Face model inside DDP, torch.compile and PEFT wrappers.
+
+    Raises:
+        UnsupportedModel: there is none inside, or PEFT puts virtual tokens in front of the sequence.
+    """
+    inner = extract_model_from_parallel(model)
+    if not isinstance(inner, PreTrainedModel) and hasattr(inner, "get_base_model"):
+        if inner.active_peft_config.is_prompt_learning:
+            raise UnsupportedModel("PEFT prompt learning moves every token by its virtual ones; use LoRA")
+        inner = inner.get_base_model()
+    if not isinstance(inner, PreTrainedModel):
+        raise UnsupportedModel(f"got {type(inner).__name__}; wanted a Hugging Face image-text-to-text model")
+    return inner
+
+
+def adapter_for(model: Any, encode_pictures: PictureEncoder | None = None) -> Adapter:
+    """The adapter of a model, its wrappers taken off.
+
+    Raises:
+        UnsupportedModel: no adapter can serve it correctly; the message says why.
+    """
+    inner = bare_model(model)
+    family = ADAPTERS.get(type(inner).__name__)
+    return family(inner, encode_pictures) if family else GenericAdapter(inner, encode_pictures)

@@ -1,0 +1,235 @@
+"""`ContrastiveAlignment`: CAL around one model, for a bare training loop and for every Trainer."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.utils import ModelOutput
+
+from contralign.batch import VLBatch
+from contralign.contrast.blur import BlurPicture
+from contralign.contrast.drop import DropImage
+from contralign.contrast.mask import MaskImage
+from contralign.contrast.patches import CLIP_MEAN_COLOUR, MaskPatches
+from contralign.core.loss import loss_terms, ratio
+from contralign.core.passes import look_twice
+from contralign.core.weights import cal_weights
+from contralign.models.adapter import Adapter, PictureEncoder, UnsupportedModel
+from contralign.models.registry import adapter_for
+from contralign.training.config import CalConfig
+
+logger = logging.getLogger(__name__)
+
+MARK = "contrastive_alignment"
+_PROOF_TOLERANCE = 0.02
+
+
+@dataclass
+class CalOutput(ModelOutput):
+    """What one step says of its batch; arrays are (batch, seq - 1), position t holds the label that it predicts.
+
+    Attributes:
+        loss: the scalar to call backward on: `numerator / denominator` of this batch.
+        numerator: see `contralign.core.loss.loss_terms`; carries the gradient.
+        denominator: the same; no gradient.
+        nll: negative log-likelihood of every label token in nats, without gradient; 0 elsewhere.
+        delta: Δ of every label token; 0 for rows without a picture.
+        weights: weight of every label token; 0 elsewhere.
+        valid: bool, True at label tokens.
+        correct: bool, True where the label was the most likely token.
+        has_image: (batch,) bool.
+    """
+
+    loss: Tensor | None = None
+    numerator: Tensor | None = None
+    denominator: Tensor | None = None
+    nll: Tensor | None = None
+    delta: Tensor | None = None
+    weights: Tensor | None = None
+    valid: Tensor | None = None
+    correct: Tensor | None = None
+    has_image: Tensor | None = None
+
+
+class ContrastiveAlignment:
+    """CAL around one model.
+
+    ```python
+    cal = ContrastiveAlignment(model, CalConfig())
+    out = cal(batch)
+    out.loss.backward()
+    ```
+
+    Both passes and the loss run inside one call of the model's own forward, so that DDP, FSDP, autocast and PEFT
+    wrappers see an ordinary step. Build it before `accelerator.prepare` and before any wrapper; a call without
+    CAL (`model(**batch)`, `generate`) is untouched.
+
+    Args:
+        model: a Hugging Face image-text-to-text model, PEFT allowed.
+        config: the settings; the default is the paper's.
+        processor: the model's processor; only contrasts that degrade the picture need it.
+        encode_pictures: pictures -> inputs of the vision tower, where the processor's image processor alone is not what
+            the collator does.
+
+    Raises:
+        UnsupportedModel: CAL cannot be right for this model or contrast.
+        ValueError: the contrast needs a processor and none was given.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        config: CalConfig | None = None,
+        *,
+        processor: Any = None,
+        encode_pictures: PictureEncoder | None = None,
+    ) -> None:
+        self.config = config or CalConfig()
+        self.model = model
+        self.contrast = contrast_of(self.config)
+        self.adapter: Adapter = adapter_for(model, encode_pictures or _image_processor(processor))
+        if self.contrast.reencodes and self.adapter.encode_pictures is None:
+            raise ValueError(
+                f"contrast={self.config.contrast!r} encodes a degraded picture: pass processor=... "
+                "(CALTrainer: processing_class=...)"
+            )
+        self.adapter.check_contrast(self.config.contrast, num_tokens=0)
+        self.draw = 0
+        self._proven = self.adapter.proven or not self.config.check_views or self.config.contrast != "drop"
+        self._warned = False
+        _install(self.adapter.model)
+
+    def __call__(self, batch: Mapping[str, Any]) -> CalOutput:
+        """One step on a collated batch: both passes, Δ, weights, loss.
+
+        Args:
+            batch: what the collator gave: input_ids, labels, attention_mask, pixel_values …
+
+        Raises:
+            ValueError: the batch does not fit together; see `Adapter.prepare`.
+            UnsupportedModel: the first batch shows that "drop" is not right for this model.
+        """
+        out = self.model(**batch, **{MARK: self})
+        self.draw += 1
+        return out
+
+    def _step(self, inputs: Mapping[str, Any]) -> CalOutput:
+        config = self.config
+        batch = self.adapter.prepare(inputs, draw=self.draw)
+        self.adapter.check_contrast(config.contrast, num_tokens=batch.input_ids.shape[1])
+        self._warn_of_dropout()
+        self._prove(batch)
+        looks = look_twice(
+            self.adapter, self.contrast, batch, (config.score,), at_every_position=config.form == "released"
+        )
+        delta = looks.delta[config.score]
+        weights = cal_weights(
+            delta, looks.valid, config.alpha, config.beta, config.window, config.form, has_image=looks.has_image
+        )
+        numerator, denominator = loss_terms(looks.nll, weights, looks.valid, config.form)
+        return CalOutput(
+            loss=ratio(numerator, denominator),
+            numerator=numerator,
+            denominator=denominator.detach(),
+            nll=looks.nll.detach(),
+            delta=torch.where(looks.valid, delta, torch.zeros_like(delta)),
+            weights=weights,
+            valid=looks.valid,
+            correct=looks.correct,
+            has_image=looks.has_image,
+        )
+
+    def _prove(self, batch: VLBatch) -> None:
+        """Once, on the first batch with a labelled picture: "drop" must say what "mask" says."""
+        if self._proven or DropImage()(batch).row_index.numel() == 0:
+            return
+        with torch.no_grad():
+            dropped = look_twice(self.adapter, DropImage(), batch)
+            masked = look_twice(self.adapter, MaskImage(), batch)
+        difference = float((dropped.delta["logit"] - masked.delta["logit"]).abs().max())
+        scale = max(float(masked.delta["logit"].abs().max()), 1.0)
+        if not difference <= _PROOF_TOLERANCE * scale:
+            raise UnsupportedModel(
+                f"on the first batch Δ of contrast='drop' differs from that of 'mask' by {difference:.3g} (|Δ| up to "
+                f"{scale:.3g}): this {type(self.adapter.model).__name__} does more than causal attention over its "
+                "tokens. Use contrast='mask', or check_views=False if you know that dropping is right"
+            )
+        logger.info("contrast='drop' equals 'mask' on the first batch to %.2g", difference)
+        self._proven = True
+
+    def _warn_of_dropout(self) -> None:
+        if self._warned:
+            return
+        self._warned = True
+        noisy = [
+            name
+            for name, module in self.adapter.model.named_modules()
+            if isinstance(module, nn.Dropout) and module.training and module.p > 0
+        ]
+        if noisy:
+            logger.warning(
+                "dropout is on in %d modules (first: %s) of the pass with the picture and off in the other, so Δ "
+                "carries its noise; dropout 0 gives cleaner weights",
+                len(noisy),
+                noisy[0],
+            )
+
+
+def contrast_of(config: CalConfig) -> Any:
+    """The contrast that a configuration names."""
+    if config.contrast == "patches":
+        ratio_, fill, seed = config.patch_ratio, config.patch_fill, config.patch_seed
+        return MaskPatches(
+            ratio=0.5 if ratio_ is None else ratio_, fill=fill or CLIP_MEAN_COLOUR, seed=0 if seed is None else seed
+        )
+    if config.contrast == "blur":
+        return BlurPicture(sigma=10.0 if config.blur_sigma is None else config.blur_sigma)
+    return DropImage() if config.contrast == "drop" else MaskImage()
+
+
+def _image_processor(processor: Any) -> PictureEncoder | None:
+    """Pictures through the image part of a processor, or through an image processor itself."""
+    if processor is None:
+        return None
+    image_processor = getattr(processor, "image_processor", None)
+    if image_processor is None:
+        return None
+    return lambda pictures: dict(image_processor(images=list(pictures), return_tensors="pt"))
+
+
+def _install(model: nn.Module) -> None:
+    """Let the model's forward run a CAL step when a call carries the mark, and itself otherwise.
+
+    The new forward is a bound method, so that a deep copy of the model runs its own.
+
+    Raises:
+        ValueError: accelerate has already wrapped the forward for mixed precision, and would be bypassed.
+    """
+    if "_original_forward" in model.__dict__:
+        raise ValueError(
+            "accelerate has prepared this model already: build ContrastiveAlignment before accelerator.prepare(model)"
+        )
+    replaced = model.__dict__.get("forward")
+    if getattr(replaced, MARK, False):
+        return
+    plain = type(model).forward if replaced is None else replaced
+
+    @functools.wraps(plain)
+    def marked(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        owner: ContrastiveAlignment | None = kwargs.pop(MARK, None)
+        called = functools.partial(plain, self) if replaced is None else plain
+        if owner is None:
+            return called(*args, **kwargs)
+        names = inspect.signature(called).parameters
+        return owner._step({**dict(zip(names, args, strict=False)), **kwargs})
+
+    setattr(marked, MARK, True)
+    model.forward = types.MethodType(marked, model)  # type: ignore[method-assign]

@@ -1,0 +1,184 @@
+"""`CALTrainer` and `with_cal`: CAL in the Hugging Face Trainer and in every subclass of it.
+
+The step's loss is Σ numerator / Σ denominator over all its micro-batches and ranks (`contralign.core.loss.loss_terms`).
+With one micro-batch the denominator is known before the backward pass. With several it is not, since weights come out
+of the forward pass: then numerators are accumulated, and the gradients are scaled once, on the step where they are
+synchronised and before they are clipped.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, cast
+
+import torch
+from accelerate.utils import DistributedType
+from torch import Tensor, nn
+from transformers import Trainer
+from transformers.trainer_utils import EvalLoopOutput
+
+from contralign.core.loss import ratio
+from contralign.data.collator import VLCollator
+from contralign.training.alignment import MARK, CalOutput, ContrastiveAlignment
+from contralign.training.config import CalConfig
+from contralign.training.statistics import CalStatistics
+
+
+class _CALMixin(Trainer):
+    """The overrides that `with_cal` puts before a Trainer class."""
+
+    loss_is_scaled_for_ga = True
+
+    def __init__(self, *args: Any, cal: CalConfig | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.cal_config = cal or CalConfig()
+        self.alignment = ContrastiveAlignment(
+            self.model,
+            self.cal_config,
+            processor=self.processing_class,
+            encode_pictures=self.data_collator.picture_inputs if isinstance(self.data_collator, VLCollator) else None,
+        )
+        # num_items_in_batch, the label count of the whole step, is asked for whatever the model class declares.
+        self.model_accepts_loss_kwargs = True
+        self._train_statistics = CalStatistics(self.cal_config.alpha, self.cal_config.beta)
+        self._eval_statistics = CalStatistics(self.cal_config.alpha, self.cal_config.beta)
+        self._step_terms: list[Tensor] = []
+        self._micro_batch = 0
+        self._refuse_what_has_no_effect()
+
+    def _refuse_what_has_no_effect(self) -> None:
+        if self.args.label_smoothing_factor:
+            raise ValueError(f"label_smoothing_factor={self.args.label_smoothing_factor} has no effect on the CAL loss")
+        if self.compute_loss_func is not None:
+            raise ValueError("compute_loss_func has no effect with CAL: it never sees the second pass; leave it out")
+        if getattr(self.args, "loss_type", "nll") != "nll":
+            raise ValueError(f"loss_type={self.args.loss_type!r} has no effect with CAL: leave it out")  # type: ignore[attr-defined]
+        if self.args.n_gpu > 1:
+            raise ValueError("nn.DataParallel is not supported: start with accelerate launch or torchrun")
+        deepspeed = self.accelerator.distributed_type == DistributedType.DEEPSPEED
+        if deepspeed and self.args.gradient_accumulation_steps > 1 and self.cal_config.form != "released":
+            raise ValueError(
+                f"form={self.cal_config.form!r} with gradient_accumulation_steps="
+                f"{self.args.gradient_accumulation_steps} under DeepSpeed: its engine holds the gradients, so the "
+                "step's normaliser cannot be applied; accumulate 1, or use form='released'"
+            )
+
+    def compute_loss(
+        self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """The CAL loss; in training what `training_step` takes the gradient of, in evaluation that of the batch."""
+        out: CalOutput = model(**inputs, **{MARK: self.alignment})
+        numerator, denominator = cast(Tensor, out.numerator), cast(Tensor, out.denominator)
+        if not self.model.training:
+            self._eval_statistics.add(out)
+            self.alignment.draw += 1
+            return (out.loss, out) if return_outputs else out.loss
+        self._train_statistics.add(out)
+        terms = torch.stack([numerator.detach(), denominator]).double()
+        self._step_terms.append(terms)
+        if self.current_gradient_accumulation_steps == 1:
+            scale = self._over_all_ranks(terms)[1]
+        else:
+            # Any number that all ranks share will do; the label count keeps gradients in the usual range.
+            scale = torch.as_tensor(1.0 if num_items_in_batch is None else num_items_in_batch)
+        self._scale = scale.to(numerator)
+        loss = ratio(numerator, self._scale) * self.accelerator.num_processes
+        return (loss, out) if return_outputs else loss
+
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
+        """One micro-batch; on the last of a step the gradients get the step's true normaliser.
+
+        Returns:
+            0 on every micro-batch but the last, there the loss of the whole step: what the Trainer adds up and logs is
+            then the true loss.
+        """
+        steps = max(self.current_gradient_accumulation_steps, 1)
+        self.alignment.draw = self.state.global_step * self.args.gradient_accumulation_steps + self._micro_batch
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        self._micro_batch += 1
+        if self._micro_batch < steps:
+            return torch.zeros_like(loss)
+        numerator, denominator = self._over_all_ranks(torch.stack(self._step_terms).sum(dim=0))
+        self._step_terms, self._micro_batch = [], 0
+        if steps > 1:
+            self._scale_gradients(model, float(ratio(self._scale.double(), denominator)) if denominator else 0.0)
+        return ratio(numerator, denominator).to(loss)
+
+    def _over_all_ranks(self, terms: Tensor) -> Tensor:
+        """(2,) numerator and denominator summed over the ranks."""
+        if self.accelerator.num_processes == 1:
+            return terms
+        return cast(Tensor, self.accelerator.reduce(terms.clone(), reduction="sum"))
+
+    @staticmethod
+    def _scale_gradients(model: nn.Module, factor: float) -> None:
+        for parameter in model.parameters():
+            if parameter.grad is not None:
+                parameter.grad.mul_(factor)
+
+    def prediction_step(
+        self, model: nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: list[str] | None = None
+    ) -> tuple[Tensor | None, Any, Any]:
+        """The CAL loss in eval mode; logits, where they are asked for, come from a plain forward."""
+        if inputs.get("labels") is None:
+            return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
+        inputs = cast("dict[str, Any]", self._prepare_inputs(inputs))
+        with torch.no_grad(), self.compute_loss_context_manager():
+            loss = self.compute_loss(model, inputs)
+            if prediction_loss_only:
+                return loss.detach(), None, None
+            shown = {name: value for name, value in inputs.items() if name not in ("labels", "pictures")}
+            logits = model(**shown).logits
+        return loss.detach(), logits.detach(), inputs["labels"]
+
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
+        """The usual loop; its loss becomes that of the whole data set, however it was cut into batches."""
+        self._eval_statistics.clear()
+        draw, self.alignment.draw = self.alignment.draw, 0
+        output = super().evaluation_loop(*args, **kwargs)
+        self.alignment.draw = draw
+        report = self._report(self._eval_statistics)
+        prefix = kwargs.get("metric_key_prefix", "eval")
+        if report and output.metrics is not None:
+            output.metrics[f"{prefix}_loss"] = report.pop("cal_loss")
+            output.metrics |= {f"{prefix}_{name}": value for name, value in report.items()}
+        return output
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """Training logs also say what the weights did: see `CalStatistics.report`."""
+        if "loss" in logs:
+            report = self._report(self._train_statistics)
+            report.pop("cal_loss", None)
+            logs.update(report)
+        super().log(logs, *args, **kwargs)
+
+    def _report(self, statistics: CalStatistics) -> dict[str, float]:
+        accelerator = self.accelerator
+        report = statistics.report(
+            gather=lambda tensor: cast(Tensor, accelerator.gather(tensor)),
+            pad=lambda tensor: cast(Tensor, accelerator.pad_across_processes(tensor, pad_index=float("nan"))),  # type: ignore[arg-type]
+        )
+        statistics.clear()
+        return report
+
+
+@functools.lru_cache(maxsize=None)
+def with_cal(trainer_class: type[Trainer]) -> type[Trainer]:
+    """A Trainer class that trains with CAL: `with_cal(SFTTrainer)(model=..., args=..., cal=CalConfig())`.
+
+    The new class takes every argument of the old one and `cal`, and logs, beside the weighted loss, the plain
+    negative log-likelihood and what the weights did.
+
+    Args:
+        trainer_class: `transformers.Trainer` or a subclass that leaves the training loop to it, such as TRL's
+            `SFTTrainer`.
+
+    Raises:
+        ValueError: not a Trainer class.
+    """
+    if not (isinstance(trainer_class, type) and issubclass(trainer_class, Trainer)):
+        raise ValueError(f"with_cal({trainer_class!r}): wanted a subclass of transformers.Trainer (the class itself)")
+    return cast("type[Trainer]", type(f"CAL{trainer_class.__name__}", (_CALMixin, trainer_class), {"__doc__": with_cal.__doc__}))
+
+
+CALTrainer = with_cal(Trainer)
