@@ -85,12 +85,11 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """
     path = Path(path)
     values = _read_with_base(path)
-    values.setdefault("name", path.stem)
     for override in overrides:
         values = apply_override(values, override)
     if isinstance(values.get("stages"), Mapping):
         values["stages"] = {name: stage for name, stage in values["stages"].items() if stage is not None}
-    values = {key: value for key, value in values.items() if value is not None}
+    values = {"name": path.stem} | {key: value for key, value in values.items() if value is not None}
     try:
         return from_mapping(Recipe, values)
     except RecipeError as error:

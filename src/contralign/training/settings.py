@@ -71,7 +71,8 @@ class DataSettings:
         train: sources in order: "set:split" of a built-in set, or JSON / JSONL files.
         eval: sources held out; evaluations run on them.
         image_root: picture folder of every file in `train` and `eval`, or one for all.
-        settings: keyword settings of a built-in set by its name: `scenes: {count: 4000}`.
+        settings: keyword settings of built-in sets, by set and by source: `scenes: {glyphs: 200}` holds for all its
+            splits, `scenes:train: {count: 4000}` for one.
         template: how a conversation is written: the model's own chat template, or one of LLaVA's.
         image_aspect: what is done to pictures that are not square; None leaves it to the processor.
         max_length: tokens of a record, image tokens included; longer records are cut. None cuts nothing.
@@ -111,10 +112,14 @@ class DataSettings:
             raise ValueError(
                 f"image_root has {len(self.image_root)} folders for {len(files)} files: give one, or one a file"
             )
-        used = {set_name(source) for source in sources if is_builtin(source)}
+        used = [source for source in sources if is_builtin(source)]
         for name in self.settings:
-            if name not in used:
-                raise ValueError(f"settings.{name} has no effect: no source of train or eval is {name}:SPLIT")
+            if name not in used and name not in map(set_name, used):
+                raise ValueError(f"settings.{name} has no effect: train and eval have no such built-in set: {used}")
+
+    def source_settings(self, source: str) -> dict[str, Any]:
+        """Keyword settings of one built-in source: those of its set, changed by its own."""
+        return {**self.settings.get(set_name(source), {}), **self.settings.get(source, {})}
 
 
 @dataclass(frozen=True, kw_only=True)
