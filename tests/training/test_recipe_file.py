@@ -2,6 +2,7 @@
 
 import pytest
 
+from contralign.training.config import CalConfig
 from contralign.training.recipe_file import PACKAGED, apply_override, dump_recipe, find_recipe, load_recipe, parse
 from contralign.training.schema import RecipeError
 
@@ -63,6 +64,10 @@ def test_an_override_changes_one_setting(folder, override, where, wanted):
 
 def test_cal_can_be_turned_off_from_the_command_line(folder):
     assert load(folder, "cal=null", "stages.it.cal=false").cal is None
+
+
+def test_an_override_replaces_a_whole_section(folder):
+    assert load(folder, "cal={beta: 3}", "cal={window: 5}").cal == CalConfig(window=5)
 
 
 def test_later_overrides_win(folder):

@@ -97,7 +97,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def apply_override(values: Mapping[str, Any], override: str) -> dict[str, Any]:
-    """`values` with one "dotted.key=value" of the command line.
+    """`values` with one "dotted.key=value" of the command line; the value replaces what was there.
 
     Raises:
         RecipeError: no "=", or a place that no recipe has.
@@ -114,10 +114,7 @@ def apply_override(values: Mapping[str, Any], override: str) -> dict[str, Any]:
         outer = _inside(values, names[:depth])
         if outer is not None and not isinstance(outer, Mapping):
             raise RecipeError(f"{key}: {'.'.join(names[:depth])} is {outer!r} and has no settings of its own")
-    change: Any = parse(text, key)
-    for name in reversed(names):
-        change = {name: change}
-    return merge(values, change)
+    return _set(values, names, parse(text, key))
 
 
 def dump_recipe(recipe: Recipe) -> str:
@@ -149,6 +146,12 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise RecipeError(f"{path}: wanted settings (key: value), got {type(values).__name__}")
     return values
+
+
+def _set(values: Any, names: list[str], value: Any) -> dict[str, Any]:
+    outer = dict(values or {})
+    outer[names[0]] = value if len(names) == 1 else _set(outer.get(names[0]), names[1:], value)
+    return outer
 
 
 def _inside(values: Any, names: list[str]) -> Any:
