@@ -90,7 +90,7 @@ BAD = {
     "no sources": ("data: {train: []}", "data: train is empty"),
     "noise above 1": ("data: {swap_noise: 30}", "data: swap_noise=30.0: wanted a share in [0, 1]"),
     "noise seed without noise": ("data: {noise_seed: 1}", "data: noise_seed=1 has no effect with swap_noise=0"),
-    "length 0": ("data: {max_length: 0}", "data: max_length=0: wanted 1 or more"),
+    "length 0": ("data: {max_length: 0}", "data: max_length=0: wanted 2 or more"),
     "image root without files": ("data: {image_root: pictures}", "data: image_root has no effect"),
     "image roots that do not fit": (
         "data: {train: [a.json, b.json, c.json], image_root: [a, b]}",

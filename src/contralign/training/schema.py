@@ -143,6 +143,8 @@ def describe_value(value: Any) -> str:
 def check_keywords(function: Callable[..., Any], settings: Mapping[str, Any], path: str, given: Iterable[str]) -> None:
     """See that `settings` are keyword arguments of `function` that the caller does not give itself.
 
+    A function that takes any keyword is left to check them itself.
+
     Args:
         function: what will be called with the settings.
         settings: the mapping of the recipe.
@@ -152,7 +154,10 @@ def check_keywords(function: Callable[..., Any], settings: Mapping[str, Any], pa
     Raises:
         RecipeError: a name that is no argument.
     """
-    names = [name for name in inspect.signature(function).parameters if name not in set(given)]
+    parameters = inspect.signature(function).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    names = [name for name in parameters if name not in set(given)]
     for key in settings:
         if key not in names:
             raise RecipeError(f"{join(path, key)}: unknown setting; {nearest(key, names)}")

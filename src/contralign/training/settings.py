@@ -9,6 +9,8 @@ import re
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
+from contralign.data.aspect import ImageAspect
+
 Part = Literal["projector", "vision_tower", "language_model", "image_newline"]
 Template = Literal["chat", "plain", "vicuna_v1", "gemma"]
 Schedule = Literal["cosine", "linear", "constant", "constant_with_warmup"]
@@ -74,7 +76,7 @@ class DataSettings:
         settings: keyword settings of built-in sets, by set and by source: `scenes: {glyphs: 200}` holds for all its
             splits, `scenes:train: {count: 4000}` for one.
         template: how a conversation is written: the model's own chat template, or one of LLaVA's.
-        image_aspect: what is done to pictures that are not square; None leaves it to the processor.
+        image_aspect: what is done to a picture that is not square, before the processor sees it.
         max_length: tokens of a record, image tokens included; longer records are cut. None cuts nothing.
         on_bad: what a broken record does: "error" ends the run, "skip" counts it in bad_records.json.
         swap_noise: share of training records that get another record's picture (figure 3).
@@ -86,7 +88,7 @@ class DataSettings:
     image_root: tuple[str, ...] = ()
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
     template: Template = "chat"
-    image_aspect: Literal["square", "pad"] | None = None
+    image_aspect: ImageAspect = "processor"
     max_length: int | None = None
     on_bad: Literal["error", "skip"] = "error"
     swap_noise: float = 0.0
@@ -96,7 +98,7 @@ class DataSettings:
         if not self.train:
             raise ValueError("train is empty: name at least one source")
         if self.max_length is not None:
-            at_least("max_length", self.max_length, 1)
+            at_least("max_length", self.max_length, 2)
         if not 0 <= self.swap_noise <= 1:
             raise ValueError(f"swap_noise={self.swap_noise}: wanted a share in [0, 1]")
         if self.noise_seed is not None and self.swap_noise == 0:

@@ -1,0 +1,107 @@
+"""A recipe's sources as samples: built-in sets and files, checked, with their noise."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from contralign.data.collator import VLCollator
+from contralign.data.messages import IMAGE, Sample
+from contralign.data.mixture import SampleSet, load_samples
+from contralign.data.sets import SETS
+from contralign.data.swap_noise import swap_pictures
+from contralign.training.schema import RecipeError, check_keywords, nearest
+from contralign.training.settings import DataSettings, is_builtin
+
+Check = Callable[[Sample], None]
+
+
+class RecordReader:
+    """Reads sources; a built-in set is made once, however many stages and arms ask for it."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, list[Sample]] = {}
+
+    def read(self, data: DataSettings, sources: Sequence[str], path: str, check: Check | None = None) -> SampleSet:
+        """The samples of `sources`, which are `data.train` or `data.eval`.
+
+        Args:
+            data: whose picture folders, settings and `on_bad` hold.
+            sources: built-in sets and files.
+            path: dotted place of `data` in the recipe, for messages.
+            check: what else a sample must pass, such as `VLCollator.check`.
+
+        Raises:
+            BadRecord: a bad record under `on_bad="error"`.
+            RecipeError: no such built-in set, or settings that it refuses.
+            ValueError: a file that cannot be read.
+        """
+        read = [self._builtin(data, source, path) if is_builtin(source) else source for source in sources]
+        return load_samples(read, _roots(data, sources), data.on_bad, check)
+
+    def _builtin(self, data: DataSettings, source: str, path: str) -> list[Sample]:
+        settings = data.source_settings(source)
+        key = json.dumps([source, settings], sort_keys=True)
+        if key not in self._made:
+            self._made[key] = make_set(source, settings, path)
+        return self._made[key]
+
+
+def make_set(source: str, settings: dict[str, Any], path: str = "data") -> list[Sample]:
+    """The samples of "set:split".
+
+    Raises:
+        RecipeError: no such set, or a setting that it does not have or refuses.
+    """
+    name, split = source.split(":")
+    if name not in SETS:
+        raise RecipeError(f"{path}: no built-in set {name!r}; {nearest(name, SETS)}")
+    place = f"{path}.settings.{name}"
+    check_keywords(SETS[name], settings, place, given=("split",))
+    try:
+        return SETS[name](split, **settings)
+    except (TypeError, ValueError) as error:
+        raise RecipeError(f"{place}: {source}: {error}") from error
+
+
+def with_swaps(samples: SampleSet, data: DataSettings, seed: int) -> tuple[SampleSet, list[str]]:
+    """The samples with a share of the pictures swapped, and the ids of the swapped ones, sorted.
+
+    Args:
+        samples: untouched.
+        data: its `swap_noise` and `noise_seed`.
+        seed: used where `noise_seed` is None.
+    """
+    if data.swap_noise == 0:
+        return samples, []
+    noisy, swapped = swap_pictures(
+        samples.samples, data.swap_noise, seed if data.noise_seed is None else data.noise_seed
+    )
+    return SampleSet(noisy, samples.report), sorted(swapped)
+
+
+def as_chat(sample: Sample) -> list[dict[str, str]]:
+    """A sample as chat messages without its pictures, for training on text alone."""
+    return [{"role": turn.role, "content": turn.text.replace(IMAGE, "").strip()} for turn in sample.turns]
+
+
+def make_collator(processor: Any, data: DataSettings, keep_pictures: bool = False) -> VLCollator:
+    """The collator that `data` describes."""
+    return VLCollator(
+        processor,
+        template=data.template,
+        max_length=data.max_length,
+        keep_pictures=keep_pictures,
+        on_bad=data.on_bad,
+        image_aspect=data.image_aspect,
+    )
+
+
+def _roots(data: DataSettings, sources: Sequence[str]) -> Any:
+    """What `load_samples` takes: None, one root for all, or one for each source."""
+    if len(data.image_root) < 2:
+        return data.image_root[0] if data.image_root and not all(map(is_builtin, sources)) else None
+    files = [source for source in (*data.train, *data.eval) if not is_builtin(source)]
+    by_file = dict(zip(files, data.image_root, strict=True))
+    return [by_file.get(source) for source in sources]
