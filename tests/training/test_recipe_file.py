@@ -156,7 +156,7 @@ def test_a_file_goes_before_a_recipe_of_contralign(folder, monkeypatch):
 @pytest.mark.parametrize("name", ["tiny/dmo", "../training/config", "gone.yaml"])
 def test_a_recipe_that_is_nowhere_is_refused_with_the_known_names(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(RecipeError, match="no such recipe file.*tiny/demo"):
+    with pytest.raises(RecipeError, match=r"no such recipe file.*tiny/demo"):
         find_recipe(name)
 
 

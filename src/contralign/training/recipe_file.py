@@ -16,7 +16,7 @@ import yaml
 from contralign.training.recipe import Recipe, plain
 from contralign.training.schema import RecipeError, from_mapping, merge, nearest
 
-PACKAGED = Path(__file__).parent.parent / "recipes"
+PACKAGED = Path(__file__).resolve().parent.parent / "recipes"
 FLOAT = re.compile(r"[-+]?(\d[\d_]*\.?\d*|\.\d+)([eE][-+]?\d+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 
 
@@ -63,10 +63,11 @@ def find_recipe(name: str) -> Path:
     Raises:
         RecipeError: there is no such file.
     """
-    packaged = PACKAGED / Path(name.removeprefix("recipes/")).with_suffix(".yaml")
-    for path in (Path(name), packaged):
-        if path.is_file() and (path != packaged or packaged.resolve().is_relative_to(PACKAGED.resolve())):
-            return path
+    if Path(name).is_file():
+        return Path(name)
+    packaged = (PACKAGED / name.removeprefix("recipes/")).with_suffix(".yaml").resolve()
+    if packaged.is_file() and packaged.is_relative_to(PACKAGED):
+        return packaged
     known = sorted(str(path.relative_to(PACKAGED).with_suffix("")) for path in PACKAGED.glob("*/*.yaml"))
     raise RecipeError(
         f"{name}: no such recipe file, and none comes with contralign by this name; {nearest(name, known)}"

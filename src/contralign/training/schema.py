@@ -20,8 +20,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """The end of an error message: the known name closest to `name`, and all known names."""
     known = list(known)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"{hint}Known: {', '.join(known) or 'none'}"
+    names = ", ".join(known) or "none"
+    return f"did you mean {close[0]!r}? Known: {names}" if close else f"known: {names}"
 
 
 def join(path: str, key: str) -> str:

@@ -1,0 +1,143 @@
+"""A recipe into objects: model and processor, the parts that learn, and the Trainer of a stage."""
+
+from __future__ import annotations
+
+import logging
+import re
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForImageTextToText, AutoProcessor, Trainer, TrainingArguments
+from transformers.trainer_callback import PrinterCallback
+
+from contralign.data.collator import VLCollator
+from contralign.data.messages import IMAGE, Sample
+from contralign.data.mixture import SampleSet
+from contralign.models.tiny import build_tiny
+from contralign.training.config import CalConfig
+from contralign.training.lora import add_lora
+from contralign.training.parts import freeze_unread_layers, parameter_groups, train_only
+from contralign.training.schema import RecipeError, check_keywords
+from contralign.training.settings import ModelSettings, Stage
+from contralign.training.trainer import CALTrainer
+
+logger = logging.getLogger(__name__)
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def save_tiny(settings: ModelSettings, samples: Iterable[Sample], seed: int, folder: Path) -> None:
+    """Build the tiny LLaVA, with a tokenizer learnt from the samples, and save it.
+
+    Raises:
+        RecipeError: a setting that the builder does not have or refuses.
+    """
+    check_keywords(build_tiny, settings.tiny, "model.tiny", given=("texts", "out_dir", "seed"))
+    texts = (turn.text.replace(IMAGE, "") for sample in samples for turn in sample.turns)
+    try:
+        model, processor = build_tiny(texts, seed=seed, **settings.tiny)
+    except (TypeError, ValueError) as error:
+        raise RecipeError(f"model.tiny: {error}") from error
+    save_folder(folder, model, processor)
+
+
+def load_processor(path: str) -> Any:
+    """The processor of a model directory or of a name on the hub.
+
+    Raises:
+        RecipeError: there is none, with what to do.
+    """
+    try:
+        return AutoProcessor.from_pretrained(path)
+    except OSError as error:
+        raise _unreachable(path, error) from error
+
+
+def load_model(path: str, settings: ModelSettings) -> Any:
+    """The image-text-to-text model of a directory or of a name on the hub; weights come from safetensors only.
+
+    Raises:
+        RecipeError: there is none, with what to do.
+    """
+    try:
+        return AutoModelForImageTextToText.from_pretrained(
+            path,
+            dtype=DTYPES[settings.dtype],
+            attn_implementation=settings.attn_implementation,
+            use_safetensors=True,
+        )
+    except OSError as error:
+        raise _unreachable(path, error) from error
+
+
+def ready_to_learn(model: Any, settings: ModelSettings, stage: Stage) -> Any:
+    """The model with the stage's parts learning and all else frozen, adapters added where the recipe wants them.
+
+    Raises:
+        RecipeError: the model lacks a part.
+    """
+    counts = train_only(model, stage.train)
+    if "vision_tower" in stage.train:
+        frozen = freeze_unread_layers(model)
+        if frozen:
+            logger.info("frozen, since the projector does not read them: %s", ", ".join(frozen))
+    logger.info("learning: %s", ", ".join(f"{part} {count:,}" for part, count in counts.items()))
+    if settings.lora is not None and "language_model" in stage.train:
+        return add_lora(model, settings.lora, stage.train)
+    return model
+
+
+def build_trainer(
+    model: Any,
+    args: TrainingArguments,
+    stage: Stage,
+    *,
+    processor: Any,
+    collate: VLCollator,
+    train: SampleSet,
+    evaluation: SampleSet | None,
+    cal: CalConfig | None,
+) -> Trainer:
+    """The Trainer of one stage: the plain one, or `CALTrainer` where `cal` is given."""
+    settings: dict[str, Any] = {
+        "model": model,
+        "args": args,
+        "train_dataset": train,
+        "eval_dataset": evaluation,
+        "data_collator": collate,
+        "processing_class": processor,
+    }
+    if stage.vision_learning_rate is not None:
+        groups = parameter_groups(model, stage.learning_rate, stage.vision_learning_rate, stage.weight_decay)
+        optimizer, keywords = Trainer.get_optimizer_cls_and_kwargs(args, model)
+        settings["optimizer_cls_and_kwargs"] = (optimizer, {**keywords, "params": groups})
+    if cal is not None:
+        settings["cal"] = cal
+    trainer = Trainer(**settings) if cal is None else CALTrainer(**settings)
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def save_folder(folder: Path, model: Any, processor: Any) -> None:
+    """Save a model directory that the Auto classes load; it gets its name only once it is complete."""
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    model.save_pretrained(partial)
+    processor.save_pretrained(partial)
+    partial.rename(folder)
+
+
+def degrades_pictures(cal: CalConfig | None) -> bool:
+    """True where the contrast encodes another picture, so that batches must bring the original ones."""
+    return cal is not None and cal.contrast in ("patches", "blur")
+
+
+def _unreachable(path: str, error: OSError) -> RecipeError:
+    first_line = re.split(r"\n|(?<=\.) ", str(error).strip())[0]
+    return RecipeError(
+        f"model.path={path!r} is no model directory and cannot be fetched: {first_line} Give a directory with "
+        "config.json, *.safetensors and a processor, or a name on the hub while it can be reached"
+    )

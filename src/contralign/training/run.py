@@ -1,0 +1,231 @@
+"""A recipe from start to end: stages, arms from one start, evaluations, and everything written down.
+
+Training knows no evaluation: `run_recipe` is given functions by whoever composes the two (`contralign.cli.execute`).
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from accelerate import PartialState
+from peft import PeftModel
+from transformers import set_seed
+from transformers.trainer_utils import get_last_checkpoint
+
+from contralign.data.collator import VLCollator
+from contralign.data.mixture import SampleSet
+from contralign.models.tiny import pretrain_text
+from contralign.training.arguments import text_steps, training_arguments, warmup_share
+from contralign.training.build import (
+    build_trainer,
+    degrades_pictures,
+    load_model,
+    load_processor,
+    ready_to_learn,
+    save_folder,
+    save_tiny,
+)
+from contralign.training.callbacks import LogToFile, StageBar
+from contralign.training.environment import describe_environment
+from contralign.training.lora import merge_lora
+from contralign.training.recipe import Recipe
+from contralign.training.records import RecordReader, as_chat, make_collator, with_swaps
+from contralign.training.run_directory import RunDirectory, Step
+from contralign.training.schema import RecipeError
+from contralign.training.settings import TINY
+
+logger = logging.getLogger(__name__)
+
+
+class Evaluation(Protocol):
+    """What is asked of a trained arm; its settings are bound already (functools.partial)."""
+
+    def __call__(
+        self, model: Any, processor: Any, samples: SampleSet, *, collate: VLCollator, folder: Path
+    ) -> Mapping[str, Any]:
+        """Numbers of one arm, ready for JSON, with the count `n` they come from.
+
+        Args:
+            model: in eval mode.
+            processor: the model's.
+            samples: the held-out records (`data.eval`), without swaps.
+            collate: makes batches of samples with the recipe's template, ready for `model(**batch)`.
+            folder: a folder of this arm and evaluation, for files that a report wants.
+        """
+        ...
+
+
+def run_recipe(
+    recipe: Recipe, evaluations: Mapping[str, Evaluation], *, resume: bool = False, overwrite: bool = False
+) -> RunDirectory:
+    """Train every arm of a recipe, evaluate it and write the run directory.
+
+    Args:
+        recipe: the resolved recipe.
+        evaluations: one function for every name in `recipe.evaluate`.
+        resume: go on with the unfinished run in the directory; one that is finished is left as it is.
+        overwrite: replace the run in the directory.
+
+    Raises:
+        RecipeError: the directory is taken, or the recipe names something that is not there.
+        BadRecord: a bad record under `on_bad="error"`.
+        UnsupportedModel: CAL cannot be right for the model.
+    """
+    if set(evaluations) != set(recipe.evaluate):
+        raise RecipeError(f"evaluate: {list(recipe.evaluate)} wanted, functions for {list(evaluations)} given")
+    directory = RunDirectory(recipe)
+    directory.check(resume, overwrite)
+    if resume and directory.is_finished:
+        return directory
+    with PartialState().main_process_first():
+        if PartialState().is_main_process:
+            directory.create(resume)
+            directory.write_json(
+                "environment.json", {**describe_environment(), "seed": recipe.seed, "command_line": sys.argv}
+            )
+    run = _Run(directory)
+    run.train()
+    run.evaluate(evaluations)
+    return directory
+
+
+class _Run:
+    """The steps of one run; every step goes from a model directory to a model directory."""
+
+    def __init__(self, directory: RunDirectory) -> None:
+        self.directory = directory
+        self.recipe = directory.recipe
+        self.reader = RecordReader()
+        self.bad_records: dict[str, Any] = directory.read_json("bad_records.json")
+        self.swapped: dict[str, list[str]] = directory.read_json("swapped.json")
+
+    def train(self) -> None:
+        """Every step that is not done yet."""
+        for step in self.directory.steps(self._origin()):
+            if not step.end.exists():
+                set_seed(self.recipe.seed)
+                self._train_step(step)
+                gc.collect()
+                torch.cuda.empty_cache()
+
+    def evaluate(self, evaluations: Mapping[str, Evaluation]) -> None:
+        """Every evaluation on every arm; results.json closes the run."""
+        if not PartialState().is_main_process:
+            return
+        arms = {
+            arm: self._evaluate_arm(self.directory / arm, evaluations) if evaluations else {}
+            for arm in self.recipe.arm_configs()
+        }
+        self.directory.write_json("results.json", {"name": self.recipe.name, "arms": arms})
+        self.directory.clean()
+
+    def _origin(self) -> str:
+        """Where the first stage starts: the tiny model, built once, or what the recipe names."""
+        if self.recipe.model.path != TINY:
+            return self.recipe.model.path
+        folder = self.directory / "stages" / "tiny"
+        with PartialState().main_process_first():
+            if PartialState().is_main_process and not folder.exists():
+                samples = [sample for stage in self.recipe.stages for sample in self._read(stage)]
+                save_tiny(self.recipe.model, samples, self.recipe.seed, folder)
+        return str(folder)
+
+    def _read(self, stage: str, collate: VLCollator | None = None) -> SampleSet:
+        data = self.recipe.stage_data(stage)
+        return self.reader.read(data, data.train, f"stages.{stage}.data", collate.check if collate else None)
+
+    def _train_step(self, step: Step) -> None:
+        processor = load_processor(step.start)
+        collate = make_collator(processor, self.recipe.stage_data(step.stage), degrades_pictures(step.cal))
+        samples = self._read(step.stage, collate)
+        model = load_model(step.start, self.recipe.model)
+        if self.recipe.stages[step.stage].kind == "text":
+            self._train_text(step, model, processor, samples)
+        else:
+            model = self._align(step, model, processor, collate, samples)
+        self._note_bad_records(step.stage, samples, collate)
+        with PartialState().main_process_first():
+            if PartialState().is_main_process:
+                save_folder(step.end, model, processor)
+
+    def _train_text(self, step: Step, model: Any, processor: Any, samples: SampleSet) -> None:
+        stage = self.recipe.stages[step.stage]
+        steps = text_steps(stage, len(samples))
+        losses = pretrain_text(
+            model,
+            processor,
+            [as_chat(sample) for sample in samples],
+            steps=steps,
+            batch_size=stage.batch_size,
+            learning_rate=stage.learning_rate,
+            warmup=warmup_share(stage, steps),
+            seed=self.recipe.seed,
+        )
+        every = training_arguments(self.recipe, stage, step.checkpoints).logging_steps
+        for number, loss in enumerate(losses, start=1):
+            if number == 1 or number % every == 0:
+                self.directory.metrics.write(step.arm, step.stage, number, {"loss": loss})
+
+    def _align(self, step: Step, model: Any, processor: Any, collate: VLCollator, samples: SampleSet) -> Any:
+        stage, data = self.recipe.stages[step.stage], self.recipe.stage_data(step.stage)
+        samples, swapped = with_swaps(samples, data, self.recipe.seed)
+        if swapped:
+            self.swapped[step.stage] = swapped
+            self.directory.write_json("swapped.json", self.swapped)
+        args = training_arguments(self.recipe, stage, step.checkpoints)
+        trainer = build_trainer(
+            ready_to_learn(model, self.recipe.model, stage),
+            args,
+            stage,
+            processor=processor,
+            collate=collate,
+            train=samples,
+            evaluation=self._held_out(collate) if args.eval_strategy != "no" else None,
+            cal=step.cal,
+        )
+        trainer.add_callback(LogToFile(self.directory.metrics, step.arm, step.stage))
+        trainer.add_callback(StageBar(step.arm, step.stage))
+        checkpoint = get_last_checkpoint(str(step.checkpoints)) if step.checkpoints.is_dir() else None
+        done = int(checkpoint.rpartition("-")[2]) if checkpoint else 0
+        self.directory.metrics.forget(step.arm, step.stage, after_step=done)
+        trainer.train(resume_from_checkpoint=checkpoint)
+        trained = trainer.accelerator.unwrap_model(trainer.model)
+        return merge_lora(trained) if isinstance(trained, PeftModel) else trained
+
+    def _held_out(self, collate: VLCollator | None = None) -> SampleSet:
+        data = self.recipe.data
+        return self.reader.read(data, data.eval, "data", collate.check if collate else None)
+
+    def _evaluate_arm(self, folder: Path, evaluations: Mapping[str, Evaluation]) -> dict[str, Any]:
+        processor = load_processor(str(folder))
+        model = load_model(str(folder), self.recipe.model).eval()
+        model.to(PartialState().device)
+        collate = make_collator(processor, self.recipe.data)
+        samples = self._held_out(collate)
+        results = {}
+        for name, evaluation in evaluations.items():
+            place = self.directory / "evaluations" / folder.name / name
+            place.mkdir(parents=True, exist_ok=True)
+            results[name] = dict(evaluation(model, processor, samples, collate=collate, folder=place))
+        return results
+
+    def _note_bad_records(self, stage: str, samples: SampleSet, collate: VLCollator) -> None:
+        """Name what was left out; a stage without bad records says nothing."""
+        if not samples.report.bad and not collate.skipped:
+            return
+        self.bad_records[stage] = {
+            "total": samples.report.total,
+            "counts": samples.report.counts,
+            "while_training": dict(collate.skipped),
+            "records": [
+                {"record": fault.record, "reason": fault.reason, "message": fault.message}
+                for fault in samples.report.bad
+            ],
+        }
+        self.directory.write_json("bad_records.json", self.bad_records)

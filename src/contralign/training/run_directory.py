@@ -1,0 +1,163 @@
+"""The run directory: what lies where, which steps a run has, and whether an older run may be touched.
+
+    recipe.yaml  environment.json  metrics.jsonl  results.json  report.html  bad_records.json  swapped.json
+    start/        the model that the arms part from
+    ARM/          a trained model with its processor
+    stages/       models between stages, removed at the end        checkpoints/  of the Trainer
+
+A folder is renamed into place when it is complete, so what is there is done: resuming needs no other book-keeping. A
+run with results.json is finished.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from contralign.training.callbacks import MetricsFile
+from contralign.training.config import CalConfig
+from contralign.training.recipe import Recipe, plain
+from contralign.training.recipe_file import dump_recipe, load_recipe
+from contralign.training.schema import RecipeError
+
+SHARED = "shared"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One stage of one arm: from a model directory to a model directory.
+
+    Attributes:
+        arm: "shared" before the arms part.
+        stage: its name in the recipe.
+        start: model directory or name on the hub.
+        end: model directory; there once the step is done.
+        checkpoints: folder of the Trainer's checkpoints.
+        cal: settings of the arm; None trains plainly.
+    """
+
+    arm: str
+    stage: str
+    start: str
+    end: Path
+    checkpoints: Path
+    cal: CalConfig | None
+
+
+class RunDirectory:
+    """Paths of one run, and the rules about older ones.
+
+    Args:
+        recipe: the resolved recipe; its `output_dir` or runs/NAME is the place.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.path = Path(recipe.output_dir or Path("runs") / recipe.name)
+        self.metrics = MetricsFile(self.path / "metrics.jsonl")
+
+    def __truediv__(self, name: str) -> Path:
+        return self.path / name
+
+    @property
+    def is_finished(self) -> bool:
+        """True where the run in the directory has its results."""
+        return (self.path / "results.json").is_file()
+
+    def check(self, resume: bool = False, overwrite: bool = False) -> None:
+        """Refuse to touch what another run left, unless told to.
+
+        Raises:
+            RecipeError: the directory is taken; the message says by what, and what to do.
+        """
+        if resume and overwrite:
+            raise RecipeError("--resume goes on with a run and --overwrite replaces it: give one of them")
+        if not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir())):
+            if resume:
+                raise RecipeError(f"--resume: there is no run in {self.path}")
+            return
+        if not (self.path / "recipe.yaml").is_file():
+            raise RecipeError(f"{self.path} exists and is no run directory: set output_dir= to another folder")
+        if overwrite:
+            return
+        changed = self._differences()
+        if resume and changed:
+            raise RecipeError(
+                f"--resume: the run in {self.path} had another recipe ({'; '.join(changed)}): resume with that one, or "
+                "set output_dir= to another folder"
+            )
+        if not resume:
+            state = "finished" if self.is_finished else "unfinished"
+            other = f"another recipe ({'; '.join(changed)})" if changed else "this recipe"
+            raise RecipeError(
+                f"{self.path} holds the {state} run of {other}: set output_dir= to another folder, or replace it with "
+                f"--overwrite{'' if changed or self.is_finished else ', or go on with --resume'}"
+            )
+
+    def create(self, resume: bool = False) -> None:
+        """Make the folder and write recipe.yaml; without `resume` an older run in it is removed."""
+        if self.path.exists() and not resume:
+            shutil.rmtree(self.path)
+        self.path.mkdir(parents=True, exist_ok=True)
+        (self.path / "recipe.yaml").write_text(dump_recipe(self.recipe), encoding="utf-8")
+
+    def steps(self, origin: str) -> list[Step]:
+        """Every stage of every arm in order: the shared ones, then those of each arm from the same start.
+
+        Args:
+            origin: the model that the first stage starts from.
+        """
+        names, fork = list(self.recipe.stages), self.recipe.fork
+        steps = self._chain(SHARED, names[:fork], origin, self.path / "start", None)
+        start = str(self.path / "start") if fork else origin
+        for arm, cal in self.recipe.arm_configs().items():
+            steps += self._chain(arm, names[fork:], start, self.path / arm, cal)
+        return steps
+
+    def write_json(self, name: str, content: Any) -> None:
+        """Write a file of the run."""
+        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+        (self.path / name).write_text(text, encoding="utf-8")
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """What an earlier part of the run wrote there; empty where it wrote nothing."""
+        path = self.path / name
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+    def clean(self) -> None:
+        """Remove what only an unfinished run needs."""
+        for name in ("stages", "checkpoints"):
+            shutil.rmtree(self.path / name, ignore_errors=True)
+
+    def _chain(self, arm: str, stages: list[str], start: str, end: Path, cal: CalConfig | None) -> list[Step]:
+        steps = []
+        for stage in stages:
+            name = f"{arm}-{stage}"
+            step = Step(
+                arm=arm,
+                stage=stage,
+                start=start,
+                end=end if stage == stages[-1] else self.path / "stages" / name,
+                checkpoints=self.path / "checkpoints" / name,
+                cal=cal if self.recipe.stages[stage].cal else None,
+            )
+            steps.append(step)
+            start = str(step.end)
+        return steps
+
+    def _differences(self) -> list[str]:
+        """Dotted settings in which the run that is there differs, at most three."""
+        there = load_recipe(self.path / "recipe.yaml").without_place()
+        found = _unequal(plain(there), plain(self.recipe.without_place()), "")
+        return found[:3] + (["…"] if len(found) > 3 else [])
+
+
+def _unequal(there: Any, here: Any, path: str) -> list[str]:
+    if isinstance(there, dict) and isinstance(here, dict):
+        names = list(dict.fromkeys([*there, *here]))
+        inner = [(name, f"{path}.{name}" if path else name) for name in names]
+        return [found for name, place in inner for found in _unequal(there.get(name), here.get(name), place)]
+    return [] if there == here else [f"{path} was {there}, is {here}"]
