@@ -17,7 +17,7 @@ def reference_delta(logits: Tensor, contrast_logits: Tensor, labels: Tensor, sco
         values = []
         for position in range(labels.shape[1]):
             token = int(labels[row, position])
-            with_picture, without = logits[row, position].double(), contrast_logits[row, position].double()
+            with_picture, without = logits[row, position].detach().double(), contrast_logits[row, position].detach().double()
             if score == "logprob":
                 with_picture, without = with_picture.log_softmax(0), without.log_softmax(0)
             values.append(float(with_picture[token]) - float(without[token]))
