@@ -38,7 +38,9 @@ class DropImage:
             labels=view.labels.gather(1, order).masked_fill(~filled, IGNORE_INDEX),
             image_mask=torch.zeros_like(filled),
             position_ids=None if view.position_ids is None else _gather_positions(view.position_ids, order),
-            inputs_embeds=None if embeds is None else embeds.gather(1, order[..., None].expand(-1, -1, embeds.shape[2])),
+            inputs_embeds=None
+            if embeds is None
+            else embeds.gather(1, order[..., None].expand(-1, -1, embeds.shape[2])),
             token_index=view.token_index.gather(1, order),
         )
 

@@ -117,7 +117,7 @@ class GenericAdapter(Adapter):
                 moved = (text - embeds)[~image_mask].abs().max()
             if not bool(moved <= 1e-3 * text.abs().max()):
                 raise UnsupportedModel(
-                    f"{type(self.model).__name__}: pictures change the embeddings of text tokens (by {float(moved):.3g})"
+                    f"{type(self.model).__name__}: pictures change embeddings of text tokens, by {float(moved):.3g}"
                 )
             self._seen_in_line = True
 
