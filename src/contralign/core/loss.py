@@ -43,10 +43,10 @@ def cal_loss(nll: Tensor, weights: Tensor, valid: Tensor, form: Form = "exact") 
         ValueError: unknown form, or shapes that differ.
     """
     check_form(form)
-    if not nll.shape == weights.shape == valid.shape or nll.dim() != 2:
+    if not nll.shape == weights.shape == valid.shape or nll.dim() != 2 or valid.dtype != torch.bool:
         raise ValueError(
-            f"nll {tuple(nll.shape)}, weights {tuple(weights.shape)}, valid {tuple(valid.shape)}: "
-            "wanted one shape (batch, seq)"
+            f"nll {tuple(nll.shape)}, weights {tuple(weights.shape)}, valid {tuple(valid.shape)} {valid.dtype}: "
+            "wanted one shape (batch, seq), valid of bool"
         )
     nll = torch.where(valid, nll, nll.new_zeros(()))
     weights = torch.where(valid, weights.to(nll.dtype), nll.new_zeros(()))
