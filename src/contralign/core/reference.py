@@ -17,8 +17,7 @@ def reference_delta(logits: Tensor, contrast_logits: Tensor, labels: Tensor, sco
         values = []
         for position in range(labels.shape[1]):
             token = int(labels[row, position])
-            with_picture = logits[row, position].detach().double()
-            without = contrast_logits[row, position].detach().double()
+            with_picture, without = logits[row, position].detach().double(), contrast_logits[row, position].detach().double()
             if score == "logprob":
                 with_picture, without = with_picture.log_softmax(0), without.log_softmax(0)
             values.append(float(with_picture[token]) - float(without[token]))
@@ -44,7 +43,9 @@ def reference_weights(
     for row, values in enumerate(clamped):
         for t in range(len(values)):
             if valid[row][t]:
-                near = [values[s] for s in range(max(t - half, 0), min(t + half + 1, len(values))) if valid[row][s]]
+                near = [
+                    values[s] for s in range(max(t - half, 0), min(t + half + 1, len(values))) if valid[row][s]
+                ]
                 weights[row][t] = sum(near) / len(near)
     return weights
 
