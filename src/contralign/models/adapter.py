@@ -78,7 +78,8 @@ class Adapter(ABC):
         """
         if name not in self.contrasts:
             raise UnsupportedModel(
-                f"contrast={name!r} is not right for {type(self.model).__name__}: use {', '.join(sorted(self.contrasts))}"
+                f"contrast={name!r} is not right for {type(self.model).__name__}; "
+                f"use one of {', '.join(sorted(self.contrasts))}"
             )
         if name == "drop" and self.window is not None and num_tokens > self.window:
             raise UnsupportedModel(

@@ -108,8 +108,8 @@ class GenericAdapter(Adapter):
         image_mask = self.placeholders(input_ids)
         if embeds.shape[:2] != input_ids.shape:
             raise UnsupportedModel(
-                f"{type(self.model).__name__} turns {tuple(input_ids.shape)} tokens into {tuple(embeds.shape[:2])}: its "
-                "image tokens are not in line"
+                f"{type(self.model).__name__} turns {tuple(input_ids.shape)} tokens into {tuple(embeds.shape[:2])}: "
+                "its image tokens are not in line"
             )
         if bool(image_mask.any()):
             with torch.no_grad():
