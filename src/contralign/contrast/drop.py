@@ -31,6 +31,8 @@ class DropImage:
         order, filled = _pack_left(keep)
         view = take_rows(batch, rows)
         embeds = view.inputs_embeds
+        if embeds is not None:
+            embeds = embeds.gather(1, order.unsqueeze(-1).expand(-1, -1, embeds.shape[2]))
         return replace(
             view,
             input_ids=view.input_ids.gather(1, order).masked_fill(~filled, 0),
@@ -38,7 +40,7 @@ class DropImage:
             labels=view.labels.gather(1, order).masked_fill(~filled, IGNORE_INDEX),
             image_mask=torch.zeros_like(filled),
             position_ids=None if view.position_ids is None else _gather_positions(view.position_ids, order),
-            inputs_embeds=None if embeds is None else embeds.gather(1, order[..., None].expand(-1, -1, embeds.shape[2])),
+            inputs_embeds=embeds,
             token_index=view.token_index.gather(1, order),
         )
 

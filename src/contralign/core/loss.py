@@ -46,10 +46,10 @@ def loss_terms(nll: Tensor, weights: Tensor, valid: Tensor, form: Form = "exact"
         ValueError: unknown form, or shapes that differ.
     """
     check_form(form)
-    if not nll.shape == weights.shape == valid.shape or nll.dim() != 2:
+    if not nll.shape == weights.shape == valid.shape or nll.dim() != 2 or valid.dtype != torch.bool:
         raise ValueError(
-            f"nll {tuple(nll.shape)}, weights {tuple(weights.shape)}, valid {tuple(valid.shape)}: "
-            "wanted one shape (batch, seq)"
+            f"nll {tuple(nll.shape)}, weights {tuple(weights.shape)}, valid {tuple(valid.shape)} {valid.dtype}: "
+            "wanted one shape (batch, seq), valid of bool"
         )
     zero = nll.new_zeros(())
     nll = torch.where(valid, nll, zero)

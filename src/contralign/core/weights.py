@@ -16,13 +16,15 @@ def check_map(alpha: float, beta: float, window: int) -> None:
     """Refuse a clamp or a window that means nothing.
 
     Raises:
-        ValueError: α is negative, β is below α, either is NaN, α is infinite, or the window is not a positive odd
-            integer.
+        ValueError: α is negative, β is below α, β is 0, either is NaN, α is infinite, or the window is not a positive
+            odd integer.
     """
     if not (0 <= alpha < math.inf):
         raise ValueError(f"alpha={alpha}: wanted a finite number, 0 or more (paper, section 2.3)")
     if not beta >= alpha:
         raise ValueError(f"beta={beta}: wanted alpha ({alpha}) or more, up to infinity")
+    if beta == 0:
+        raise ValueError(f"beta={beta}: every weight would be 0 and nothing would be learnt; wanted more than 0")
     if isinstance(window, bool) or not isinstance(window, int) or window < 1 or window % 2 == 0:
         raise ValueError(f"window={window!r}: wanted a positive odd integer (1 is no pooling)")
 
@@ -97,8 +99,11 @@ def cal_weights(
     """
     check_map(alpha, beta, window)
     check_form(form)
-    if delta.shape != valid.shape or delta.dim() != 2:
-        raise ValueError(f"delta {tuple(delta.shape)} and valid {tuple(valid.shape)}: wanted one shape (batch, seq)")
+    if delta.shape != valid.shape or delta.dim() != 2 or valid.dtype != torch.bool:
+        raise ValueError(
+            f"delta {tuple(delta.shape)} and valid {tuple(valid.shape)} {valid.dtype}: "
+            "wanted one shape (batch, seq), valid of bool"
+        )
     with torch.no_grad():
         delta = delta if delta.dtype == torch.float64 else delta.float()
         if has_image is not None and form != "released":

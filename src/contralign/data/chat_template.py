@@ -88,17 +88,18 @@ class ChatTemplate:
     def _render(self, turns: tuple[Turn, ...], open_prompt: bool) -> tuple[str, list[tuple[int, int]] | None]:
         """The text, and the answers where the template marks them."""
         marks = not open_prompt and _GENERATION.search(self.source) is not None
+        arguments: dict[str, Any] = {
+            "conversations": [[self._message(turn) for turn in turns]],
+            "chat_template": self.source,
+            "add_generation_prompt": open_prompt,
+            "return_assistant_tokens_mask": marks,
+            **self.special_tokens,
+        }
         try:
-            texts, spoken = render_jinja_template(
-                [[self._message(turn) for turn in turns]],
-                chat_template=self.source,
-                add_generation_prompt=open_prompt,
-                return_assistant_tokens_mask=marks,
-                **self.special_tokens,
-            )
+            texts, spoken = render_jinja_template(**arguments)
         except TemplateError as error:
             raise BadRecord("template_refused", f"the chat template refuses these turns: {error}") from error
-        return texts[0], [tuple(pair) for pair in spoken[0]] if marks else None
+        return texts[0], [(int(start), int(end)) for start, end in spoken[0]] if marks else None
 
     def _message(self, turn: Turn) -> dict[str, Any]:
         text = turn.text.replace(self.marker, _LITERAL) if self.marker else turn.text

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -13,11 +14,12 @@ from PIL import Image
 from torch import Tensor
 
 from contralign.batch import IGNORE_INDEX
-from contralign.data.aspect import ASPECTS, ImageAspect
+from contralign.data.aspect import ImageAspect
 from contralign.data.bad_record import BadRecord
-from contralign.data.chat_template import image_marker
-from contralign.data.loss_mask import Encoded, TokenSpan, encode, kinds, resolve_template
+from contralign.data.encoded_batch import EncodedBatch
+from contralign.data.loss_mask import Encoded, encode, resolve_template
 from contralign.data.messages import Sample, open_picture
+from contralign.data.picture_inputs import PictureInputs, picture_inputs
 from contralign.data.splice import Spliced, splice
 from contralign.data.templates import Template
 
@@ -26,48 +28,12 @@ logger = logging.getLogger(__name__)
 PaddingSide = Literal["right", "left"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class EncodedBatch:
-    """A batch with what evaluation and analysis want to know about it.
-
-    Attributes:
-        inputs: what the model takes.
-        samples: the sample of every row; None for the empty row that stands for a batch with no good sample.
-        rows: the row's tokens before padding.
-        offsets: the column where each row begins.
-    """
-
-    inputs: dict[str, Any]
-    samples: tuple[Sample | None, ...]
-    rows: tuple[Spliced, ...]
-    offsets: tuple[int, ...]
-
-    @property
-    def kinds(self) -> list[list[str | None]]:
-        """(batch, seq) kind of every token, from the sample's spans; None where no span covers it."""
-        return self._columns(lambda sample, row: kinds(sample, row) if sample else [None] * len(row.input_ids))
-
-    @property
-    def token_spans(self) -> list[list[TokenSpan | None]]:
-        """(batch, seq) characters of an assistant turn that a learned token stands for."""
-        return self._columns(lambda sample, row: list(row.token_spans))
-
-    def _columns(self, values: Callable[[Sample | None, Spliced], list[Any]]) -> list[list[Any]]:
-        width = self.inputs["input_ids"].shape[1]
-        lines = []
-        for sample, row, offset in zip(self.samples, self.rows, self.offsets, strict=True):
-            line: list[Any] = [None] * width
-            line[offset : offset + len(row.input_ids)] = values(sample, row)
-            lines.append(line)
-        return lines
-
-
 class VLCollator:
     """Makes batches of samples.
 
     Returns `input_ids`, `attention_mask` and `labels` (batch, seq), whatever the processor makes of the pictures
-    (`pixel_values`, `image_sizes` …; absent from a batch of text alone), and `pictures` under `keep_pictures`: for every
-    row the tuple of its original pictures. How many tokens a picture takes, and which, is what the processor says.
+    (`pixel_values`, `image_sizes` …; absent from a batch of text alone), and `pictures` under `keep_pictures`: for
+    every row the tuple of its original pictures. Which tokens a picture takes is what the processor says.
 
     Args:
         processor: a Hugging Face processor, or a bare tokenizer for text alone. It needs a pad token.
@@ -94,9 +60,9 @@ class VLCollator:
         image_aspect: ImageAspect = "processor",
         padding_side: PaddingSide = "right",
     ) -> None:
-        _check_choice("on_bad", on_bad, ("error", "skip"))
-        _check_choice("image_aspect", image_aspect, get_args(ImageAspect))
-        _check_choice("padding_side", padding_side, get_args(PaddingSide))
+        _refuse_unknown("on_bad", on_bad, ("error", "skip"))
+        _refuse_unknown("image_aspect", image_aspect, get_args(ImageAspect))
+        _refuse_unknown("padding_side", padding_side, get_args(PaddingSide))
         if max_length is not None and max_length < 2:
             raise ValueError(f"max_length={max_length}: wanted 2 or more, or None")
         self.processor = processor
@@ -110,9 +76,11 @@ class VLCollator:
         self.max_length = max_length
         self.keep_pictures = keep_pictures
         self.on_bad = on_bad
-        self.image_aspect = image_aspect
+        self.image_aspect: ImageAspect = image_aspect
         self.padding_side = padding_side
         self.skipped: Counter[str] = Counter()
+        names = processor.model_input_names if self.reads_pictures else ()
+        self.token_fields = tuple(name for name in names if name.endswith("token_type_ids"))
         self._named: set[str] = set()
 
     def __call__(self, samples: Sequence[Sample]) -> dict[str, Any]:
@@ -136,59 +104,46 @@ class VLCollator:
         """
         if not samples:
             raise ValueError("an empty batch; wanted at least one sample")
-        read = [good for sample in samples if (good := self._guarded(sample, self._read)) is not None]
-        blocks, vision = self.picture_inputs([picture for _, _, pictures in read for picture in pictures])
-        good: list[tuple[Sample, Spliced, tuple[Image.Image, ...]]] = []
-        for sample, encoded, pictures in read:
-            own, blocks = blocks[: len(pictures)], blocks[len(pictures) :]
-            row = self._guarded(sample, lambda _, encoded=encoded, own=own: self._splice(encoded, own))
-            if row is not None:
-                good.append((sample, row, pictures[: row.num_pictures]))
-        if not good:
-            return self._batch((None,), (_empty_row(self.tokenizer.pad_token_id),), ((),), {})
-        kept = [picture for _, _, pictures in good for picture in pictures]
-        if len(kept) < sum(len(pictures) for _, _, pictures in read):
-            _, vision = self.picture_inputs(kept)
-        return self._batch(*zip(*good, strict=True), vision)
+        read: list[_Read] = []
+        for sample in samples:
+            with self._bad_may_be_skipped(sample):
+                read.append(self._read(sample))
+        made = self.picture_inputs([picture for line in read for picture in line.pictures])
+        rows: list[_Row] = []
+        first = 0
+        for line in read:
+            own = slice(first, first + len(line.pictures))
+            first = own.stop
+            with self._bad_may_be_skipped(line.sample):
+                rows.append(self._splice(line, made, own))
+        kept = [picture for row in rows for picture in row.pictures]
+        vision = made.vision if len(kept) == first else self.picture_inputs(kept).vision
+        return self._batch(rows or [_empty_row(self.tokenizer.pad_token_id)], vision)
 
-    def picture_inputs(self, pictures: Sequence[Image.Image]) -> tuple[list[tuple[int, ...]], dict[str, Tensor]]:
-        """The ids each picture takes in a row, and the tensors that the vision tower takes.
+    def picture_inputs(self, pictures: Sequence[Image.Image]) -> PictureInputs:
+        """What the processor makes of these pictures, under this collator's `image_aspect`.
 
-        Contrasts that degrade pictures use it too: the same pictures in another state give the same ids.
+        Contrasts that degrade pictures use it too: a picture of the same size takes the same tokens.
         """
-        if not pictures:
-            return [], {}
-        shaped = [[ASPECTS[self.image_aspect](picture)] for picture in pictures]
-        marker = image_marker(self.processor)
-        made = self.processor(
-            text=[marker] * len(shaped),
-            images=shaped,
-            add_special_tokens=False,
-            padding=True,
-            return_tensors="pt",
-        )
-        ids, present = made["input_ids"], made["attention_mask"].bool()
-        blocks = [tuple(row[here].tolist()) for row, here in zip(ids, present, strict=True)]
-        tokens = {name for name, value in made.items() if value.shape == ids.shape}
-        return blocks, {name: value for name, value in made.items() if name not in tokens}
+        return picture_inputs(self.processor, pictures, self.image_aspect)
 
-    def _guarded(self, sample: Sample, step: Callable[[Sample], Any]) -> Any:
-        """What the step makes of a sample; None where it is bad and may be skipped."""
+    @contextmanager
+    def _bad_may_be_skipped(self, sample: Sample) -> Iterator[None]:
         try:
-            return step(sample)
+            yield
         except BadRecord as fault:
+            named = fault.named(f"{sample.source}, {sample.id}" if sample.source else sample.id)
             if self.on_bad == "error":
-                raise fault.named(_name(sample)) from fault
+                raise named from fault
             self.skipped[fault.reason] += 1
-            if _name(sample) not in self._named:
-                self._named.add(_name(sample))
-                logger.warning("skipped: %s", fault.named(_name(sample)))
-            return None
+            if named.record not in self._named:
+                self._named.add(named.record)
+                logger.warning("skipped: %s", named)
 
-    def _read(self, sample: Sample) -> tuple[Sample, Encoded, tuple[Image.Image, ...]]:
+    def _read(self, sample: Sample) -> _Read:
         if sample.pictures and not self.reads_pictures:
             raise BadRecord("no_picture_place", "a sample with pictures, but the collator has a bare tokenizer")
-        return sample, self._encode(sample), tuple(open_picture(picture) for picture in sample.pictures)
+        return _Read(sample, self._encode(sample), tuple(open_picture(picture) for picture in sample.pictures))
 
     def _encode(self, sample: Sample) -> Encoded:
         encoded = encode(sample, self.template, self.processor, self.max_length)
@@ -196,49 +151,70 @@ class VLCollator:
             raise BadRecord("no_label", "the template finds no answer to learn in this sample")
         return encoded
 
-    def _splice(self, encoded: Encoded, blocks: Sequence[Sequence[int]]) -> Spliced:
-        row = splice(encoded, blocks, self.max_length)
-        if row.num_labels == 0:
+    def _splice(self, read: _Read, made: PictureInputs, own: slice) -> _Row:
+        blocks = made.blocks[own]
+        tokens = splice(read.encoded, blocks, self.max_length)
+        if tokens.num_labels == 0:
             raise BadRecord(
                 "no_label_left",
-                f"no label is left of {len(encoded.input_ids) - len(blocks)} text tokens and {sum(map(len, blocks))} "
-                f"image tokens after cutting to max_length={self.max_length}; raise it",
+                f"no label is left of {len(read.encoded.input_ids) - len(blocks)} text tokens and "
+                f"{sum(map(len, blocks))} image tokens after cutting to max_length={self.max_length}; raise it",
             )
-        return row
+        fields = {name: values[own] for name, values in made.token_fields.items()}
+        return _Row(read.sample, tokens, read.pictures[: len(tokens.image_starts)], fields)
 
-    def _batch(
-        self,
-        samples: tuple[Sample | None, ...],
-        rows: tuple[Spliced, ...],
-        pictures: tuple[tuple[Image.Image, ...], ...],
-        vision: dict[str, Tensor],
-    ) -> EncodedBatch:
-        width = max(len(row.input_ids) for row in rows)
-        offsets = tuple(0 if self.padding_side == "right" else width - len(row.input_ids) for row in rows)
-        shape = (len(rows), width)
-        ids = torch.full(shape, self.tokenizer.pad_token_id)
-        mask = torch.zeros(shape, dtype=torch.long)
-        labels = torch.full(shape, IGNORE_INDEX)
-        for index, (row, begin) in enumerate(zip(rows, offsets, strict=True)):
-            here = slice(begin, begin + len(row.input_ids))
-            ids[index, here] = torch.tensor(row.input_ids)
-            mask[index, here] = 1
-            labels[index, here] = torch.tensor(row.labels)
-        inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": mask, "labels": labels, **vision}
+    def _batch(self, rows: Sequence[_Row], vision: dict[str, Tensor]) -> EncodedBatch:
+        width = max(len(row.tokens.input_ids) for row in rows)
+        offsets = [0 if self.padding_side == "right" else width - len(row.tokens.input_ids) for row in rows]
+
+        def padded(values: Callable[[_Row], Sequence[int]], filling: int) -> Tensor:
+            matrix = torch.full((len(rows), width), filling)
+            for line, row, begin in zip(matrix, rows, offsets, strict=True):
+                line[begin : begin + len(row.tokens.input_ids)] = torch.tensor(values(row))
+            return matrix
+
+        inputs: dict[str, Any] = {
+            "input_ids": padded(lambda row: row.tokens.input_ids, self.tokenizer.pad_token_id),
+            "attention_mask": padded(lambda row: [1] * len(row.tokens.input_ids), 0),
+            "labels": padded(lambda row: row.tokens.labels, IGNORE_INDEX),
+            **{name: padded(lambda row, name=name: row.field(name), 0) for name in self.token_fields},
+            **vision,
+        }
         if self.keep_pictures:
-            inputs["pictures"] = pictures
-        return EncodedBatch(inputs=inputs, samples=samples, rows=rows, offsets=offsets)
+            inputs["pictures"] = tuple(row.pictures for row in rows)
+        tokens = tuple(row.tokens for row in rows)
+        return EncodedBatch(
+            inputs=inputs, samples=tuple(row.sample for row in rows), rows=tokens, offsets=tuple(offsets)
+        )
 
 
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+@dataclass(frozen=True)
+class _Read:
+    sample: Sample
+    encoded: Encoded
+    pictures: tuple[Image.Image, ...]
+
+
+@dataclass(frozen=True)
+class _Row:
+    sample: Sample | None
+    tokens: Spliced
+    pictures: tuple[Image.Image, ...]
+    fields: dict[str, list[tuple[int, ...]]]
+
+    def field(self, name: str) -> list[int]:
+        """A field of the row's tokens: what the processor says inside of pictures, 0 in text."""
+        values = [0] * len(self.tokens.input_ids)
+        for start, block in zip(self.tokens.image_starts, self.fields.get(name, ()), strict=False):
+            values[start : start + len(block)] = block
+        return values
+
+
+def _refuse_unknown(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise ValueError(f"{name}={value!r}: wanted {' or '.join(choices)}")
 
 
-def _name(sample: Sample) -> str:
-    return f"{sample.source}, {sample.id}" if sample.source else sample.id
-
-
-def _empty_row(pad_token: int) -> Spliced:
+def _empty_row(pad_token: int) -> _Row:
     """Two tokens and nothing to learn: what is left of a batch without a good sample."""
-    return Spliced((pad_token,) * 2, (IGNORE_INDEX,) * 2, (None, None))
+    return _Row(None, Spliced((pad_token,) * 2, (IGNORE_INDEX,) * 2, (None, None)), (), {})

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from contralign.data.bad_record import BadRecord
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 # What PIL raises on files that are no picture, are cut off, or claim billions of pixels.
 _UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
@@ -29,7 +32,7 @@ class StoredPicture:
         root: the image root, for datasets that store paths and not bytes.
     """
 
-    rows: Sequence[Mapping[str, Any]] = field(repr=False)
+    rows: Dataset = field(repr=False)
     row: int
     column: str
     position: int | None

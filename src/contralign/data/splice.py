@@ -14,10 +14,10 @@ class Spliced(Encoded):
     """Token ids with every picture at its full length.
 
     Attributes:
-        num_pictures: how many of the sample's pictures, from the first on, are left after cutting.
+        image_starts: where the picture blocks begin; after cutting, those of the first pictures.
     """
 
-    num_pictures: int = 0
+    image_starts: tuple[int, ...] = ()
 
 
 def expand(
@@ -46,13 +46,15 @@ def splice(encoded: Encoded, blocks: Sequence[Sequence[int]], max_length: int | 
     if max_length is not None and max_length < 1:
         raise ValueError(f"max_length={max_length}: wanted 1 or more, or None")
     limit = max_length if max_length is not None else len(encoded.input_ids) + sum(map(len, blocks))
-    ids, labels, spans, num_pictures = [], [], [], 0
+    ids, labels, spans, starts = [], [], [], []
     for token, label, span in zip(encoded.input_ids, encoded.labels, encoded.token_spans, strict=True):
-        block = blocks[num_pictures] if token == IMAGE_SENTINEL else (token,)
+        is_picture = token == IMAGE_SENTINEL
+        block = blocks[len(starts)] if is_picture else (token,)
         if len(ids) + len(block) > limit:
             break
-        num_pictures += token == IMAGE_SENTINEL
+        if is_picture:
+            starts.append(len(ids))
         ids += block
-        labels += [IGNORE_INDEX] * len(block) if token == IMAGE_SENTINEL else [label]
-        spans += [None] * len(block) if token == IMAGE_SENTINEL else [span]
-    return Spliced(tuple(ids), tuple(labels), tuple(spans), num_pictures)
+        labels += [IGNORE_INDEX] * len(block) if is_picture else [label]
+        spans += [None] * len(block) if is_picture else [span]
+    return Spliced(tuple(ids), tuple(labels), tuple(spans), tuple(starts))

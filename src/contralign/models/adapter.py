@@ -43,7 +43,7 @@ class Adapter(ABC):
         self.model = model
         self.encode_pictures = encode_pictures
         text = model.config.get_text_config()
-        layer_types = set(getattr(text, "layer_types", None) or ())
+        layer_types: set[str] = set(getattr(text, "layer_types", None) or ())
         self.window = _sliding_window(text, layer_types)
         if layer_types & _RECURRENT:
             # A masked token still moves a recurrent state, so only leaving it out is "without the picture".
@@ -78,7 +78,8 @@ class Adapter(ABC):
         """
         if name not in self.contrasts:
             raise UnsupportedModel(
-                f"contrast={name!r} is not right for {type(self.model).__name__}: use {', '.join(sorted(self.contrasts))}"
+                f"contrast={name!r} is not right for {type(self.model).__name__}; "
+                f"use one of {', '.join(sorted(self.contrasts))}"
             )
         if name == "drop" and self.window is not None and num_tokens > self.window:
             raise UnsupportedModel(

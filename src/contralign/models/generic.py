@@ -108,8 +108,8 @@ class GenericAdapter(Adapter):
         image_mask = self.placeholders(input_ids)
         if embeds.shape[:2] != input_ids.shape:
             raise UnsupportedModel(
-                f"{type(self.model).__name__} turns {tuple(input_ids.shape)} tokens into {tuple(embeds.shape[:2])}: its "
-                "image tokens are not in line"
+                f"{type(self.model).__name__} turns {tuple(input_ids.shape)} tokens into {tuple(embeds.shape[:2])}: "
+                "its image tokens are not in line"
             )
         if bool(image_mask.any()):
             with torch.no_grad():
@@ -117,7 +117,7 @@ class GenericAdapter(Adapter):
                 moved = (text - embeds)[~image_mask].abs().max()
             if not bool(moved <= 1e-3 * text.abs().max()):
                 raise UnsupportedModel(
-                    f"{type(self.model).__name__}: pictures change the embeddings of text tokens (by {float(moved):.3g})"
+                    f"{type(self.model).__name__}: pictures change embeddings of text tokens, by {float(moved):.3g}"
                 )
             self._seen_in_line = True
 

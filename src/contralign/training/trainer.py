@@ -14,12 +14,14 @@ from typing import Any, cast
 import torch
 from accelerate.utils import DistributedType
 from torch import Tensor, nn
-from transformers import Trainer
+from transformers import PreTrainedModel, Trainer
 from transformers.trainer_utils import EvalLoopOutput
 
 from contralign.core.loss import ratio
 from contralign.data.collator import VLCollator
+from contralign.models.adapter import PictureEncoder
 from contralign.training.alignment import MARK, CalOutput, ContrastiveAlignment
+from contralign.training.checkpoint import load_weights
 from contralign.training.config import CalConfig
 from contralign.training.statistics import CalStatistics
 
@@ -32,11 +34,12 @@ class _CALMixin(Trainer):
     def __init__(self, *args: Any, cal: CalConfig | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.cal_config = cal or CalConfig()
+        collator: Any = self.data_collator
         self.alignment = ContrastiveAlignment(
-            self.model,
+            cast(nn.Module, self.model),
             self.cal_config,
             processor=self.processing_class,
-            encode_pictures=self.data_collator.picture_inputs if isinstance(self.data_collator, VLCollator) else None,
+            encode_pictures=_pictures_of(collator) if isinstance(collator, VLCollator) else None,
         )
         # num_items_in_batch, the label count of the whole step, is asked for whatever the model class declares.
         self.model_accepts_loss_kwargs = True
@@ -68,8 +71,8 @@ class _CALMixin(Trainer):
     ) -> Any:
         """The CAL loss; in training what `training_step` takes the gradient of, in evaluation that of the batch."""
         out: CalOutput = model(**inputs, **{MARK: self.alignment})
-        numerator, denominator = cast(Tensor, out.numerator), cast(Tensor, out.denominator)
-        if not self.model.training:
+        numerator, denominator = out.numerator, out.denominator
+        if not model.training:
             self._eval_statistics.add(out)
             self.alignment.draw += 1
             return (out.loss, out) if return_outputs else out.loss
@@ -141,7 +144,7 @@ class _CALMixin(Trainer):
         prefix = kwargs.get("metric_key_prefix", "eval")
         if report and output.metrics is not None:
             output.metrics[f"{prefix}_loss"] = report.pop("cal_loss")
-            output.metrics |= {f"{prefix}_{name}": value for name, value in report.items()}
+            output.metrics.update({f"{prefix}_{name}": value for name, value in report.items()})
         return output
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
@@ -151,6 +154,25 @@ class _CALMixin(Trainer):
             report.pop("cal_loss", None)
             logs.update(report)
         super().log(logs, *args, **kwargs)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Weights of a checkpoint, whatever names they were saved under.
+
+        `save_pretrained` writes LLaVA's weights under the names of older versions, and the base class, which reads the
+        file name by name, would find none of them, warn, and go on from the weights in memory.
+        """
+        if model is None and isinstance(self.model, PreTrainedModel) and not self.is_fsdp_enabled:
+            load_weights(self.model, resume_from_checkpoint)
+        else:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_best_model(self) -> None:
+        """See `_load_from_checkpoint`."""
+        engine = self.is_fsdp_enabled or self.is_deepspeed_enabled
+        if isinstance(self.model, PreTrainedModel) and not engine and self.state.best_model_checkpoint:
+            load_weights(self.model, self.state.best_model_checkpoint)
+        else:
+            super()._load_best_model()
 
     def _report(self, statistics: CalStatistics) -> dict[str, float]:
         accelerator = self.accelerator
@@ -162,7 +184,12 @@ class _CALMixin(Trainer):
         return report
 
 
-@functools.lru_cache(maxsize=None)
+def _pictures_of(collator: VLCollator) -> PictureEncoder:
+    """Degraded pictures go the way that the collator's own pictures went."""
+    return lambda pictures: collator.picture_inputs(pictures).vision
+
+
+@functools.cache
 def with_cal(trainer_class: type[Trainer]) -> type[Trainer]:
     """A Trainer class that trains with CAL: `with_cal(SFTTrainer)(model=..., args=..., cal=CalConfig())`.
 
@@ -178,7 +205,8 @@ def with_cal(trainer_class: type[Trainer]) -> type[Trainer]:
     """
     if not (isinstance(trainer_class, type) and issubclass(trainer_class, Trainer)):
         raise ValueError(f"with_cal({trainer_class!r}): wanted a subclass of transformers.Trainer (the class itself)")
-    return cast("type[Trainer]", type(f"CAL{trainer_class.__name__}", (_CALMixin, trainer_class), {"__doc__": with_cal.__doc__}))
+    name = f"CAL{trainer_class.__name__}"
+    return cast("type[Trainer]", type(name, (_CALMixin, trainer_class), {"__doc__": with_cal.__doc__}))
 
 
 CALTrainer = with_cal(Trainer)

@@ -1,0 +1,21 @@
+"""Hiding the keys of image tokens."""
+
+import torch
+from test_drop import a_batch
+
+from contralign.contrast.mask import MaskImage
+
+
+def test_only_attention_to_image_tokens_changes():
+    batch = a_batch()
+    view = MaskImage()(batch)
+    assert torch.equal(view.attention_mask, batch.attention_mask * (~batch.image_mask).long())
+    for name in ("input_ids", "labels", "image_mask", "position_ids", "inputs_embeds", "token_index"):
+        assert getattr(view, name) is getattr(batch, name)
+
+
+def test_the_batch_it_was_given_is_untouched():
+    batch = a_batch()
+    before = batch.attention_mask.clone()
+    MaskImage()(batch)
+    assert torch.equal(batch.attention_mask, before)
