@@ -7,7 +7,7 @@ import typer
 from contralign.cli.mistakes import readable_mistakes
 from contralign.cli.train import Changes, Debug, DryRun
 
-RECIPE = "tiny/demo"
+RECIPE, NAME = "tiny/demo", "demo"
 
 
 def demo(changes: Changes = None, dry_run: DryRun = False, debug: Debug = False) -> None:
@@ -21,4 +21,4 @@ def demo(changes: Changes = None, dry_run: DryRun = False, debug: Debug = False)
             return
         from contralign.cli.execute import execute
 
-        execute(recipe, overwrite=True)
+        execute(recipe, overwrite=recipe.output_dir is None and recipe.name == NAME)

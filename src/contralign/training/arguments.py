@@ -38,9 +38,9 @@ def training_arguments(recipe: Recipe, stage: Stage, folder: Path) -> TrainingAr
     saves = "save_steps" in given or "save_strategy" in given
     chosen = {
         **DEFAULTS,
+        "use_cpu": not torch.accelerator.is_available(),
         "dataloader_pin_memory": torch.cuda.is_available(),
         "save_strategy": "steps" if saves else "no",
-        **({"gradient_checkpointing_kwargs": {"use_reentrant": False}} if given.get("gradient_checkpointing") else {}),
         **given,
     }
     try:

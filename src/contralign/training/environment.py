@@ -9,8 +9,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from contralign import __version__
+
 PACKAGES = (
-    "contralign",
     "torch",
     "torchvision",
     "transformers",
@@ -36,7 +37,7 @@ def describe_environment() -> dict[str, Any]:
     import torch
 
     return {
-        "versions": {name: installed_version(name) for name in PACKAGES},
+        "versions": {"contralign": __version__, **{name: installed_version(name) for name in PACKAGES}},
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cores": os.cpu_count(),

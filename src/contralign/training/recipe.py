@@ -28,6 +28,9 @@ OWNED_ARGUMENTS = {
     "weight_decay": "stages.NAME.weight_decay",
     "max_grad_norm": "stages.NAME.max_grad_norm",
     "resume_from_checkpoint": "--resume on the command line",
+    "gradient_checkpointing": "trainer.activation_checkpointing",
+    "gradient_checkpointing_kwargs": "trainer.activation_checkpointing_kwargs",
+    "remove_unused_columns": "nothing; the collator needs every column, so leave it out and do not set it",
 }
 RESERVED_NAMES = ("start", "stages", "checkpoints", "shared")
 

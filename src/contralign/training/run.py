@@ -81,6 +81,8 @@ def run_recipe(
         raise RecipeError(f"evaluate: {list(recipe.evaluate)} wanted, functions for {list(evaluations)} given")
     directory = RunDirectory(recipe)
     directory.check(resume, overwrite)
+    for stage in recipe.stages.values():
+        training_arguments(recipe, stage, directory / "checkpoints")
     if resume and directory.is_finished:
         return directory
     with PartialState().main_process_first():
