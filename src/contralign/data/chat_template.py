@@ -79,7 +79,7 @@ class ChatTemplate:
             text=whole,
             images=tuple(restored(start) for start in images),
             answers=shifted,
-            places=_places(turns, whole, shifted, marker),
+            places=_places(turns, whole, shifted),
             marker=marker,
             whole=True,
             open_with_bos=self.adds_bos and not (self.bos_token and whole.startswith(self.bos_token)),
@@ -120,7 +120,7 @@ class ChatTemplate:
                     f"turn {index}: the chat template rewrites earlier text when a turn is added, so the answer cannot "
                     "be told from it; give the template {% generation %} marks",
                 )
-            spoken.append((len(before), len(upto.rstrip()) if upto.rstrip() != before.rstrip() else len(before)))
+            spoken.append((len(before), max(len(before), len(upto.rstrip()))))
         return spoken
 
 
@@ -175,7 +175,9 @@ def _parts(text: str) -> Iterable[dict[str, str]]:
             yield {"type": "text", "text": piece}
 
 
-def _places(turns: tuple[Turn, ...], text: str, answers: tuple[tuple[int, int], ...], marker: str) -> dict[int, int]:
+def _places(
+    turns: tuple[Turn, ...], text: str, answers: tuple[tuple[int, int], ...]
+) -> dict[int, tuple[int, int, int]]:
     """Where the assistant turns stand in the text; a turn that the template rewrote has no place."""
     places, speakers = {}, [index for index, turn in enumerate(turns) if turn.role == "assistant"]
     if len(speakers) != len(answers):
@@ -185,5 +187,6 @@ def _places(turns: tuple[Turn, ...], text: str, answers: tuple[tuple[int, int], 
         core = spoken.strip()
         found = text.find(core, start, end) if core and IMAGE not in core else -1
         if found >= 0:
-            places[index] = found - (len(spoken) - len(spoken.lstrip()))
+            first = len(spoken) - len(spoken.lstrip())
+            places[index] = (found, first, first + len(core))
     return places

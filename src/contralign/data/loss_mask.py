@@ -87,7 +87,7 @@ def encode(sample: Sample, template: str | Template, tokenizer: Any, max_length:
     return Encoded(
         tuple(token[0] for token in tokens),
         tuple(token[0] if learn else IGNORE_INDEX for token, learn in zip(tokens, learned, strict=True)),
-        tuple(_span(token, layout, sample) if learn else None for token, learn in zip(tokens, learned, strict=True)),
+        tuple(_span(token, layout) if learn else None for token, learn in zip(tokens, learned, strict=True)),
     )
 
 
@@ -193,12 +193,11 @@ def _inside(token: Token, text: str, answers: tuple[tuple[int, int], ...]) -> bo
     return any(begin <= first < stop for begin, stop in answers)
 
 
-def _span(token: Token, layout: Layout, sample: Sample) -> TokenSpan | None:
+def _span(token: Token, layout: Layout) -> TokenSpan | None:
     if token[0] == IMAGE_SENTINEL:
         return None
-    for turn, place in layout.places.items():
-        start = max(token[1] - place, 0)
-        end = min(token[2] - place, len(sample.turns[turn].text))
+    for turn, (at, first, last) in layout.places.items():
+        start, end = max(token[1] - at + first, first), min(token[2] - at + first, last)
         if start < end:
             return turn, start, end
     return None
