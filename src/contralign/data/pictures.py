@@ -112,7 +112,10 @@ def open_picture(picture: Picture) -> Image.Image:
     """
     opened = _open(picture)
     try:
-        return _to_rgb(opened)
+        if opened is picture:
+            return _to_rgb(opened)
+        with opened:
+            return _to_rgb(opened)
     except _UNREADABLE as error:
         raise BadRecord("corrupt_picture", f"{describe(picture)} cannot be decoded: {error}") from error
 
@@ -156,8 +159,7 @@ def _open_bytes(encoded: object) -> Image.Image:
 
 
 def _to_rgb(opened: Image.Image) -> Image.Image:
-    if opened.mode == "RGB":
-        opened.load()
+    if type(opened) is Image.Image and opened.mode == "RGB":
         return opened
     if opened.mode.startswith("I;16"):
         grey = np.asarray(opened, dtype=np.uint16)

@@ -28,7 +28,8 @@ class Layout:
         answers: (start, end) of the characters that are learned, end tokens included, ascending.
         complete: False where the text has a turn that cannot be told apart (an empty answer, a role or an end token
             inside a text): `answers` then holds only those before it.
-        places: by index of an assistant turn, (at, first, last): its characters [first, last) stand in `text` from `at`.
+        places: by index of an assistant turn, (at, first, last): its characters first … last - 1 stand in `text` from
+            `at` on.
         marker: what stands for a picture; `IMAGE`, or the model's own image token.
         whole: tokenise the text in one go (the model's own template) and not in pieces around the pictures.
         open_with_bos: the tokenizer puts its own first token in front.
