@@ -134,6 +134,11 @@ def make_llava():
 
 
 @pytest.fixture(scope="session")
+def make_llava_next():
+    return llava_next_processor
+
+
+@pytest.fixture(scope="session")
 def unmarked() -> str:
     return UNMARKED
 

@@ -1,4 +1,6 @@
 import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from contralign.batch import IGNORE_INDEX
 from contralign.data.bad_record import BadRecord
@@ -122,3 +124,29 @@ def test_pictures_need_an_image_token(make_llava, one_picture, gemma_like):
     gemma_like.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
     with pytest.raises(BadRecord, match="no_picture_place"):
         encode(one_picture, "chat", gemma_like)
+
+
+@pytest.mark.parametrize("end", ["</s>", ""])
+def test_a_template_that_teaches_no_end_is_logged(end, make_llava, caplog):
+    marked = "{% for m in messages %}{{ m['role'] }}: {% for c in m['content'] %}{% if c['type'] == 'text' %}"
+    marked += "{% if m['role'] == 'assistant' %}{% generation %}{{ c['text'] }}END{% endgeneration %}"
+    marked += "{% else %}{{ c['text'] }}{% endif %}{% endif %}{% endfor %}{% endfor %}"
+    chat_template(make_llava(marked.replace("END", end)))
+    assert ("will not learn to stop" in caplog.text) == (end == "")
+
+
+def test_an_image_token_that_the_tokenizer_does_not_know_is_refused(make_llava, one_picture):
+    processor = make_llava()
+    processor.image_token = "[picture]"
+    processor.chat_template = processor.chat_template.replace("<image>", "[picture]")
+    with pytest.raises(ValueError, match="add it as a special token"):
+        encode(one_picture, "chat", processor)
+
+
+def test_unknown_words_of_a_text_model_are_no_pictures(text_template, no_picture):
+    words = Tokenizer(models.WordLevel({"<unk>": 0, "a": 1, "dog": 2, "assistant": 3}, unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, unk_token="<unk>")
+    tokenizer.chat_template = text_template
+    encoded = encode(no_picture, "chat", tokenizer)
+    assert tokenizer.unk_token_id in encoded.input_ids and IMAGE_SENTINEL not in encoded.input_ids

@@ -7,6 +7,7 @@ from pathlib import Path
 import datasets
 import pytest
 from PIL import Image
+from torch.utils.data import DataLoader
 
 from contralign.data.bad_record import BadRecord
 from contralign.data.collator import VLCollator
@@ -308,3 +309,10 @@ def test_a_broken_picture_in_a_hugging_face_set_is_named(picture_rows):
     rows = datasets.Dataset.from_dict(broken, features=picture_rows.features)
     with pytest.raises(BadRecord, match=r"data set, row 0: .*corrupt_picture"):
         load_samples(rows)
+
+
+def test_a_loader_draws_batches_from_the_set(picture_rows, llava):
+    loader = DataLoader(load_samples(picture_rows), batch_size=2, collate_fn=VLCollator(llava))
+    first, second = list(loader)
+    assert first["pixel_values"].shape[0] == 3 and "pixel_values" not in second
+    assert (first["labels"] != -100).any(dim=1).all() and (second["labels"] != -100).any()

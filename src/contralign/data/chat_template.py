@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from jinja2 import TemplateError
@@ -97,7 +97,7 @@ class ChatTemplate:
         }
         try:
             texts, spoken = render_jinja_template(**arguments)
-        except TemplateError as error:
+        except (TemplateError, TypeError) as error:
             raise BadRecord("template_refused", f"the chat template refuses these turns: {error}") from error
         return texts[0], [(int(start), int(end)) for start, end in spoken[0]] if marks else None
 
@@ -143,7 +143,9 @@ def chat_template(source: Any) -> ChatTemplate:
         bos_token=tokenizer.bos_token,
         adds_bos=tokenizer is not source,
     )
-    return plain if _takes_parts(plain) else ChatTemplate(**{**vars(plain), "parts": False})
+    template = plain if _takes_parts(plain) else replace(plain, parts=False)
+    _warn_if_endless(template)
+    return template
 
 
 def image_marker(source: Any) -> str | None:
@@ -165,6 +167,20 @@ def _takes_parts(template: ChatTemplate) -> bool:
     except BadRecord:
         return False
     return probe in text and "'type'" not in text and '"type"' not in text
+
+
+def _warn_if_endless(template: ChatTemplate) -> None:
+    """Log it if an answer is learned without the token that ends it: the model would not learn to stop."""
+    answer = "probe of the end token"
+    try:
+        layout = template.layout(Sample("probe", (Turn("user", "probe"), Turn("assistant", answer))))
+    except BadRecord:
+        return
+    if any(layout.text[start:end].strip() == answer for start, end in layout.answers):
+        logger.warning(
+            "the chat template learns answers without an end token, so the model will not learn to stop; put the token "
+            "inside of its {% generation %} marks, or name another template (vicuna_v1, gemma)"
+        )
 
 
 def _parts(text: str) -> Iterable[dict[str, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -159,7 +159,9 @@ def _refuse_idle_roots(roots: list[Path | None], needed: list[bool], sources: li
 def _read(source: Source, root: Path | None, check: Check | None) -> Iterator[tuple[Sample | BadRecord, bool]]:
     """Samples and faults of one source, in order, each with whether its record may need the image root."""
     origin = _origin(source)
-    for name, record in tqdm(_records(source, root), desc=f"reading {origin}", disable=None, delay=2, leave=False):
+    total = None if isinstance(source, (str, Path)) or not isinstance(source, Sized) else len(source)
+    shown = tqdm(_records(source, root), f"reading {origin}", total, disable=None, delay=2, leave=False)
+    for name, record in shown:
         try:
             found = _checked(_sample(record, name, root, origin), check)
         except BadRecord as fault:
