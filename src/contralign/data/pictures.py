@@ -143,10 +143,13 @@ def _open(picture: Picture) -> Image.Image:
 
 
 def _open_cell(cell: object, root: Path | None) -> Image.Image:
-    """A cell of an undecoded picture column."""
+    """A cell of an undecoded picture column; `datasets` writes full paths, which are fine under the root."""
     if isinstance(cell, Mapping) and cell.get("bytes") is not None:
         return _open_bytes(cell["bytes"])
-    return Image.open(locate_picture(cell.get("path") if isinstance(cell, Mapping) else cell, root))
+    name = cell.get("path") if isinstance(cell, Mapping) else cell
+    if isinstance(name, str) and root is not None and Path(name).is_relative_to(root.resolve()):
+        name = str(Path(name).relative_to(root.resolve()))
+    return Image.open(locate_picture(name, root))
 
 
 def _open_bytes(encoded: object) -> Image.Image:

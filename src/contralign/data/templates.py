@@ -176,7 +176,7 @@ TEMPLATES: dict[str, Template] = {
         assistant_empty="<start_of_turn>model\n",
         mark="<start_of_turn>model\n",
         mark_margin=0,
-        end="<end_of_turn>\n<eos>",
+        end="<eos>",
         control_tokens=("<start_of_turn>", "<end_of_turn>", "<eos>"),
     ),
 }
