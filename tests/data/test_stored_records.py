@@ -19,7 +19,6 @@ def test_pictures_of_both_kinds_of_column_are_opened_from_the_set(red, blue):
 @pytest.mark.parametrize(
     ("name", "reason"), [("good.png", None), ("../secret.png", "outside_root"), ("x.png", "missing")]
 )
-)
 def test_a_set_that_holds_file_names_is_kept_under_the_root(name, reason, image_root):
     features = datasets.Features({"image": datasets.Image()})
     rows = datasets.Dataset.from_dict({"image": [str(image_root / name)]}, features=features)
