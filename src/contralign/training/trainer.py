@@ -19,7 +19,6 @@ from transformers.trainer_utils import EvalLoopOutput
 
 from contralign.core.loss import ratio
 from contralign.data.collator import VLCollator
-from contralign.models.adapter import PictureEncoder
 from contralign.training.alignment import MARK, CalOutput, ContrastiveAlignment
 from contralign.training.checkpoint import load_weights
 from contralign.training.config import CalConfig
@@ -39,7 +38,7 @@ class _CALMixin(Trainer):
             cast(nn.Module, self.model),
             self.cal_config,
             processor=self.processing_class,
-            encode_pictures=_pictures_of(collator) if isinstance(collator, VLCollator) else None,
+            encode_pictures=collator.picture_inputs if isinstance(collator, VLCollator) else None,
         )
         # num_items_in_batch, the label count of the whole step, is asked for whatever the model class declares.
         self.model_accepts_loss_kwargs = True
@@ -182,11 +181,6 @@ class _CALMixin(Trainer):
         )
         statistics.clear()
         return report
-
-
-def _pictures_of(collator: VLCollator) -> PictureEncoder:
-    """Degraded pictures go the way that the collator's own pictures went."""
-    return lambda pictures: collator.picture_inputs(pictures).vision
 
 
 @functools.cache

@@ -10,9 +10,12 @@ from safetensors.torch import save_file
 from torch.nn.functional import cross_entropy
 from transformers import CLIPVisionConfig, LlavaForConditionalGeneration
 
+from contralign.contrast.drop import DropImage
+from contralign.core.passes import look_twice
 from contralign.models.convert import ConversionError, load_original_llava, rename_llava_keys
 from contralign.models.convert.checkpoint import read_weights
 from contralign.models.convert.llava import KNOWN_TOWERS, llava_config
+from contralign.models.registry import adapter_for
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 CHECKPOINT, TOWERS = GOLDEN / "ckpt" / "llava15_tiny", GOLDEN / "ckpt"
@@ -108,6 +111,26 @@ def test_logits_and_loss_from_ids_and_pixels_equal_the_original(model, golden):
     torch.testing.assert_close(output.logits[seen], golden["logits"][seen], atol=5e-5, rtol=0)
     loss = mean_cross_entropy(output.logits, golden["labels_spliced"])
     torch.testing.assert_close(loss, golden["loss"], atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_the_pass_with_the_picture_gives_the_original_logits_and_loss(model, golden):
+    input_ids, attention_mask = spliced(golden["input_ids"], golden["attention_mask"], FREE_ID)
+    has_image = (golden["input_ids"] == -200).any(dim=1)
+    adapter = adapter_for(model)
+    batch = adapter.prepare(
+        {
+            "input_ids": input_ids,
+            "attention_mask": attention_mask,
+            "labels": golden["labels_spliced"],
+            "pixel_values": golden["images"].float()[has_image],
+        }
+    )
+    seen = golden["mask_spliced"]
+    logits = adapter.logits(adapter.hidden(batch)[seen])
+    torch.testing.assert_close(logits, golden["logits"][seen], atol=5e-5, rtol=0)
+    looks = look_twice(adapter, DropImage(), batch)
+    torch.testing.assert_close(looks.nll.sum() / looks.valid.sum(), golden["loss"], atol=1e-5, rtol=0)
     assert golden["logits"][seen].std() > 1  # the check has something to see
 
 
