@@ -1,0 +1,30 @@
+"""One record that cannot be trained on: a short reason to count, and a message that helps to mend it."""
+
+from __future__ import annotations
+
+
+class BadRecord(ValueError):
+    """A record that is refused.
+
+    Attributes:
+        reason: a short slug, the same for every record with this fault; reports count by it.
+        record: name of the record (file and line, or id); "" until the loader knows it.
+    """
+
+    def __init__(self, reason: str, message: str, record: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+        self.record = record
+
+    def __str__(self) -> str:
+        where = f"{self.record}: " if self.record else ""
+        return f"{where}{self.message} [{self.reason}]"
+
+    def __reduce__(self) -> tuple[type[BadRecord], tuple[str, str, str]]:
+        # An exception that crosses a DataLoader worker is rebuilt from these.
+        return BadRecord, (self.reason, self.message, self.record)
+
+    def named(self, record: str) -> BadRecord:
+        """The same fault with the record's name."""
+        return BadRecord(self.reason, self.message, record)
