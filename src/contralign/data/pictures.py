@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from contralign.data.bad_record import BadRecord
 
+if TYPE_CHECKING:
+    from datasets import Dataset
+
 # What PIL raises on files that are no picture, are cut off, or claim billions of pixels.
 _UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class StoredPicture:
     """A picture that stays inside a Hugging Face dataset until it is opened.
 
@@ -29,7 +32,7 @@ class StoredPicture:
         root: the image root, for datasets that store paths and not bytes.
     """
 
-    rows: Sequence[Mapping[str, Any]] = field(repr=False, compare=False)
+    rows: Dataset = field(repr=False)
     row: int
     column: str
     position: int | None
@@ -44,12 +47,31 @@ class StoredPicture:
 Picture = Image.Image | Path | StoredPicture
 
 
+def as_picture(value: object, root: Path | None) -> Picture:
+    """A picture from what a record holds: a file name, {"bytes": …, "path": …}, or a picture as it is.
+
+    Raises:
+        BadRecord: see `locate_picture` and `check_picture`.
+    """
+    picture = value if isinstance(value, (Image.Image, StoredPicture)) else None
+    if isinstance(value, Mapping):
+        picture = (
+            _open_bytes(value["bytes"]) if value.get("bytes") is not None else locate_picture(value.get("path"), root)
+        )
+    picture = locate_picture(value, root) if picture is None else picture
+    check_picture(picture)
+    return picture
+
+
 def locate_picture(name: object, root: Path | None) -> Path:
     """Absolute path of the picture `name`, which must lie under `root` once every symlink is followed.
 
     Raises:
-        BadRecord: `no_image_root`, `wrong_type`, `absolute_path`, `outside_root` or `missing_picture`.
+        BadRecord: `remote_picture`, `no_image_root`, `wrong_type`, `absolute_path`, `outside_root` or
+            `missing_picture`.
     """
+    if isinstance(name, str) and name.split(":", 1)[0].lower() in ("http", "https", "data", "ftp", "file"):
+        raise BadRecord("remote_picture", f"picture {name[:80]!r}: wanted a file; put it under the image root")
     if root is None:
         raise BadRecord("no_image_root", f"picture {name!r} but no image root; set image_root to its folder")
     if not isinstance(name, str) or not name or "\0" in name:
@@ -118,14 +140,19 @@ def _open(picture: Picture) -> Image.Image:
 
 
 def _open_cell(cell: object, root: Path | None) -> Image.Image:
-    """A cell of an undecoded picture column: {"bytes": …, "path": …}, or a picture as it is."""
-    if isinstance(cell, Image.Image):
-        return cell
-    if not isinstance(cell, Mapping):
-        raise BadRecord("wrong_type", f"picture cell of type {type(cell).__name__}; wanted bytes or a path")
-    if cell.get("bytes") is not None:
-        return Image.open(io.BytesIO(cell["bytes"]))
-    return Image.open(locate_picture(cell.get("path"), root))
+    """A cell of an undecoded picture column."""
+    if isinstance(cell, Mapping) and cell.get("bytes") is not None:
+        return _open_bytes(cell["bytes"])
+    return Image.open(locate_picture(cell.get("path") if isinstance(cell, Mapping) else cell, root))
+
+
+def _open_bytes(encoded: object) -> Image.Image:
+    if not isinstance(encoded, bytes):
+        raise BadRecord("wrong_type", f"picture bytes of type {type(encoded).__name__}; wanted bytes")
+    try:
+        return Image.open(io.BytesIO(encoded))
+    except _UNREADABLE as error:
+        raise BadRecord("corrupt_picture", f"{len(encoded)} bytes that are no picture: {error}") from error
 
 
 def _to_rgb(opened: Image.Image) -> Image.Image:

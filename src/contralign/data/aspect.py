@@ -1,0 +1,43 @@
+"""What is done to a picture's shape before the processor sees it (spec 2.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+from PIL import Image
+
+ImageAspect = Literal["processor", "pad", "square"]
+
+# int(255 · mean) of CLIP's pixel statistics: 0 after normalisation, nearly.
+MEAN_COLOUR = (122, 116, 104)
+
+
+def pad_to_square(picture: Image.Image, colour: tuple[int, int, int] = MEAN_COLOUR) -> Image.Image:
+    """The picture in the middle of a square of its longer side."""
+    width, height = picture.size
+    if width == height:
+        return picture
+    side = max(width, height)
+    square = Image.new("RGB", (side, side), colour)
+    square.paste(picture, ((side - width) // 2, (side - height) // 2))
+    return square
+
+
+def crop_to_square(picture: Image.Image) -> Image.Image:
+    """The middle square of its shorter side.
+
+    A processor that resizes the shorter edge and crops the centre (CLIP's) does so itself, and to the pixel as LLaVA
+    did: leave that to "processor".
+    """
+    width, height = picture.size
+    side = min(width, height)
+    left, top = (width - side) // 2, (height - side) // 2
+    return picture if width == height else picture.crop((left, top, left + side, top + side))
+
+
+ASPECTS: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "processor": lambda picture: picture,
+    "pad": pad_to_square,
+    "square": crop_to_square,
+}
