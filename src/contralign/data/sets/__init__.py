@@ -1,0 +1,11 @@
+"""Data sets that need no download: a name in a recipe and the function that makes the samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from contralign.data.messages import Sample
+from contralign.data.sets.easy_vqa import easy_vqa
+from contralign.data.sets.scenes import scenes
+
+SETS: dict[str, Callable[..., list[Sample]]] = {"scenes": scenes, "easy_vqa": easy_vqa}

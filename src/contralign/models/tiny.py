@@ -1,0 +1,282 @@
+"""tiny: a LLaVA small enough for two CPU cores, and the text-only training that its language model gets first.
+
+It is a real `LlavaForConditionalGeneration` (CLIP vision tower, two-layer projector, LLaMA language model) with its own
+BPE tokenizer, so that every code path is that of a 7B model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, pre_tokenizers
+from tokenizers.models import BPE
+from tokenizers.processors import TemplateProcessing
+from tokenizers.trainers import BpeTrainer
+from torch import Tensor
+from tqdm.auto import tqdm
+from transformers import (
+    CLIPVisionConfig,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+    PreTrainedTokenizerFast,
+    get_cosine_schedule_with_warmup,
+)
+from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
+
+UNK, BOS, EOS, IMAGE_TOKEN = "<unk>", "<s>", "</s>", "<image>"
+
+# "USER: <image>\nquestion ASSISTANT: answer</s>". Contents are strings, or lists of image and text parts.
+CHAT_TEMPLATE = """
+{%- macro say(content) -%}
+{%- if content is string -%}{{ content }}
+{%- else -%}{%- for part in content -%}
+{%- if part['type'] == 'image' -%}{{ '<image>\n' }}{%- else -%}{{ part['text'] | trim }}{%- endif -%}
+{%- endfor -%}{%- endif -%}
+{%- endmacro -%}
+{{- bos_token -}}
+{%- for message in messages -%}
+{%- if message['role'] == 'assistant' -%}
+{{ 'ASSISTANT:' }}{%- generation -%}{{ ' ' + say(message['content']) + eos_token }}{%- endgeneration -%}
+{%- elif message['role'] == 'system' -%}{{ say(message['content']) + ' ' }}
+{%- else -%}{{ 'USER: ' + say(message['content']) + ' ' }}
+{%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{ 'ASSISTANT:' }}{%- endif -%}
+"""
+
+
+def build_tiny(
+    texts: Iterable[str],
+    out_dir: str | Path | None = None,
+    *,
+    image_size: int = 64,
+    patch_size: int = 16,
+    tower_hidden: int = 128,
+    tower_layers: int = 2,
+    vision_feature_layer: int = -1,
+    hidden: int = 192,
+    layers: int = 4,
+    heads: int = 4,
+    vocab_size: int = 4096,
+    max_length: int = 1024,
+    seed: int = 0,
+) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
+    """A tiny LLaVA with random weights, and its processor; the global random state stays as it is.
+
+    Args:
+        texts: what the tokenizer learns from; frequent words become one token.
+        out_dir: also save both there, as an ordinary model directory.
+        image_size: pixels of a side that pictures are scaled to; (image_size / patch_size)² image tokens.
+        patch_size: pixels of a side of a patch; what must be told apart is learnt fastest when it fills one.
+        tower_hidden: width of the vision tower.
+        tower_layers: its depth.
+        vision_feature_layer: which of its hidden states the projector reads. LLaVA reads -2; a shallow tower that learns
+            from nothing has no layer to spare: -1.
+        hidden: width of the language model.
+        layers: its depth.
+        heads: attention heads, of the language model and of the tower.
+        vocab_size: most tokens that the tokenizer may have.
+        max_length: longest sequence.
+        seed: of the weights.
+
+    Raises:
+        ValueError: patches do not tile the picture, heads do not divide a width, or the tower has no such layer.
+    """
+    _check_sizes(image_size, patch_size, tower_hidden, tower_layers, vision_feature_layer, hidden, heads)
+    processor = build_processor(texts, image_size, patch_size, vocab_size, max_length)
+    tokenizer = processor.tokenizer
+    tower = CLIPVisionConfig(
+        hidden_size=tower_hidden,
+        intermediate_size=4 * tower_hidden,
+        num_hidden_layers=tower_layers,
+        num_attention_heads=heads,
+        image_size=image_size,
+        patch_size=patch_size,
+    )
+    language_model = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=hidden,
+        intermediate_size=3 * hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
+        max_position_embeddings=max_length,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    config = LlavaConfig(
+        vision_config=tower,
+        text_config=language_model,
+        image_token_index=processor.image_token_id,
+        image_seq_length=(image_size // patch_size) ** 2,
+        vision_feature_layer=vision_feature_layer,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = LlavaForConditionalGeneration(config)
+    if out_dir is not None:
+        model.save_pretrained(out_dir)
+        processor.save_pretrained(out_dir)
+    return model, processor
+
+
+def build_processor(
+    texts: Iterable[str], image_size: int, patch_size: int, vocab_size: int, max_length: int
+) -> LlavaProcessor:
+    """Tokenizer, PIL image processor and chat template of `build_tiny`."""
+    image_processor = LlavaImageProcessorPil(
+        size={"shortest_edge": image_size}, crop_size={"height": image_size, "width": image_size}
+    )
+    return LlavaProcessor(
+        image_processor=image_processor,
+        tokenizer=train_tokenizer(texts, vocab_size, max_length),
+        patch_size=patch_size,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,  # the class token, which the select strategy "default" takes away again
+        chat_template=CHAT_TEMPLATE,
+    )
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int, max_length: int) -> PreTrainedTokenizerFast:
+    """A byte-level BPE learnt from the texts: no character is unknown, and with room enough each of their words is one token.
+
+    Raises:
+        ValueError: `vocab_size` has no room for the 256 bytes and the special tokens.
+    """
+    specials = [UNK, BOS, EOS, IMAGE_TOKEN]
+    if vocab_size < 256 + len(specials):
+        raise ValueError(f"vocab_size={vocab_size}: wanted {256 + len(specials)} or more, bytes and special tokens alone")
+    bpe = Tokenizer(BPE(unk_token=UNK))
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # pyright: ignore[reportAttributeAccessIssue]
+    bpe.decoder = decoders.ByteLevel()  # pyright: ignore[reportAttributeAccessIssue]
+    trainer = BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=specials,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    bpe.train_from_iterator(texts, trainer)
+    bpe.post_processor = TemplateProcessing(  # pyright: ignore[reportAttributeAccessIssue]
+        single=f"{BOS} $A", special_tokens=[(BOS, specials.index(BOS))]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bpe,
+        unk_token=UNK,
+        pad_token=UNK,
+        bos_token=BOS,
+        eos_token=EOS,
+        extra_special_tokens={"image_token": IMAGE_TOKEN},
+        model_max_length=max_length,
+        padding_side="right",
+    )
+
+
+def pretrain_text(
+    model: LlavaForConditionalGeneration,
+    processor: LlavaProcessor,
+    chats: Sequence[Sequence[Mapping[str, str]]],
+    *,
+    steps: int,
+    batch_size: int = 32,
+    learning_rate: float = 1e-3,
+    warmup: float = 0.05,
+    seed: int = 0,
+    progress: bool = True,
+) -> list[float]:
+    """Stage 0: train the language model alone, on text alone, in the chat format; every token counts.
+
+    A real VLM starts from a language model that knows how to go on without a picture. One that does not gives no-image
+    logits, and so a Δ, that mean nothing. Embeddings, layers, norm and head are trained; tower and projector stay.
+
+    Args:
+        model: trained in place.
+        processor: its tokenizer and chat template are used.
+        chats: Hugging Face messages with strings as contents and no picture; repeated as often as the steps want.
+        steps: optimizer steps (AdamW, cosine schedule).
+        batch_size: chats a step.
+        learning_rate: the highest.
+        warmup: share of the steps over which the rate rises.
+        seed: of the order of the chats.
+        progress: show a bar.
+
+    Returns:
+        The loss of every step: nats per token.
+
+    Raises:
+        ValueError: no chat, or an image token in one.
+    """
+    encoded = [_encode_text(processor, chat) for chat in chats]
+    if not encoded:
+        raise ValueError("chats is empty: text pre-training needs at least one")
+    parts = [*model.model.language_model.parameters(), *model.lm_head.parameters()]
+    optimizer = torch.optim.AdamW(parts, lr=learning_rate, weight_decay=0.01)
+    schedule = get_cosine_schedule_with_warmup(optimizer, round(warmup * steps), steps)
+    was_training = model.training
+    model.train()
+    losses = []
+    batches = _endless_batches(encoded, batch_size, processor.tokenizer.pad_token_id, seed)
+    for _, (ids, mask) in zip(bar := tqdm(range(steps), desc="text only", disable=not progress), batches, strict=False):
+        labels = ids.masked_fill(mask == 0, -100)
+        loss = model(input_ids=ids, attention_mask=mask, labels=labels).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parts, 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+        bar.set_postfix(loss=f"{losses[-1]:.3f}")
+    model.train(was_training)
+    return losses
+
+
+def _encode_text(processor: LlavaProcessor, chat: Sequence[Mapping[str, str]]) -> Tensor:
+    text = processor.tokenizer.apply_chat_template(
+        [dict(message) for message in chat], chat_template=processor.chat_template, tokenize=False
+    )
+    ids = processor.tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"][0]
+    if (ids == processor.image_token_id).any():
+        raise ValueError(f"{text[:80]!r} holds {IMAGE_TOKEN}: text pre-training takes text alone, remove the marker")
+    return ids
+
+
+def _endless_batches(
+    rows: Sequence[Tensor], batch_size: int, pad_id: int, seed: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Right-padded ids and mask, both (batch, seq); the rows are shuffled anew in every round."""
+    generator = torch.Generator().manual_seed(seed)
+    waiting: list[int] = []
+    while True:
+        while len(waiting) < batch_size:
+            waiting.extend(torch.randperm(len(rows), generator=generator).tolist())
+        chosen = [rows[index] for index in waiting[:batch_size]]
+        del waiting[:batch_size]
+        ids = torch.nn.utils.rnn.pad_sequence(chosen, batch_first=True, padding_value=pad_id)
+        mask = torch.nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in chosen], batch_first=True)
+        yield ids, mask
+
+
+def _check_sizes(
+    image_size: int,
+    patch_size: int,
+    tower_hidden: int,
+    tower_layers: int,
+    vision_feature_layer: int,
+    hidden: int,
+    heads: int,
+) -> None:
+    if image_size % patch_size:
+        raise ValueError(f"image_size={image_size}: wanted a multiple of patch_size ({patch_size})")
+    if tower_hidden % heads or hidden % (2 * heads):
+        raise ValueError(
+            f"tower_hidden={tower_hidden}, hidden={hidden}: wanted multiples of heads ({heads}) and of twice as many"
+        )
+    if not -tower_layers - 1 <= vision_feature_layer <= tower_layers:
+        raise ValueError(f"vision_feature_layer={vision_feature_layer}: the tower has {tower_layers} layers")
