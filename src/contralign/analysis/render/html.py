@@ -36,12 +36,14 @@ class Token:
     """A piece of text with its colour.
 
     Attributes:
-        text: as it stands in the caption.
+        blank: white space in front, which stays without colour.
+        text: the rest of it, as it stands in the caption.
         style: classes of the sign of Δ and of the kind.
         share: 0 to 1, how full the colour is.
         numbers: what stands behind it, for the title.
     """
 
+    blank: str
     text: str
     style: str
     share: str
@@ -181,8 +183,10 @@ def _token(piece: Piece, score: str) -> Token:
     delta = piece.delta.get(score)
     sign = "" if delta is None else "less" if delta < 0 else "more"
     share = 0.0 if delta is None else min(abs(delta) / TOP_DELTA, 1.0)
+    text = piece.text.lstrip()
     return Token(
-        text=piece.text,
+        blank=piece.text[: len(piece.text) - len(text)],
+        text=text,
         style=" ".join(word for word in (sign, piece.kind or "") if word),
         share=f"{share:.3f}",
         numbers=_numbers(piece),

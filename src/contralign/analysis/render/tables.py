@@ -11,10 +11,10 @@ Path = tuple[str, ...]
 Show = Callable[[float], str]
 
 KINDS = {
-    "all": "all label tokens",
     "visual": "visual tokens",
     "filler": "filler tokens",
     "contradictory": "contradictory tokens",
+    "all": "all label tokens",
 }
 PICTURES = {
     "right": "own picture",
