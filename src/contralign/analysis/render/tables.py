@@ -1,0 +1,209 @@
+"""Results as tables: one column an arm, one row a number, each with its 95 % interval."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Results = Mapping[str, Mapping[str, Any]]
+Path = tuple[str, ...]
+Show = Callable[[float], str]
+
+KINDS = {
+    "visual": "visual tokens",
+    "filler": "filler tokens",
+    "contradictory": "contradictory tokens",
+    "all": "all label tokens",
+}
+PICTURES = {
+    "right": "own picture",
+    "wrong": "wrong picture",
+    "none": "no picture",
+    "wrong_minus_right": "wrong − own",
+}
+TASKS = {
+    "visual_vs_filler": "visual over filler tokens",
+    "visual_vs_contradictory": "visual over contradictory tokens",
+    "right_vs_wrong_picture": "held-out captions: own over wrong picture",
+    "right_vs_swapped_training": "training captions: kept over swapped picture",
+}
+SCORES = {
+    "logit": "Δ logit",
+    "logprob": "Δ log-probability",
+    "logit_weight": "weight from Δ logit",
+    "logprob_weight": "weight from Δ log-probability",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One number of one arm, written out; `interval` and `count` are "" where there is none."""
+
+    value: str
+    interval: str = ""
+    count: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A line: group and name of a number, and a cell for every arm, None where the arm lacks it."""
+
+    group: str
+    name: str
+    cells: tuple[Cell | None, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultTable:
+    """A table.
+
+    Attributes:
+        title: its heading.
+        note: how to read it.
+        arms: heads of its columns.
+        rows: top to bottom; may be empty.
+        folded: long and secondary, shown on demand.
+    """
+
+    title: str
+    note: str
+    arms: tuple[str, ...]
+    rows: tuple[Row, ...]
+    folded: bool = False
+
+
+def result_tables(results: Results) -> list[ResultTable]:
+    """The tables of all evaluations that some arm has; none at all where nothing was evaluated.
+
+    Args:
+        results: arm -> evaluation -> nested numbers, as `contralign.evaluation` returns them.
+    """
+    names = dict.fromkeys(name for evaluations in results.values() for name in evaluations)
+    tables: list[ResultTable] = []
+    for name in names:
+        arms = {arm: evaluations.get(name, {}) for arm, evaluations in results.items()}
+        layout = _LAYOUTS.get(name)
+        tables += layout(arms) if layout else _anything(name, arms)
+    return [table for table in tables if table.rows]
+
+
+def _grounding(arms: Results) -> list[ResultTable]:
+    accuracies = _rows(arms, KINDS, PICTURES, "accuracy", _share)
+    losses = _rows(arms, KINDS, PICTURES, "nll", _number)
+    areas = _rows(arms, TASKS, SCORES, "auc", _number)
+    return [
+        _table(
+            "Does it say what is there?",
+            "Share of held-out label tokens that are the model's most likely token, the true words before them given. "
+            "A wrong picture is another held-out sample's.",
+            arms,
+            accuracies,
+        ),
+        _table(
+            "Loss with the right picture, a wrong one and none",
+            "Nats per label token. No picture: image tokens are taken out and the text keeps its positions, as in the "
+            "second pass of CAL. A loss that rises without a picture may only show that captions are not plain text; "
+            "one that rises with a wrong picture shows that the picture is read.",
+            arms,
+            losses,
+        ),
+        _table(
+            "What Δ tells apart",
+            "Area under the ROC curve; 0.5 is chance, 1 is perfect. Of tokens: Δ as it comes, and as a weight, clamped "
+            "to [1, 5] and averaged over 3. Of captions: their mean Δ.",
+            arms,
+            areas,
+        ),
+    ]
+
+
+def _answers(arms: Results) -> list[ResultTable]:
+    summary = [
+        _row(arms, "", "exact match", ("accuracy",), _share),
+        _row(arms, "without looking", "most frequent answer", ("majority",), _share),
+        _row(arms, "without looking", "most frequent answer to the type of question", ("type_majority",), _share),
+    ]
+    types = sorted({kind for found in arms.values() for kind in found.get("types", {})})
+    by_type = [
+        row
+        for kind in types
+        for row in (
+            _row(arms, kind, "exact match", ("types", kind, "accuracy"), _share),
+            _row(arms, kind, "most frequent answer", ("types", kind, "majority"), _share),
+        )
+    ]
+    return [
+        _table("Answers", "Greedy answers to held-out questions that equal the reference.", arms, summary),
+        _table("Answers by type of question", "", arms, by_type, folded=True),
+    ]
+
+
+def _anything(name: str, arms: Results) -> list[ResultTable]:
+    """Every number of an evaluation that nothing is known about."""
+    paths = dict.fromkeys(path for found in arms.values() for path in _paths(found))
+    rows = [_row(arms, ".".join(path[:-1]), path[-1], path, _number) for path in paths]
+    return [_table(name, "", arms, rows)]
+
+
+def _paths(numbers: Mapping[str, Any], above: Path = ()) -> Iterator[Path]:
+    for name, value in numbers.items():
+        path = (*above, str(name))
+        if isinstance(value, Mapping) and "value" not in value:
+            yield from _paths(value, path)
+        elif isinstance(value, (int, float, Mapping)) and not isinstance(value, bool):
+            yield path
+
+
+_LAYOUTS: dict[str, Callable[[Results], list[ResultTable]]] = {"grounding": _grounding, "answers": _answers}
+
+
+def _table(title: str, note: str, arms: Results, rows: Sequence[Row | None], folded: bool = False) -> ResultTable:
+    kept = tuple(row for row in rows if row is not None)
+    return ResultTable(title=title, note=note, arms=tuple(arms), rows=kept, folded=folded)
+
+
+def _rows(
+    arms: Results, groups: Mapping[str, str], names: Mapping[str, str], section: str, show: Show
+) -> list[Row | None]:
+    return [
+        _row(arms, group_title, title, (section, group, name), show)
+        for group, group_title in groups.items()
+        for name, title in names.items()
+    ]
+
+
+def _row(arms: Results, group: str, name: str, path: Path, show: Show) -> Row | None:
+    """None where no arm has a value."""
+    cells = tuple(_cell(_at(found, path), show) for found in arms.values())
+    return Row(group=group, name=name, cells=cells) if any(cells) else None
+
+
+def _at(numbers: Any, path: Path) -> Any:
+    for name in path:
+        numbers = numbers.get(name) if isinstance(numbers, Mapping) else None
+    return numbers
+
+
+def _cell(found: Any, show: Show) -> Cell | None:
+    if isinstance(found, (int, float)):
+        return Cell(value=str(found) if isinstance(found, int) else show(found))
+    if not isinstance(found, Mapping) or found.get("value") is None:
+        return None
+    low, high = found.get("low"), found.get("high")
+    interval = f"{show(low)} to {show(high)}" if low is not None and high is not None else ""
+    return Cell(value=show(found["value"]), interval=interval, count=_count(found))
+
+
+def _count(found: Mapping[str, Any]) -> str:
+    if "positives" in found:
+        return f"{found['positives']:,} against {found['negatives']:,}"
+    return f"n = {found['n']:,}" if "n" in found else ""
+
+
+def _share(value: float) -> str:
+    return f"{100 * value:.1f} %"
+
+
+def _number(value: float) -> str:
+    return f"{value:.3f}".replace("-", "−")

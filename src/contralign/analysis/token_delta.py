@@ -1,0 +1,134 @@
+"""Δ of every token of a caption, as in the paper's Figure 2a. Computed here, drawn elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from contralign.analysis.caption_delta import CaptionDelta, Piece
+from contralign.contrast.drop import DropImage
+from contralign.core.delta import Score
+from contralign.core.passes import TwoLooks, look_twice, second_look
+from contralign.core.weights import cal_weights
+from contralign.data.collator import VLCollator
+from contralign.data.encoded_batch import EncodedBatch
+from contralign.data.loss_mask import TokenSpan
+from contralign.data.messages import Sample
+from contralign.models.registry import adapter_for
+
+SCORES: tuple[Score, ...] = ("logit", "logprob")
+
+
+def token_delta(
+    model: Any,
+    collator: VLCollator,
+    samples: Sequence[Sample],
+    scores: Sequence[Score] = SCORES,
+    *,
+    alpha: float = 1.0,
+    beta: float = 5.0,
+    window: int = 3,
+    batch_size: int = 32,
+) -> list[CaptionDelta]:
+    """Read every sample with its picture and without, and say of every token of its answers what it made of it.
+
+    Args:
+        model: a model that `adapter_for` can serve; read in eval mode.
+        collator: of its processor.
+        samples: ending with an answer.
+        scores: which Δ to keep.
+        alpha: of the weights, as in `cal_weights`.
+        beta: likewise.
+        window: likewise.
+        batch_size: samples at a time.
+
+    Returns:
+        One record a sample, in their order; a sample that the collator skips has none.
+
+    Raises:
+        BadRecord: a bad sample under the collator's `on_bad="error"`.
+        UnsupportedModel: no adapter serves the model, or "drop" is not right for it.
+        ValueError: α, β and window that mean nothing.
+    """
+    adapter, contrast = adapter_for(model), DropImage()
+    captions: list[CaptionDelta] = []
+    for start in tqdm(range(0, len(samples), batch_size), desc="Δ of tokens", disable=None, dynamic_ncols=True):
+        encoded = collator.encode_batch(samples[start : start + batch_size])
+        adapter.check_contrast(contrast.name, encoded.inputs["input_ids"].shape[1])
+        inputs = {
+            name: value.to(adapter.model.device) if isinstance(value, Tensor) else value
+            for name, value in encoded.inputs.items()
+        }
+        with torch.inference_mode(), second_look(adapter.model):
+            looks = look_twice(adapter, contrast, adapter.prepare(inputs), SCORES)
+        weights: dict[Score, Tensor] = {
+            score: cal_weights(looks.delta[score], looks.valid, alpha, beta, window, has_image=looks.has_image)
+            for score in scores
+        }
+        captions += _captions(encoded, looks, weights)
+    return captions
+
+
+def _captions(encoded: EncodedBatch, looks: TwoLooks, weights: dict[Score, Tensor]) -> list[CaptionDelta]:
+    delta = {score: looks.delta[score].tolist() for score in weights}
+    weight = {score: values.tolist() for score, values in weights.items()}
+    nll, nll_without = looks.nll.tolist(), (looks.nll + looks.delta["logprob"]).tolist()
+    kinds, spans, valid = encoded.kinds, encoded.token_spans, looks.valid.tolist()
+    captions = []
+    for row, sample in enumerate(encoded.samples):
+        if sample is None:
+            continue
+        learned = [
+            (
+                spans[row][place + 1],
+                Piece(
+                    turn=-1,
+                    text="",
+                    kind=kinds[row][place + 1],
+                    delta={score: values[row][place] for score, values in delta.items()},
+                    weight={score: values[row][place] for score, values in weight.items()},
+                    nll=nll[row][place],
+                    nll_without=nll_without[row][place],
+                ),
+            )
+            for place in range(len(valid[row]))
+            if valid[row][place]
+        ]
+        captions.append(CaptionDelta(id=sample.id, pieces=_in_pieces(sample, learned)))
+    return captions
+
+
+def _in_pieces(sample: Sample, learned: list[tuple[TokenSpan | None, Piece]]) -> tuple[Piece, ...]:
+    """All assistant turns cut at the borders of their tokens; a token without characters belongs to the turn before."""
+    speaking = [index for index, turn in enumerate(sample.turns) if turn.role == "assistant"]
+    by_turn: dict[int, list[tuple[TokenSpan | None, Piece]]] = {turn: [] for turn in speaking}
+    turn = speaking[0]
+    for span, piece in learned:
+        turn = turn if span is None else span[0]
+        by_turn[turn].append((span, replace(piece, turn=turn)))
+    return tuple(piece for turn, tokens in by_turn.items() for piece in _cut(sample.turns[turn].text, turn, tokens))
+
+
+def _cut(text: str, turn: int, tokens: list[tuple[TokenSpan | None, Piece]]) -> list[Piece]:
+    """The text in pieces. Blanks before a token go with it; of tokens that share a character the first has it."""
+    pieces: list[Piece] = []
+    ends: list[Piece] = []
+    place = 0
+    for span, piece in tokens:
+        if span is None:
+            ends.append(piece)
+            continue
+        _, start, end = span
+        if text[place:start].strip():
+            pieces.append(Piece(turn=turn, text=text[place:start]))
+            place = start
+        pieces.append(replace(piece, text=text[place:end]))
+        place = max(place, end)
+    if place < len(text):
+        pieces.append(Piece(turn=turn, text=text[place:]))
+    return pieces + ends

@@ -1,0 +1,113 @@
+"""What a model says of its own accord: greedy generation of the last answer, in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from contralign.batch import IGNORE_INDEX
+from contralign.core.passes import second_look
+from contralign.data.collator import VLCollator
+from contralign.data.loss_mask import Encoded, prompt_ids
+from contralign.data.messages import Sample, open_picture
+from contralign.data.splice import splice
+from contralign.models.registry import bare_model
+
+
+def generate(
+    model: Any, collator: VLCollator, samples: Sequence[Sample], *, max_new_tokens: int = 64, batch_size: int = 64
+) -> list[str]:
+    """The model's own last answer to every sample: the most likely token at each step, until its end token.
+
+    The answer that a sample ends with is not shown; turns before it are. Prompts are padded on the left and sorted by
+    length, and are never cut, whatever the collator's `max_length` is.
+
+    Args:
+        model: a Hugging Face image-text-to-text model.
+        collator: its processor, template and treatment of pictures are used.
+        samples: any samples, with pictures or without.
+        max_new_tokens: longest answer.
+        batch_size: prompts at a time.
+
+    Returns:
+        One text a sample, in their order, white space at both ends and special tokens taken off.
+
+    Raises:
+        BadRecord: the template cannot lay out a sample, or a picture cannot be decoded.
+        ValueError: a token limit below 1.
+    """
+    if max_new_tokens < 1:
+        raise ValueError(f"max_new_tokens={max_new_tokens}: wanted 1 or more")
+    inner = bare_model(model)
+    ids = [prompt_ids(sample, collator.template, collator.processor) for sample in samples]
+    order = sorted(range(len(samples)), key=lambda index: len(ids[index]))
+    said = [""] * len(samples)
+    for start in tqdm(range(0, len(order), batch_size), desc="generating", disable=None, dynamic_ncols=True):
+        chosen = order[start : start + batch_size]
+        inputs = _prompts(collator, [_Prompt(samples[index], ids[index]) for index in chosen])
+        texts = _continue(inner, collator.tokenizer, inputs, max_new_tokens)
+        for index, text in zip(chosen, texts, strict=True):
+            said[index] = text
+    return said
+
+
+@dataclass(frozen=True, slots=True)
+class _Prompt:
+    sample: Sample
+    ids: tuple[int, ...]
+
+
+def _prompts(collator: VLCollator, prompts: Sequence[_Prompt]) -> dict[str, Any]:
+    """Left-padded inputs of the model, pictures in place."""
+    made = collator.picture_inputs([open_picture(picture) for prompt in prompts for picture in prompt.sample.pictures])
+    rows: list[tuple[int, ...]] = []
+    fields: dict[str, list[list[int]]] = {name: [] for name in made.token_fields}
+    first = 0
+    for prompt in prompts:
+        own = slice(first, first + len(prompt.sample.pictures))
+        first = own.stop
+        nothing_learned = (IGNORE_INDEX,) * len(prompt.ids)
+        row = splice(Encoded(prompt.ids, nothing_learned, (None,) * len(prompt.ids)), made.blocks[own])
+        rows.append(row.input_ids)
+        for name, values in made.token_fields.items():
+            line = [0] * len(row.input_ids)
+            for start, block in zip(row.image_starts, values[own], strict=True):
+                line[start : start + len(block)] = block
+            fields[name].append(line)
+    return {
+        "input_ids": _left_padded(rows, collator.tokenizer.pad_token_id),
+        "attention_mask": _left_padded([(1,) * len(row) for row in rows], 0),
+        **{name: _left_padded(lines, 0) for name, lines in fields.items()},
+        **made.vision,
+    }
+
+
+def _left_padded(rows: Sequence[Sequence[int]], filling: int) -> Tensor:
+    width = max(map(len, rows))
+    return torch.tensor([[filling] * (width - len(row)) + list(row) for row in rows])
+
+
+def _continue(model: Any, tokenizer: Any, inputs: dict[str, Any], max_new_tokens: int) -> list[str]:
+    on_device = {name: value.to(model.device) if isinstance(value, Tensor) else value for name, value in inputs.items()}
+    with torch.inference_mode(), second_look(model):
+        sequences = model.generate(
+            **on_device,
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            eos_token_id=_end_tokens(model, tokenizer),
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    answers = sequences[:, inputs["input_ids"].shape[1] :]
+    return [text.strip() for text in tokenizer.batch_decode(answers, skip_special_tokens=True)]
+
+
+def _end_tokens(model: Any, tokenizer: Any) -> list[int]:
+    """End tokens of the model's generation settings, and the tokenizer's."""
+    given = model.generation_config.eos_token_id
+    ends = {tokenizer.eos_token_id} | (set(given) if isinstance(given, list) else {given})
+    return sorted(ends - {None})

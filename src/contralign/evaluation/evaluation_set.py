@@ -1,0 +1,48 @@
+"""What an evaluation may look at: the held-out samples, and the training set where it needs one."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from contralign.data.messages import Sample
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSet:
+    """Samples to evaluate on.
+
+    Attributes:
+        samples: held out; their pictures are their own.
+        train: what the model was trained on, noise included; baselines are read off it.
+        swapped_ids: ids of the training samples whose pictures were swapped.
+        seed: of every draw an evaluation makes.
+    """
+
+    samples: Sequence[Sample]
+    train: Sequence[Sample] = ()
+    swapped_ids: frozenset[str] = frozenset()
+    seed: int = 0
+
+
+def draw(samples: Sequence[Sample], limit: int | None, seed: int, purpose: str) -> list[Sample]:
+    """At most `limit` of the samples in their order, drawn at random; None is all of them.
+
+    Args:
+        samples: to draw from.
+        limit: how many.
+        seed: the same seed gives the same draw.
+        purpose: a word that keeps draws for different ends apart.
+
+    Raises:
+        ValueError: a limit below 1.
+    """
+    if limit is None:
+        return list(samples)
+    if limit < 1:
+        raise ValueError(f"limit={limit}: wanted 1 or more, or None for all samples")
+    if limit >= len(samples):
+        return list(samples)
+    chosen = random.Random(f"{purpose} {seed}").sample(range(len(samples)), limit)
+    return [samples[index] for index in sorted(chosen)]

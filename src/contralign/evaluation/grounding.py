@@ -1,0 +1,151 @@
+"""Does the model look? Losses with the right picture, a wrong one and none, and what Δ tells apart.
+
+Nothing here depends on the built-in scenes: any samples with pictures will do, and those with spans tell visual words
+from filler.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contralign.data.collator import VLCollator
+from contralign.data.messages import Sample
+from contralign.evaluation.evaluation_set import EvaluationSet, draw
+from contralign.evaluation.label_tokens import SCORES, LabelTokens, read_label_tokens
+from contralign.evaluation.metrics.accuracy import accuracy
+from contralign.evaluation.metrics.auc import Auc, auc
+from contralign.evaluation.metrics.mean import mean
+from contralign.evaluation.wrong_pictures import with_wrong_pictures
+
+KINDS = ("all", "visual", "filler", "contradictory")
+
+Numbers = dict[str, Any]
+
+
+def grounding(
+    model: Any,
+    collator: VLCollator,
+    data: EvaluationSet,
+    *,
+    batch_size: int = 32,
+    limit: int | None = None,
+    swapped_limit: int | None = 500,
+) -> Numbers:
+    """Read held-out samples with their own picture, with a wrong one, and without; teacher-forced, nothing sampled.
+
+    Args:
+        model: a model that `adapter_for` can serve.
+        collator: of its processor.
+        data: held-out samples, all with pictures. With `swapped_ids`, swapped training captions are told from others.
+        batch_size: samples at a time.
+        limit: most held-out samples, drawn by the seed; None is all.
+        swapped_limit: most swapped, and most unswapped, training samples.
+
+    Returns:
+        Nested numbers, each with its 95 % interval and n; tokens of one caption count as one cluster.
+
+        - `samples`: held-out samples read.
+        - `accuracy[kind][picture]`: share of label tokens that are the model's most likely token. Kinds: "all" (end
+          tokens included), "visual", "filler", "contradictory". Pictures: "right", "wrong".
+        - `nll[kind][picture]`: nats per label token; also under "none": image tokens taken out and the text left at
+          its positions, which is the second pass of CAL; and "wrong_minus_right", paired, token by token.
+        - `auc[task][score]`: area under the ROC of Δ as it comes ("logit", "logprob") and as training sees it, clamped
+          and pooled with the paper's settings ("logit_weight", "logprob_weight"; tokens only). Tasks:
+          "visual_vs_filler", "visual_vs_contradictory" (tokens), "right_vs_wrong_picture" (mean Δ of a held-out
+          caption with its own picture and with a wrong one), "right_vs_swapped_training" (mean Δ of training captions
+          that kept their picture and of those that were swapped). The first group should score higher.
+
+        A task or kind that the data does not have has the value None and n = 0.
+
+    Raises:
+        ValueError: no samples, one without a picture, or no wrong pictures to give.
+        BadRecord, UnsupportedModel: see `read_label_tokens`.
+    """
+    samples = draw(data.samples, limit, data.seed, "grounding")
+    mismatched = with_wrong_pictures(samples, data.seed)
+    right = read_label_tokens(model, collator, samples, batch_size=batch_size, label="right pictures")
+    wrong = read_label_tokens(model, collator, mismatched, batch_size=batch_size, label="wrong pictures")
+    if right.ids != wrong.ids or len(right.sample) != len(wrong.sample):
+        raise ValueError(
+            "the captions with wrong pictures have other label tokens than with their own: raise the collator's "
+            "max_length, or set on_bad='error' to see which samples it leaves out"
+        )
+    kept, swapped = _training_captions(model, collator, data, swapped_limit, batch_size)
+    return {
+        "samples": len(right.ids),
+        "accuracy": {kind: _accuracies(right, wrong, _of_kind(right, kind)) for kind in KINDS},
+        "nll": {kind: _losses(right, wrong, _of_kind(right, kind)) for kind in KINDS},
+        "auc": {
+            "visual_vs_filler": _token_aucs(right, "visual", "filler"),
+            "visual_vs_contradictory": _token_aucs(right, "visual", "contradictory"),
+            "right_vs_wrong_picture": _caption_aucs(right, wrong, paired=True),
+            "right_vs_swapped_training": _caption_aucs(kept, swapped, paired=False),
+        },
+    }
+
+
+def _training_captions(
+    model: Any, collator: VLCollator, data: EvaluationSet, limit: int | None, batch_size: int
+) -> tuple[LabelTokens | None, LabelTokens | None]:
+    """Training captions that kept their pictures, and those that were swapped; None where there are none."""
+    pictured = [sample for sample in data.train if sample.pictures and data.swapped_ids]
+    unknown = data.swapped_ids - {sample.id for sample in pictured}
+    if unknown:
+        raise ValueError(
+            f"{len(unknown)} swapped ids are not among the training samples with pictures, such as {min(unknown)!r}: "
+            "give the training set that was swapped"
+        )
+
+    def read(purpose: str, chosen: Sequence[Sample]) -> LabelTokens | None:
+        drawn = draw(chosen, limit, data.seed, purpose)
+        return read_label_tokens(model, collator, drawn, batch_size=batch_size, label=purpose) if drawn else None
+
+    return (
+        read("unswapped captions", [sample for sample in pictured if sample.id not in data.swapped_ids]),
+        read("swapped captions", [sample for sample in pictured if sample.id in data.swapped_ids]),
+    )
+
+
+def _of_kind(tokens: LabelTokens, kind: str) -> NDArray[np.bool_]:
+    return np.ones(len(tokens.kind), dtype=bool) if kind == "all" else tokens.kind == kind
+
+
+def _accuracies(right: LabelTokens, wrong: LabelTokens, chosen: NDArray[np.bool_]) -> Numbers:
+    captions = right.sample[chosen]
+    return {
+        "right": accuracy(right.correct[chosen], captions).as_dict(),
+        "wrong": accuracy(wrong.correct[chosen], captions).as_dict(),
+    }
+
+
+def _losses(right: LabelTokens, wrong: LabelTokens, chosen: NDArray[np.bool_]) -> Numbers:
+    captions = right.sample[chosen]
+    return {
+        "right": mean(right.nll[chosen], captions).as_dict(),
+        "wrong": mean(wrong.nll[chosen], captions).as_dict(),
+        "none": mean(right.nll_without[chosen], captions).as_dict(),
+        "wrong_minus_right": mean(wrong.nll[chosen] - right.nll[chosen], captions).as_dict(),
+    }
+
+
+def _token_aucs(tokens: LabelTokens, upper: str, lower: str) -> Numbers:
+    above, below = _of_kind(tokens, upper), _of_kind(tokens, lower)
+
+    def of(values: NDArray[np.float64]) -> Numbers:
+        return auc(values[above], values[below], tokens.sample[above], tokens.sample[below]).as_dict()
+
+    raw = {score: of(tokens.delta[score]) for score in SCORES}
+    return raw | {f"{score}_weight": of(tokens.weight[score]) for score in SCORES}
+
+
+def _caption_aucs(upper: LabelTokens | None, lower: LabelTokens | None, paired: bool) -> Numbers:
+    """Paired: both hold the same captions, and the two readings of one belong together."""
+    if upper is None or lower is None:
+        empty = Auc(value=None, positives=len(upper.ids) if upper else 0, negatives=len(lower.ids) if lower else 0)
+        return {score: empty.as_dict() for score in SCORES}
+    clusters = (np.arange(len(upper.ids)), np.arange(len(lower.ids))) if paired else (None, None)
+    return {score: auc(upper.caption_means(score), lower.caption_means(score), *clusters).as_dict() for score in SCORES}

@@ -1,0 +1,126 @@
+"""Every label token of a list of samples, read with the picture and without: what `grounding` counts on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from contralign.contrast.drop import DropImage
+from contralign.core.delta import Score
+from contralign.core.passes import TwoLooks, look_twice, second_look
+from contralign.core.weights import cal_weights
+from contralign.data.collator import VLCollator
+from contralign.data.encoded_batch import EncodedBatch
+from contralign.data.messages import Sample
+from contralign.models.registry import adapter_for
+
+SCORES: tuple[Score, ...] = ("logit", "logprob")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelTokens:
+    """Label tokens of samples, end tokens included; every array has one entry a token, in reading order.
+
+    Attributes:
+        ids: of the samples.
+        sample: index of the token's sample in `ids`.
+        kind: visual, filler or contradictory; "" where it is not known, as at end tokens.
+        correct: the label is the model's most likely token, given the true words before it.
+        nll: negative log-likelihood with the picture, nats.
+        nll_without: the same from the second pass of CAL: image tokens taken out, the text at its old positions.
+        delta: Δ by score, neither clamped nor pooled.
+        weight: by score, Δ as CAL weighs by it with the paper's settings: clamped to [1, 5], mean of 3.
+    """
+
+    ids: tuple[str, ...]
+    sample: NDArray[np.int64]
+    kind: NDArray[np.str_]
+    correct: NDArray[np.bool_]
+    nll: NDArray[np.float64]
+    nll_without: NDArray[np.float64]
+    delta: dict[Score, NDArray[np.float64]]
+    weight: dict[Score, NDArray[np.float64]]
+
+    def caption_means(self, score: Score) -> NDArray[np.float64]:
+        """Mean Δ over the label tokens of every sample."""
+        return np.bincount(self.sample, weights=self.delta[score]) / np.bincount(self.sample)
+
+
+def read_label_tokens(
+    model: Any, collator: VLCollator, samples: Sequence[Sample], *, batch_size: int = 32, label: str = "reading"
+) -> LabelTokens:
+    """Read samples twice, teacher-forced, in eval mode.
+
+    Args:
+        model: a Hugging Face model that `adapter_for` can serve.
+        collator: of its processor.
+        samples: ending with an answer.
+        batch_size: samples at a time.
+        label: of the progress bar.
+
+    Raises:
+        BadRecord: a bad sample under the collator's `on_bad="error"`.
+        UnsupportedModel: no adapter serves the model, or "drop" is not right for it.
+        ValueError: no samples.
+    """
+    if not samples:
+        raise ValueError("no samples to read: wanted at least one")
+    ids: list[str] = []
+    columns: list[dict[str, NDArray[Any]]] = []
+    for encoded, looks in _looks(model, collator, samples, batch_size, label):
+        columns.append(_columns(encoded, looks, first=len(ids)))
+        ids += [sample.id for sample in encoded.samples if sample is not None]
+    joined = {name: np.concatenate([part[name] for part in columns]) for name in columns[0]}
+    return LabelTokens(
+        ids=tuple(ids),
+        sample=joined["sample"],
+        kind=joined["kind"],
+        correct=joined["correct"],
+        nll=joined["nll"],
+        nll_without=joined["nll"] + joined["logprob"],
+        delta={score: joined[score] for score in SCORES},
+        weight={score: joined[f"{score} weight"] for score in SCORES},
+    )
+
+
+def _looks(
+    model: Any, collator: VLCollator, samples: Sequence[Sample], batch_size: int, label: str
+) -> Iterator[tuple[EncodedBatch, TwoLooks]]:
+    adapter, contrast = adapter_for(model), DropImage()
+    device = adapter.model.device
+    for start in tqdm(range(0, len(samples), batch_size), desc=label, disable=None, dynamic_ncols=True):
+        encoded = collator.encode_batch(samples[start : start + batch_size])
+        adapter.check_contrast(contrast.name, encoded.inputs["input_ids"].shape[1])
+        inputs = {
+            name: value.to(device) if isinstance(value, Tensor) else value for name, value in encoded.inputs.items()
+        }
+        with torch.inference_mode(), second_look(adapter.model):
+            yield encoded, look_twice(adapter, contrast, adapter.prepare(inputs), SCORES)
+
+
+def _columns(encoded: EncodedBatch, looks: TwoLooks, first: int) -> dict[str, NDArray[Any]]:
+    """The label tokens of one batch. Without the picture the loss is nll + Δ of the log-probabilities."""
+    valid = looks.valid.cpu()
+    kinds = [[kind or "" for kind in row[1:]] for row in encoded.kinds]
+
+    def picked(values: Tensor) -> NDArray[Any]:
+        values = values.cpu()[valid]
+        return values.numpy() if values.dtype == torch.bool else values.double().numpy()
+
+    found: dict[str, NDArray[Any]] = {
+        "sample": first + valid.nonzero()[:, 0].numpy(),
+        "kind": np.array(kinds, dtype="U16")[valid.numpy()],
+        "correct": picked(looks.correct),
+        "nll": picked(looks.nll),
+    }
+    for score in SCORES:
+        weights = cal_weights(looks.delta[score], looks.valid, has_image=looks.has_image)
+        found |= {score: picked(looks.delta[score]), f"{score} weight": picked(weights)}
+    return found

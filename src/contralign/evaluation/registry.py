@@ -1,0 +1,14 @@
+"""Evaluations that a recipe can name: (model, collator, EvaluationSet, its own settings by name) -> numbers.
+
+What they return is nested dicts and lists of numbers and strings, as JSON holds them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from contralign.evaluation.answers import answer_accuracy
+from contralign.evaluation.grounding import grounding
+
+EVALUATIONS: dict[str, Callable[..., dict[str, Any]]] = {"grounding": grounding, "answers": answer_accuracy}
