@@ -32,7 +32,7 @@ OWNED_ARGUMENTS = {
     "gradient_checkpointing_kwargs": "trainer.activation_checkpointing_kwargs",
     "remove_unused_columns": "nothing; the collator needs every column, so leave it out and do not set it",
 }
-RESERVED_NAMES = ("start", "stages", "checkpoints", "shared")
+RESERVED_NAMES = ("start", "stages", "checkpoints", "evaluations", "shared")
 
 
 @dataclass(frozen=True, kw_only=True)

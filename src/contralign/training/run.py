@@ -8,9 +8,10 @@ from __future__ import annotations
 import gc
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from accelerate import PartialState
@@ -43,22 +44,31 @@ from contralign.training.settings import TINY
 logger = logging.getLogger(__name__)
 
 
-class Evaluation(Protocol):
-    """What is asked of a trained arm; its settings are bound already (functools.partial)."""
+@dataclass(frozen=True, kw_only=True)
+class TrainedArm:
+    """What an evaluation may look at.
 
-    def __call__(
-        self, model: Any, processor: Any, samples: SampleSet, *, collate: VLCollator, folder: Path
-    ) -> Mapping[str, Any]:
-        """Numbers of one arm, ready for JSON, with the count `n` they come from.
+    Attributes:
+        name: of the arm.
+        model: trained, in eval mode.
+        collate: makes batches with the recipe's template; holds the processor.
+        held_out: `data.eval`, without swaps.
+        train: the records of the last stage as it saw them, swaps included.
+        swapped_ids: those of `train` whose pictures were swapped.
+        seed: of the recipe.
+    """
 
-        Args:
-            model: in eval mode.
-            processor: the model's.
-            samples: the held-out records (`data.eval`), without swaps.
-            collate: makes batches of samples with the recipe's template, ready for `model(**batch)`.
-            folder: a folder of this arm and evaluation, for files that a report wants.
-        """
-        ...
+    name: str
+    model: Any
+    collate: VLCollator
+    held_out: SampleSet
+    train: SampleSet
+    swapped_ids: frozenset[str]
+    seed: int
+
+
+Evaluation = Callable[[TrainedArm, Path], Mapping[str, Any]]
+"""An arm, and a folder for files of its own -> numbers, ready for JSON. Its settings are bound already."""
 
 
 def run_recipe(
@@ -120,10 +130,7 @@ class _Run:
         """Every evaluation on every arm; results.json closes the run."""
         if not PartialState().is_main_process:
             return
-        arms = {
-            arm: self._evaluate_arm(self.directory / arm, evaluations) if evaluations else {}
-            for arm in self.recipe.arm_configs()
-        }
+        arms = {arm: self._evaluate_arm(arm, evaluations) if evaluations else {} for arm in self.recipe.arm_configs()}
         self.directory.write_json("results.json", {"name": self.recipe.name, "arms": arms})
         self.directory.clean()
 
@@ -204,17 +211,27 @@ class _Run:
         data = self.recipe.data
         return self.reader.read(data, data.eval, "data", collate.check if collate else None)
 
-    def _evaluate_arm(self, folder: Path, evaluations: Mapping[str, Evaluation]) -> dict[str, Any]:
-        processor = load_processor(str(folder))
-        model = load_model(str(folder), self.recipe.model).eval()
-        model.to(PartialState().device)
-        collate = make_collator(processor, self.recipe.data)
-        samples = self._held_out(collate)
+    def _evaluate_arm(self, name: str, evaluations: Mapping[str, Evaluation]) -> dict[str, Any]:
+        """Results by evaluation; whatever an evaluation draws, every arm draws the same."""
+        folder = str(self.directory / name)
+        collate = make_collator(load_processor(folder), self.recipe.data)
+        last = list(self.recipe.stages)[-1]
+        train, swapped = with_swaps(self._read(last), self.recipe.stage_data(last), self.recipe.seed)
+        arm = TrainedArm(
+            name=name,
+            model=load_model(folder, self.recipe.model).eval().to(PartialState().device),
+            collate=collate,
+            held_out=self._held_out(collate),
+            train=train,
+            swapped_ids=frozenset(swapped),
+            seed=self.recipe.seed,
+        )
         results = {}
-        for name, evaluation in evaluations.items():
-            place = self.directory / "evaluations" / folder.name / name
+        for evaluation, function in evaluations.items():
+            place = self.directory / "evaluations" / name / evaluation
             place.mkdir(parents=True, exist_ok=True)
-            results[name] = dict(evaluation(model, processor, samples, collate=collate, folder=place))
+            set_seed(self.recipe.seed)
+            results[evaluation] = dict(function(arm, place))
         return results
 
     def _note_bad_records(self, stage: str, samples: SampleSet, collate: VLCollator) -> None:

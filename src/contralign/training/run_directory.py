@@ -2,7 +2,7 @@
 
     recipe.yaml  environment.json  metrics.jsonl  results.json  report.html  bad_records.json  swapped.json
     start/        the model that the arms part from
-    ARM/          a trained model with its processor
+    ARM/          a trained model with its processor        evaluations/ARM/EVALUATION/   files of an evaluation
     stages/       models between stages, removed at the end        checkpoints/  of the Trainer
 
 A folder is renamed into place when it is complete, so what is there is done: resuming needs no other book-keeping. A
