@@ -32,7 +32,12 @@ def build_llava(dtype=torch.float32, attn="sdpa", **text):
     torch.manual_seed(0)
     config = LlavaConfig(
         vision_config=CLIPVisionConfig(
-            hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, image_size=28, patch_size=14
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            image_size=28,
+            patch_size=14,
         ),
         text_config=LlamaConfig(**text_settings(**text)),
         image_token_index=IMAGE_TOKEN,
@@ -79,13 +84,15 @@ def mixed_batch(images=(1, 0, 2, 1), padding="right", seed=0, dtype=torch.float3
     batch = {"input_ids": [], "labels": [], "attention_mask": []}
     for ids, labels in rows:
         pad = width - len(ids)
-        for name, value, fill in (("input_ids", ids, 0), ("labels", labels, -100), ("attention_mask", [1] * len(ids), 0)):
+        for name, value, fill in (
+            ("input_ids", ids, 0),
+            ("labels", labels, -100),
+            ("attention_mask", [1] * len(ids), 0),
+        ):
             batch[name].append([fill] * pad + value if padding == "left" else value + [fill] * pad)
     tensors = {name: torch.tensor(value) for name, value in batch.items()}
     if sum(images):
-        tensors["pixel_values"] = torch.randn(
-            sum(images), 3, picture_size, picture_size, generator=generator
-        ).to(dtype)
+        tensors["pixel_values"] = torch.randn(sum(images), 3, picture_size, picture_size, generator=generator).to(dtype)
     return tensors
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 IGNORE_INDEX = -100
@@ -20,49 +21,51 @@ class VLBatch:
     say where every kept token stood, and that is how Δ lands on the right label.
 
     Attributes:
-        input_ids: (batch, seq) token ids, image placeholders included.
-        attention_mask: (batch, seq), 1 where a token may be attended to.
-        labels: (batch, seq), `IGNORE_INDEX` where no loss is taken; never set at an image token.
-        image_mask: (batch, seq) bool, True at image tokens.
-        position_ids: (batch, seq) or (axes, batch, seq); None leaves the model's own 0, 1, 2 …
-        inputs_embeds: (batch, seq, hidden) what the language model reads, image features in place; None means that the
+        input_ids: token ids, image placeholders included.
+        attention_mask: 1 where a token may be attended to.
+        labels: `IGNORE_INDEX` where no loss is taken; never set at an image token.
+        image_mask: True at image tokens.
+        position_ids: one axis or several; None leaves the model's own 0, 1, 2 …
+        inputs_embeds: what the language model reads, image features in place; None means that the
             adapter has yet to encode this batch.
-        row_index: (batch,) row of the collated batch.
-        token_index: (batch, seq) column of the collated batch.
+        row_index: row of the collated batch.
+        token_index: column of the collated batch.
         pictures: the original pictures of every row, for contrasts that degrade them; None if the batch has none.
         vision_inputs: the tensors that feed the vision tower (pixel_values, image_sizes …).
         draw: number of this batch; seeds the draws of a random contrast.
     """
 
-    input_ids: Tensor
-    attention_mask: Tensor
-    labels: Tensor
-    image_mask: Tensor
-    position_ids: Tensor | None
-    inputs_embeds: Tensor | None
-    row_index: Tensor
-    token_index: Tensor
+    input_ids: Int[Tensor, "batch seq"]
+    attention_mask: Int[Tensor, "batch seq"]
+    labels: Int[Tensor, "batch seq"]
+    image_mask: Bool[Tensor, "batch seq"]
+    position_ids: Int[Tensor, "batch seq"] | Int[Tensor, "axes batch seq"] | None
+    inputs_embeds: Float[Tensor, "batch seq hidden"] | None
+    row_index: Int[Tensor, " batch"]
+    token_index: Int[Tensor, "batch seq"]
     pictures: tuple[tuple[Any, ...], ...] | None = None
     vision_inputs: Mapping[str, Any] = field(default_factory=dict)
     draw: int = 0
 
     @property
-    def targets(self) -> Tensor:
-        """(batch, seq - 1) the label that each position predicts."""
+    def targets(self) -> Int[Tensor, "batch predicted"]:
+        """The label that each position predicts."""
         return self.labels[:, 1:]
 
     @property
-    def valid(self) -> Tensor:
-        """(batch, seq - 1) bool, True where a position predicts a label token."""
+    def valid(self) -> Bool[Tensor, "batch predicted"]:
+        """True where a position predicts a label token."""
         return self.targets != IGNORE_INDEX
 
     @property
-    def has_image(self) -> Tensor:
-        """(batch,) bool, True for rows with at least one image token."""
+    def has_image(self) -> Bool[Tensor, " batch"]:
+        """True for rows with at least one image token."""
         return self.image_mask.any(dim=1)
 
 
-def column_indices(input_ids: Tensor) -> tuple[Tensor, Tensor]:
+def column_indices(
+    input_ids: Int[Tensor, "batch seq"],
+) -> tuple[Int[Tensor, " batch"], Int[Tensor, "batch seq"]]:
     """Row and column index of a batch that nothing was taken from: what a fresh `VLBatch` carries."""
     batch, seq = input_ids.shape
     rows = torch.arange(batch, device=input_ids.device)

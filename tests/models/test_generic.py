@@ -53,7 +53,12 @@ def llava_onevision():
         tail = 6 - extra
         place = at or 0
         ids.append(flat[:place] + [IMAGE_TOKEN] * extra + flat[place:] + [0] * tail)
-        labels.append(batch["labels"][row].tolist()[:place] + [-100] * extra + batch["labels"][row].tolist()[place:] + [-100] * tail)
+        labels.append(
+            batch["labels"][row].tolist()[:place]
+            + [-100] * extra
+            + batch["labels"][row].tolist()[place:]
+            + [-100] * tail
+        )
         known = batch["attention_mask"][row].tolist()
         mask.append(known[:place] + [1] * extra + known[place:] + [0] * tail)
     tensors = {"input_ids": ids, "labels": labels, "attention_mask": mask}
@@ -66,7 +71,10 @@ def llava_onevision():
 
 def qwen2_vl():
     config = hf.Qwen2VLConfig(
-        text_config={**text_settings(), "rope_parameters": {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 1e4}},
+        text_config={
+            **text_settings(),
+            "rope_parameters": {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 1e4},
+        },
         vision_config={"depth": 2, "embed_dim": 32, "hidden_size": 32, "num_heads": 4, "patch_size": 7, "mlp_ratio": 2},
         image_token_id=IMAGE_TOKEN,
         video_token_id=91,
@@ -200,8 +208,15 @@ def test_cross_attention_is_refused():
             **text_settings(), cross_attention_layers=[1], rope_parameters={"rope_type": "default", "rope_theta": 1e4}
         ),
         vision_config=hf.models.mllama.configuration_mllama.MllamaVisionConfig(
-            hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_global_layers=1, attention_heads=4,
-            image_size=28, patch_size=14, vision_output_dim=96, intermediate_layers_indices=[0, 1],
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_global_layers=1,
+            attention_heads=4,
+            image_size=28,
+            patch_size=14,
+            vision_output_dim=96,
+            intermediate_layers_indices=[0, 1],
         ),
     )
     with pytest.raises(UnsupportedModel, match="cross-attention"):
@@ -223,10 +238,19 @@ def test_features_injected_at_deeper_layers_are_refused():
             "rope_parameters": {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 1e4},
         },
         vision_config={
-            "depth": 2, "hidden_size": 32, "intermediate_size": 64, "num_heads": 4, "patch_size": 7,
-            "out_hidden_size": 32, "deepstack_visual_indexes": [0], "num_position_embeddings": 16,
+            "depth": 2,
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_heads": 4,
+            "patch_size": 7,
+            "out_hidden_size": 32,
+            "deepstack_visual_indexes": [0],
+            "num_position_embeddings": 16,
         },
-        image_token_id=IMAGE_TOKEN, video_token_id=91, vision_start_token_id=92, vision_end_token_id=93,
+        image_token_id=IMAGE_TOKEN,
+        video_token_id=91,
+        vision_start_token_id=92,
+        vision_end_token_id=93,
     )
     _, inputs = qwen2_vl()
     with pytest.raises(UnsupportedModel, match="deepstack"):

@@ -2,8 +2,10 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from small_models import build_llava, mixed_batch
 
 from contralign import CalConfig, ContrastiveAlignment
@@ -44,7 +46,9 @@ def test_released_form_is_the_released_codes_arithmetic(images, dtype, tolerance
 
 
 @pytest.mark.parametrize("form", ["exact", "paper"])
-@pytest.mark.parametrize("alpha, beta, window, score", [(1, 5, 3, "logit"), (0, float("inf"), 1, "logit"), (0, 5, 5, "logprob")])
+@pytest.mark.parametrize(
+    "alpha, beta, window, score", [(1, 5, 3, "logit"), (0, float("inf"), 1, "logit"), (0, 5, 5, "logprob")]
+)
 def test_a_step_equals_the_equations_in_slow_loops(form, alpha, beta, window, score):
     inputs = mixed_batch(dtype=torch.float64)
     ours, theirs = build_llava(torch.float64), build_llava(torch.float64)
@@ -140,7 +144,9 @@ def test_the_second_pass_takes_nothing_from_the_random_state_and_has_no_dropout(
 
 def test_dropout_is_warned_of_once(caplog):
     cal = ContrastiveAlignment(build_llava())
-    cal.adapter.model.model.language_model.layers[0].mlp.act_fn = torch.nn.Sequential(torch.nn.SiLU(), torch.nn.Dropout(0.1))
+    cal.adapter.model.model.language_model.layers[0].mlp.act_fn = torch.nn.Sequential(
+        torch.nn.SiLU(), torch.nn.Dropout(0.1)
+    )
     cal(mixed_batch())
     cal(mixed_batch())
     assert sum("dropout is on in 1 modules" in record.message for record in caplog.records) == 1
@@ -196,14 +202,11 @@ def test_patches_and_blur_need_a_way_to_encode_pictures():
 
 @pytest.mark.parametrize("contrast", ["patches", "blur"])
 def test_a_degraded_picture_is_encoded_again_without_gradient(contrast):
-    from PIL import Image
-
     pictures = [Image.effect_noise((28, 28), 90).convert("RGB") for _ in range(3)]
 
     def encode(images):
-        import numpy as np
-
-        return {"pixel_values": torch.stack([torch.tensor(np.asarray(image)).permute(2, 0, 1) / 64.0 - 2 for image in images])}
+        pixels = [torch.tensor(np.asarray(image)).permute(2, 0, 1) / 64.0 - 2 for image in images]
+        return {"pixel_values": torch.stack(pixels)}
 
     inputs = mixed_batch(images=(1, 0, 2)) | encode(pictures) | {"pictures": ((pictures[0],), (), tuple(pictures[1:]))}
     settings = {"patch_ratio": 0.9} if contrast == "patches" else {"blur_sigma": 3.0}

@@ -78,8 +78,8 @@ def test_a_step_is_the_same_however_it_is_cut_into_micro_batches(form, tmp_path)
 def test_a_step_of_fewer_micro_batches_at_the_end_of_an_epoch_is_right_too(tmp_path):
     """8 rows in micro-batches of 2, three to a step: the second step of the epoch has one."""
     trainer, losses, _, _ = trained(tmp_path, 2, 3)
-    first, second, _, _ = trained(tmp_path, 6, 1)
-    assert losses[0] == pytest.approx(second[0].item(), rel=TOLERANCE)
+    _, whole, _, _ = trained(tmp_path, 6, 1)
+    assert losses[0] == pytest.approx(whole[0].item(), rel=TOLERANCE)
     assert trainer.state.global_step == 2
 
 
@@ -243,7 +243,7 @@ def test_a_loss_function_of_the_users_own_is_refused(tmp_path):
 
 
 def test_with_cal_wants_a_trainer_class(tmp_path):
-    with pytest.raises(ValueError, match="wanted a subclass of transformers.Trainer"):
+    with pytest.raises(ValueError, match="wanted a subclass of"):
         with_cal(dict)
     assert with_cal(Trainer) is CALTrainer
     assert CALTrainer.__name__ == "CALTrainer"

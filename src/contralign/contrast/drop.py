@@ -6,8 +6,10 @@ For causal attention this equals hiding the image keys, and costs the text token
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from contralign.batch import IGNORE_INDEX, VLBatch
@@ -20,8 +22,8 @@ class DropImage:
     What cannot change any Δ goes too: rows whose labels see no picture, padding, and tokens after the last label.
     """
 
-    name: str = "drop"
-    reencodes: bool = False
+    name: ClassVar[str] = "drop"
+    reencodes: ClassVar[bool] = False
 
     def __call__(self, batch: VLBatch) -> VLBatch:
         """A view of the text tokens, packed to the left; it may have no rows at all."""
@@ -31,6 +33,8 @@ class DropImage:
         order, filled = _pack_left(keep)
         view = take_rows(batch, rows)
         embeds = view.inputs_embeds
+        if embeds is not None:
+            embeds = embeds.gather(1, order.unsqueeze(-1).expand(-1, -1, embeds.shape[2]))
         return replace(
             view,
             input_ids=view.input_ids.gather(1, order).masked_fill(~filled, 0),
@@ -38,13 +42,13 @@ class DropImage:
             labels=view.labels.gather(1, order).masked_fill(~filled, IGNORE_INDEX),
             image_mask=torch.zeros_like(filled),
             position_ids=None if view.position_ids is None else _gather_positions(view.position_ids, order),
-            inputs_embeds=None if embeds is None else embeds.gather(1, order[..., None].expand(-1, -1, embeds.shape[2])),
+            inputs_embeds=embeds,
             token_index=view.token_index.gather(1, order),
         )
 
 
-def take_rows(batch: VLBatch, rows: Tensor) -> VLBatch:
-    """The given rows of a batch; `rows` is a (batch,) bool mask. Pictures stay with the batch they came from."""
+def take_rows(batch: VLBatch, rows: Bool[Tensor, " batch"]) -> VLBatch:
+    """The rows of a batch where the mask is True. Pictures stay with the batch they came from."""
     positions = batch.position_ids
     if positions is not None:
         positions = positions[rows] if positions.dim() == 2 else positions[:, rows]
@@ -63,17 +67,19 @@ def take_rows(batch: VLBatch, rows: Tensor) -> VLBatch:
     )
 
 
-def _after_first(mask: Tensor) -> Tensor:
+def _after_first(mask: Bool[Tensor, "batch seq"]) -> Bool[Tensor, "batch seq"]:
     """True from the first True of a row on."""
     return mask.cumsum(dim=1) > 0
 
 
-def _up_to_last(mask: Tensor) -> Tensor:
+def _up_to_last(mask: Bool[Tensor, "batch seq"]) -> Bool[Tensor, "batch seq"]:
     """True up to the last True of a row."""
     return mask.flip(1).cumsum(dim=1).flip(1) > 0
 
 
-def _pack_left(keep: Tensor) -> tuple[Tensor, Tensor]:
+def _pack_left(
+    keep: Bool[Tensor, "rows seq"],
+) -> tuple[Int[Tensor, "rows kept"], Bool[Tensor, "rows kept"]]:
     """Columns of the kept tokens in reading order, and which places of the packed rows they fill."""
     counts = keep.sum(dim=1)
     width = int(counts.max()) if counts.numel() else 0
@@ -81,8 +87,10 @@ def _pack_left(keep: Tensor) -> tuple[Tensor, Tensor]:
     return order, torch.arange(width, device=keep.device) < counts.unsqueeze(1)
 
 
-def _gather_positions(position_ids: Tensor, order: Tensor) -> Tensor:
-    """Original positions of the kept tokens; (batch, seq) or (axes, batch, seq)."""
+def _gather_positions(
+    position_ids: Int[Tensor, "*axes rows seq"], order: Int[Tensor, "rows kept"]
+) -> Int[Tensor, "*axes rows kept"]:
+    """Original positions of the kept tokens."""
     if position_ids.dim() == 2:
         return position_ids.gather(1, order)
     return position_ids.gather(2, order.expand(position_ids.shape[0], -1, -1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 
@@ -13,8 +14,8 @@ from contralign.batch import VLBatch
 class MaskImage:
     """Hide the keys of image tokens; nothing moves, so every model with an ordinary attention mask takes it."""
 
-    name: str = "mask"
-    reencodes: bool = False
+    name: ClassVar[str] = "mask"
+    reencodes: ClassVar[bool] = False
 
     def __call__(self, batch: VLBatch) -> VLBatch:
         """The same batch with attention to image tokens switched off."""

@@ -5,22 +5,25 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 Score = Literal["logit", "logprob"]
 
 
-def token_scores(logits: Tensor, labels: Tensor, score: Score = "logit") -> Tensor:
+def token_scores(
+    logits: Float[Tensor, "*tokens vocab"], labels: Int[Tensor, "*tokens"], score: Score = "logit"
+) -> Float[Tensor, "*tokens"]:
     """Score of every label token under one pass, in float32 (float64 stays).
 
     Args:
-        logits: (..., vocab), after the model's own final transform (soft-capping, scale).
-        labels: (...) token ids, all inside the vocabulary; put 0 where nothing is labelled.
+        logits: after the model's own final transform (soft-capping, scale).
+        labels: token ids, all inside the vocabulary; put 0 where nothing is labelled.
         score: "logit" is the paper's raw logit; "logprob" subtracts the log-sum-exp over the vocabulary, and with it
             the arbitrary offset that raw logits carry at every position.
 
     Returns:
-        (...) one number a token: a logit, or nats.
+        One number a token: a logit, or nats.
 
     Raises:
         ValueError: unknown score, or shapes that do not fit.
@@ -37,18 +40,23 @@ def token_scores(logits: Tensor, labels: Tensor, score: Score = "logit") -> Tens
     return picked if score == "logit" else picked - logits.logsumexp(-1)
 
 
-def contrast_delta(logits: Tensor, contrast_logits: Tensor, labels: Tensor, score: Score = "logit") -> Tensor:
+def contrast_delta(
+    logits: Float[Tensor, "*tokens vocab"],
+    contrast_logits: Float[Tensor, "*tokens vocab"],
+    labels: Int[Tensor, "*tokens"],
+    score: Score = "logit",
+) -> Float[Tensor, "*tokens"]:
     """Δ of every label token: its score with the picture minus its score without (section 2.2.2). No gradient.
 
     Args:
-        logits: (..., vocab) from the pass that sees the picture.
-        contrast_logits: (..., vocab) from the pass that does not.
-        labels: (...) token ids, shifted so that position t holds the label that position t predicts; 0 where nothing
+        logits: from the pass that sees the picture.
+        contrast_logits: from the pass that does not.
+        labels: token ids, shifted so that position t holds the label that position t predicts; 0 where nothing
             is labelled (the released code reads token 0 there).
         score: see `token_scores`.
 
     Returns:
-        (...) Δ, detached: weights carry no gradient.
+        Δ, detached: weights carry no gradient.
 
     Raises:
         ValueError: the two passes differ in shape, or `token_scores` refuses.

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from contralign.batch import VLBatch
@@ -19,6 +20,7 @@ from contralign.core.delta import Score, token_scores
 from contralign.core.loss import token_nll
 
 
+@runtime_checkable
 class Reader(Protocol):
     """What the two passes ask of a model; `contralign.models.adapter.Adapter` is the real one."""
 
@@ -28,34 +30,34 @@ class Reader(Protocol):
         """The batch with `inputs_embeds`, encoded from `pictures` where they are missing."""
         ...
 
-    def hidden(self, batch: VLBatch) -> Tensor:
-        """(batch, seq, hidden) last hidden states of the language model."""
+    def hidden(self, batch: VLBatch) -> Float[Tensor, "batch seq hidden"]:
+        """Last hidden states of the language model."""
         ...
 
-    def logits(self, hidden: Tensor) -> Tensor:
-        """(tokens, vocab) the model's own final transform of (tokens, hidden)."""
+    def logits(self, hidden: Float[Tensor, "tokens hidden"]) -> Float[Tensor, "tokens vocab"]:
+        """The model's own final transform."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class TwoLooks:
-    """What both passes say of every label token; arrays are (batch, seq - 1), position t predicts label t + 1.
+    """What both passes say of every label token; arrays are shifted: position t holds the label that it predicts.
 
     Attributes:
         targets: label ids, 0 where nothing is labelled.
-        valid: bool, True at label tokens.
-        has_image: (batch,) bool.
+        valid: True at label tokens.
+        has_image: True for rows with a picture.
         nll: negative log-likelihood with the picture, 0 where nothing is labelled; carries the gradient.
-        correct: bool, True where the label is the most likely token.
+        correct: True where the label is the most likely token.
         delta: Δ for every score asked for; 0 for rows without a picture and where the second pass has nothing to read.
     """
 
-    targets: Tensor
-    valid: Tensor
-    has_image: Tensor
-    nll: Tensor
-    correct: Tensor
-    delta: dict[Score, Tensor]
+    targets: Int[Tensor, "batch predicted"]
+    valid: Bool[Tensor, "batch predicted"]
+    has_image: Bool[Tensor, " batch"]
+    nll: Float[Tensor, "batch predicted"]
+    correct: Bool[Tensor, "batch predicted"]
+    delta: dict[Score, Float[Tensor, "batch predicted"]]
 
 
 def look_twice(
@@ -98,13 +100,13 @@ def _differences(
     reader: Reader,
     contrast: Callable[[VLBatch], VLBatch],
     batch: VLBatch,
-    logits: Tensor,
-    targets: Tensor,
-    scored: Tensor,
+    logits: Float[Tensor, "tokens vocab"],
+    targets: Int[Tensor, "batch predicted"],
+    scored: Bool[Tensor, "batch predicted"],
     scores: Sequence[Score],
     at_every_position: bool,
-) -> dict[Score, Tensor]:
-    """Δ under every score, (batch, seq - 1)."""
+) -> dict[Score, Float[Tensor, "batch predicted"]]:
+    """Δ under every score."""
     with second_look(reader.model):
         view = contrast(batch)
         if view.row_index.numel() == 0:
@@ -130,7 +132,9 @@ def _differences(
     return differences
 
 
-def reading_positions(view: VLBatch, at_every_position: bool = False) -> tuple[Tensor, Tensor]:
+def reading_positions(
+    view: VLBatch, at_every_position: bool = False
+) -> tuple[Int[Tensor, "batch predicted"], Bool[Tensor, "batch predicted"]]:
     """Where the second pass reads the score of every label: at the last token before it that may be attended to.
 
     The position just before a label that follows the picture directly is itself an image token, and its residual
@@ -138,7 +142,7 @@ def reading_positions(view: VLBatch, at_every_position: bool = False) -> tuple[T
     released code reads at the image token all the same: `at_every_position` does as it does.
 
     Returns:
-        (batch, seq - 1) columns, and a bool array of the same shape: True where there is a score to read.
+        Columns, and True where there is a score to read.
     """
     columns = torch.arange(view.input_ids.shape[1], device=view.input_ids.device).expand_as(view.input_ids)
     if at_every_position:
@@ -162,6 +166,8 @@ def second_look(model: nn.Module) -> Iterator[None]:
             module.training = True
 
 
-def _top_token(logits: Tensor, scored: Tensor) -> Tensor:
+def _top_token(
+    logits: Float[Tensor, "tokens vocab"], scored: Bool[Tensor, "batch predicted"]
+) -> Int[Tensor, "batch predicted"]:
     top = torch.full(scored.shape, -1, dtype=torch.long, device=scored.device)
     return top.masked_scatter(scored, logits.argmax(dim=-1)) if logits.shape[0] else top

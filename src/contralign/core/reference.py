@@ -12,12 +12,13 @@ from contralign.core.loss import RELEASED_EPS
 
 def reference_delta(logits: Tensor, contrast_logits: Tensor, labels: Tensor, score: str = "logit") -> list[list[float]]:
     """Δ, token by token (section 2.2.2): õ[t] − o[t], or the difference of log-probabilities."""
+    logits, contrast_logits = logits.detach().double(), contrast_logits.detach().double()
     rows = []
     for row in range(labels.shape[0]):
         values = []
         for position in range(labels.shape[1]):
             token = int(labels[row, position])
-            with_picture, without = logits[row, position].detach().double(), contrast_logits[row, position].detach().double()
+            with_picture, without = logits[row, position], contrast_logits[row, position]
             if score == "logprob":
                 with_picture, without = with_picture.log_softmax(0), without.log_softmax(0)
             values.append(float(with_picture[token]) - float(without[token]))
@@ -43,9 +44,7 @@ def reference_weights(
     for row, values in enumerate(clamped):
         for t in range(len(values)):
             if valid[row][t]:
-                near = [
-                    values[s] for s in range(max(t - half, 0), min(t + half + 1, len(values))) if valid[row][s]
-                ]
+                near = [values[s] for s in range(max(t - half, 0), min(t + half + 1, len(values))) if valid[row][s]]
                 weights[row][t] = sum(near) / len(near)
     return weights
 

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 Form = Literal["exact", "paper", "released"]
@@ -16,27 +17,31 @@ def check_map(alpha: float, beta: float, window: int) -> None:
     """Refuse a clamp or a window that means nothing.
 
     Raises:
-        ValueError: α is negative, β is below α, either is NaN, α is infinite, or the window is not a positive odd
-            integer.
+        ValueError: α is negative, β is below α, β is 0, either is NaN, α is infinite, or the window is not a positive
+            odd integer.
     """
     if not (0 <= alpha < math.inf):
         raise ValueError(f"alpha={alpha}: wanted a finite number, 0 or more (paper, section 2.3)")
     if not beta >= alpha:
         raise ValueError(f"beta={beta}: wanted alpha ({alpha}) or more, up to infinity")
+    if beta == 0:
+        raise ValueError(f"beta={beta}: every weight would be 0 and nothing would be learnt; wanted more than 0")
     if isinstance(window, bool) or not isinstance(window, int) or window < 1 or window % 2 == 0:
         raise ValueError(f"window={window!r}: wanted a positive odd integer (1 is no pooling)")
 
 
-def pool_valid(weights: Tensor, valid: Tensor, window: int) -> Tensor:
+def pool_valid(
+    weights: Float[Tensor, "batch seq"], valid: Bool[Tensor, "batch seq"], window: int
+) -> Float[Tensor, "batch seq"]:
     """Mean over the valid tokens among the `window` positions around a token, inside its row (equation 4).
 
     Args:
-        weights: (batch, seq).
-        valid: (batch, seq) bool.
+        weights: clamped Δ.
+        valid: True at label tokens.
         window: odd; 1 returns the weights as they are.
 
     Returns:
-        (batch, seq), 0 where `valid` is False: what is not a label reaches no neighbour and takes nothing.
+        0 where `valid` is False: what is not a label reaches no neighbour and takes nothing.
     """
     kept = torch.where(valid, weights, weights.new_zeros(()))
     ones = valid.to(weights.dtype)
@@ -50,13 +55,13 @@ def pool_valid(weights: Tensor, valid: Tensor, window: int) -> Tensor:
     return torch.where(valid, total / count.clamp(min=0.5 / window), weights.new_zeros(()))
 
 
-def pool_flat(weights: Tensor, window: int) -> Tensor:
+def pool_flat(weights: Float[Tensor, "batch seq"], window: int) -> Float[Tensor, "batch seq"]:
     """The released code's pooling: over the flattened batch, ignored positions and row borders included.
 
     Only the two ends of the flat vector know fewer neighbours.
 
     Args:
-        weights: (batch, seq).
+        weights: clamped Δ.
         window: odd.
     """
     flat = weights.reshape(1, 1, -1)
@@ -66,39 +71,44 @@ def pool_flat(weights: Tensor, window: int) -> Tensor:
 
 
 def cal_weights(
-    delta: Tensor,
-    valid: Tensor,
+    delta: Float[Tensor, "batch seq"],
+    valid: Bool[Tensor, "batch seq"],
     alpha: float = 1.0,
     beta: float = 5.0,
     window: int = 3,
     form: Form = "exact",
-    has_image: Tensor | None = None,
-) -> Tensor:
+    has_image: Bool[Tensor, " batch"] | None = None,
+) -> Float[Tensor, "batch seq"]:
     """Weight of every label token: Δ clamped to [α, β] and average-pooled (equations 3 and 4). No gradient.
 
     Arrays are shifted: position t holds the label that position t predicts.
 
     Args:
-        delta: (batch, seq). For `form="released"` it also counts at ignored positions: Δ of token id 0 there.
-        valid: (batch, seq) bool, True at label tokens.
+        delta: Δ of every label token. For `form="released"` it also counts at ignored positions: Δ of token id 0 there.
+        valid: True at label tokens.
         alpha: lower bound, 0 or more; 0 silences tokens the picture does not support.
         beta: upper bound, `alpha` or more, up to infinity.
         window: odd width of the pooling; 1 is none.
         form: "exact" and "paper" pool over label tokens inside a sample, "released" over the flattened batch.
-        has_image: (batch,) bool; rows without a picture have no Δ to weigh by and take weight 1 (brought into
+        has_image: rows without a picture have no Δ to weigh by and take weight 1 (brought into
             [α, β]), so that α = 0 does not silence text-only data. None: every row has one. The released code knows no
             such rule, so "released" leaves it out.
 
     Returns:
-        (batch, seq) float32 (float64 stays), in [α, β] at label tokens and 0 elsewhere.
+        float32 (float64 stays), in [α, β] at label tokens and 0 elsewhere.
 
     Raises:
         ValueError: see `check_map`; also an unknown form, or shapes that differ.
     """
     check_map(alpha, beta, window)
     check_form(form)
-    if delta.shape != valid.shape or delta.dim() != 2:
-        raise ValueError(f"delta {tuple(delta.shape)} and valid {tuple(valid.shape)}: wanted one shape (batch, seq)")
+    if delta.shape != valid.shape or delta.dim() != 2 or valid.dtype != torch.bool:
+        raise ValueError(
+            f"delta {tuple(delta.shape)} and valid {tuple(valid.shape)} {valid.dtype}: "
+            "wanted one shape (batch, seq), valid of bool"
+        )
+    if has_image is not None and has_image.shape != delta.shape[:1]:
+        raise ValueError(f"has_image {tuple(has_image.shape)}: wanted one truth value for each of {len(delta)} rows")
     with torch.no_grad():
         delta = delta if delta.dtype == torch.float64 else delta.float()
         if has_image is not None and form != "released":

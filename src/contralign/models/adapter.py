@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from jaxtyping import Bool, Float, Int
 from PIL import Image
 from torch import Tensor
 
@@ -43,32 +44,36 @@ class Adapter(ABC):
         self.model = model
         self.encode_pictures = encode_pictures
         text = model.config.get_text_config()
-        layer_types = set(getattr(text, "layer_types", None) or ())
+        layer_types: set[str] = set(getattr(text, "layer_types", None) or ())
         self.window = _sliding_window(text, layer_types)
         if layer_types & _RECURRENT:
             # A masked token still moves a recurrent state, so only leaving it out is "without the picture".
             self.contrasts = self.contrasts - {"mask"}
 
     @abstractmethod
-    def placeholders(self, input_ids: Tensor) -> Tensor:
-        """(batch, seq) bool, True at image tokens."""
+    def placeholders(self, input_ids: Int[Tensor, "batch seq"]) -> Bool[Tensor, "batch seq"]:
+        """True at image tokens."""
 
     @abstractmethod
     def embed(
-        self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor | None, vision_inputs: Mapping[str, Any]
-    ) -> tuple[Tensor, Tensor]:
-        """What the language model reads: (batch, seq, hidden) embeddings, image features in place, and position ids.
+        self,
+        input_ids: Int[Tensor, "batch seq"],
+        attention_mask: Int[Tensor, "batch seq"],
+        position_ids: Int[Tensor, "*axes batch seq"] | None,
+        vision_inputs: Mapping[str, Any],
+    ) -> tuple[Float[Tensor, "batch seq hidden"], Int[Tensor, "*axes batch seq"]]:
+        """What the language model reads: embeddings, image features in place, and position ids.
 
         The vision tower and the projector run here and nowhere else.
         """
 
     @abstractmethod
-    def hidden(self, batch: VLBatch) -> Tensor:
-        """(batch, seq, hidden) last hidden states of the language model."""
+    def hidden(self, batch: VLBatch) -> Float[Tensor, "batch seq hidden"]:
+        """Last hidden states of the language model."""
 
     @abstractmethod
-    def logits(self, hidden: Tensor) -> Tensor:
-        """(tokens, vocab) the model's own final transform of (tokens, hidden), soft-capping and scale included."""
+    def logits(self, hidden: Float[Tensor, "tokens hidden"]) -> Float[Tensor, "tokens vocab"]:
+        """The model's own final transform, soft-capping and scale included."""
 
     def check_contrast(self, name: str, num_tokens: int) -> None:
         """Refuse a contrast that this model cannot be given on rows of `num_tokens`.
@@ -78,7 +83,8 @@ class Adapter(ABC):
         """
         if name not in self.contrasts:
             raise UnsupportedModel(
-                f"contrast={name!r} is not right for {type(self.model).__name__}: use {', '.join(sorted(self.contrasts))}"
+                f"contrast={name!r} is not right for {type(self.model).__name__}; "
+                f"use one of {', '.join(sorted(self.contrasts))}"
             )
         if name == "drop" and self.window is not None and num_tokens > self.window:
             raise UnsupportedModel(

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPast
@@ -40,13 +41,17 @@ class GenericAdapter(Adapter):
         self._output_type: type[Any] = BaseModelOutputWithPast
         self._seen_in_line = False
 
-    def placeholders(self, input_ids: Tensor) -> Tensor:
+    def placeholders(self, input_ids: Int[Tensor, "batch seq"]) -> Bool[Tensor, "batch seq"]:
         """True at image, video and audio tokens of the configuration."""
         return torch.isin(input_ids, torch.tensor(self.token_ids, device=input_ids.device))
 
     def embed(
-        self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor | None, vision_inputs: Mapping[str, Any]
-    ) -> tuple[Tensor, Tensor]:
+        self,
+        input_ids: Int[Tensor, "batch seq"],
+        attention_mask: Int[Tensor, "batch seq"],
+        position_ids: Int[Tensor, "*axes batch seq"] | None,
+        vision_inputs: Mapping[str, Any],
+    ) -> tuple[Float[Tensor, "batch seq hidden"], Int[Tensor, "*axes batch seq"]]:
         """Record what the model hands to its decoder for these inputs.
 
         Raises:
@@ -69,7 +74,7 @@ class GenericAdapter(Adapter):
             self._check_in_line(input_ids, embeds)
         return embeds, counted_positions(input_ids, handed.get("position_ids"))
 
-    def hidden(self, batch: VLBatch) -> Tensor:
+    def hidden(self, batch: VLBatch) -> Float[Tensor, "batch seq hidden"]:
         """Last hidden states of the decoder."""
         return self.decoder(
             inputs_embeds=batch.inputs_embeds,
@@ -78,7 +83,7 @@ class GenericAdapter(Adapter):
             use_cache=False,
         ).last_hidden_state
 
-    def logits(self, hidden: Tensor) -> Tensor:
+    def logits(self, hidden: Float[Tensor, "tokens hidden"]) -> Float[Tensor, "tokens vocab"]:
         """Whatever the model's own forward does after its body: head, scale, soft-capping."""
 
         def body(*_: Any, **__: Any) -> Any:
@@ -108,8 +113,8 @@ class GenericAdapter(Adapter):
         image_mask = self.placeholders(input_ids)
         if embeds.shape[:2] != input_ids.shape:
             raise UnsupportedModel(
-                f"{type(self.model).__name__} turns {tuple(input_ids.shape)} tokens into {tuple(embeds.shape[:2])}: its "
-                "image tokens are not in line"
+                f"{type(self.model).__name__} turns {tuple(input_ids.shape)} tokens into {tuple(embeds.shape[:2])}: "
+                "its image tokens are not in line"
             )
         if bool(image_mask.any()):
             with torch.no_grad():
@@ -117,7 +122,7 @@ class GenericAdapter(Adapter):
                 moved = (text - embeds)[~image_mask].abs().max()
             if not bool(moved <= 1e-3 * text.abs().max()):
                 raise UnsupportedModel(
-                    f"{type(self.model).__name__}: pictures change the embeddings of text tokens (by {float(moved):.3g})"
+                    f"{type(self.model).__name__}: pictures change embeddings of text tokens, by {float(moved):.3g}"
                 )
             self._seen_in_line = True
 

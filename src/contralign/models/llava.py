@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from contralign.batch import VLBatch
@@ -15,13 +16,17 @@ from contralign.models.adapter import Adapter, counted_positions
 class LlavaAdapter(Adapter):
     """Text embeddings with projected image features in the places of the image tokens, read by a causal decoder."""
 
-    def placeholders(self, input_ids: Tensor) -> Tensor:
+    def placeholders(self, input_ids: Int[Tensor, "batch seq"]) -> Bool[Tensor, "batch seq"]:
         """True where the id is the configuration's image token."""
         return input_ids == self.model.config.image_token_id
 
     def embed(
-        self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor | None, vision_inputs: Mapping[str, Any]
-    ) -> tuple[Tensor, Tensor]:
+        self,
+        input_ids: Int[Tensor, "batch seq"],
+        attention_mask: Int[Tensor, "batch seq"],
+        position_ids: Int[Tensor, "*axes batch seq"] | None,
+        vision_inputs: Mapping[str, Any],
+    ) -> tuple[Float[Tensor, "batch seq hidden"], Int[Tensor, "*axes batch seq"]]:
         """Look up the text, encode the pictures, put their features in place.
 
         Id 0 is looked up at image tokens: an original Vicuna has no row for the image token's id.
@@ -39,7 +44,7 @@ class LlavaAdapter(Adapter):
             )
         return embeds, counted_positions(input_ids, position_ids)
 
-    def hidden(self, batch: VLBatch) -> Tensor:
+    def hidden(self, batch: VLBatch) -> Float[Tensor, "batch seq hidden"]:
         """Last hidden states of the decoder."""
         decoder = self.model.get_decoder()
         return decoder(
@@ -49,7 +54,7 @@ class LlavaAdapter(Adapter):
             use_cache=False,
         ).last_hidden_state
 
-    def logits(self, hidden: Tensor) -> Tensor:
+    def logits(self, hidden: Float[Tensor, "tokens hidden"]) -> Float[Tensor, "tokens vocab"]:
         """The linear head; LLaVA puts nothing behind it."""
         return self.model.get_output_embeddings()(hidden)
 

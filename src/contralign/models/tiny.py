@@ -153,7 +153,9 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, max_length: int) -> P
     """
     specials = [UNK, BOS, EOS, IMAGE_TOKEN]
     if vocab_size < 256 + len(specials):
-        raise ValueError(f"vocab_size={vocab_size}: wanted {256 + len(specials)} or more, bytes and special tokens alone")
+        raise ValueError(
+            f"vocab_size={vocab_size}: wanted {256 + len(specials)} or more, bytes and special tokens alone"
+        )
     bpe = Tokenizer(BPE(unk_token=UNK))
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # pyright: ignore[reportAttributeAccessIssue]
     bpe.decoder = decoders.ByteLevel()  # pyright: ignore[reportAttributeAccessIssue]

@@ -46,17 +46,19 @@ class CalOutput(ModelOutput):
         valid: bool, True at label tokens.
         correct: bool, True where the label was the most likely token.
         has_image: (batch,) bool.
+
+    Every field is always set; the defaults are what `ModelOutput` asks of a dataclass.
     """
 
-    loss: Tensor | None = None
-    numerator: Tensor | None = None
-    denominator: Tensor | None = None
-    nll: Tensor | None = None
-    delta: Tensor | None = None
-    weights: Tensor | None = None
-    valid: Tensor | None = None
-    correct: Tensor | None = None
-    has_image: Tensor | None = None
+    loss: Tensor = None  # type: ignore[assignment]
+    numerator: Tensor = None  # type: ignore[assignment]
+    denominator: Tensor = None  # type: ignore[assignment]
+    nll: Tensor = None  # type: ignore[assignment]
+    delta: Tensor = None  # type: ignore[assignment]
+    weights: Tensor = None  # type: ignore[assignment]
+    valid: Tensor = None  # type: ignore[assignment]
+    correct: Tensor = None  # type: ignore[assignment]
+    has_image: Tensor = None  # type: ignore[assignment]
 
 
 class ContrastiveAlignment:

@@ -33,11 +33,12 @@ class _CALMixin(Trainer):
     def __init__(self, *args: Any, cal: CalConfig | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.cal_config = cal or CalConfig()
+        collator: Any = self.data_collator
         self.alignment = ContrastiveAlignment(
-            self.model,
+            cast(nn.Module, self.model),
             self.cal_config,
             processor=self.processing_class,
-            encode_pictures=self.data_collator.picture_inputs if isinstance(self.data_collator, VLCollator) else None,
+            encode_pictures=collator.picture_inputs if isinstance(collator, VLCollator) else None,
         )
         # num_items_in_batch, the label count of the whole step, is asked for whatever the model class declares.
         self.model_accepts_loss_kwargs = True
@@ -69,8 +70,8 @@ class _CALMixin(Trainer):
     ) -> Any:
         """The CAL loss; in training what `training_step` takes the gradient of, in evaluation that of the batch."""
         out: CalOutput = model(**inputs, **{MARK: self.alignment})
-        numerator, denominator = cast(Tensor, out.numerator), cast(Tensor, out.denominator)
-        if not self.model.training:
+        numerator, denominator = out.numerator, out.denominator
+        if not model.training:
             self._eval_statistics.add(out)
             self.alignment.draw += 1
             return (out.loss, out) if return_outputs else out.loss
@@ -182,7 +183,7 @@ class _CALMixin(Trainer):
         return report
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def with_cal(trainer_class: type[Trainer]) -> type[Trainer]:
     """A Trainer class that trains with CAL: `with_cal(SFTTrainer)(model=..., args=..., cal=CalConfig())`.
 
@@ -198,7 +199,8 @@ def with_cal(trainer_class: type[Trainer]) -> type[Trainer]:
     """
     if not (isinstance(trainer_class, type) and issubclass(trainer_class, Trainer)):
         raise ValueError(f"with_cal({trainer_class!r}): wanted a subclass of transformers.Trainer (the class itself)")
-    return cast("type[Trainer]", type(f"CAL{trainer_class.__name__}", (_CALMixin, trainer_class), {"__doc__": with_cal.__doc__}))
+    name = f"CAL{trainer_class.__name__}"
+    return cast("type[Trainer]", type(name, (_CALMixin, trainer_class), {"__doc__": with_cal.__doc__}))
 
 
 CALTrainer = with_cal(Trainer)

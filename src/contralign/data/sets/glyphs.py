@@ -24,10 +24,20 @@ Bitmap = tuple[str, ...]
 """Rows of "0" and "1", top first."""
 
 LETTER_ROWS = {
-    **dict(zip("abcdefghi", "25755 65656 34443 65556 74647 74644 34553 55755 72227".split(), strict=True)),
-    **dict(zip("jklmnopqr", "11152 55655 44447 57755 65555 25552 65644 25573 65655".split(), strict=True)),
-    **dict(zip("stuvwxyz", "34216 72222 55557 55522 55775 55255 55222 71247".split(), strict=True)),
-    **dict(zip("0123456789", "75557 26227 71747 71317 55711 74717 74757 71122 75757 75717".split(), strict=True)),
+    **dict(
+        zip("abcdefghi", ["25755", "65656", "34443", "65556", "74647", "74644", "34553", "55755", "72227"], strict=True)
+    ),
+    **dict(
+        zip("jklmnopqr", ["11152", "55655", "44447", "57755", "65555", "25552", "65644", "25573", "65655"], strict=True)
+    ),
+    **dict(zip("stuvwxyz", ["34216", "72222", "55557", "55522", "55775", "55255", "55222", "71247"], strict=True)),
+    **dict(
+        zip(
+            "0123456789",
+            ["75557", "26227", "71747", "71317", "55711", "74717", "74757", "71122", "75757", "75717"],
+            strict=True,
+        )
+    ),
 }
 """A letter or digit as five octal digits: one a row, three dots each."""
 

@@ -62,7 +62,9 @@ class Difficulty:
         if self.task not in get_args(Task):
             raise ValueError(f"task={self.task!r}: wanted one of {', '.join(get_args(Task))}")
         if not 1 <= self.rounds <= self.items:
-            raise ValueError(f"rounds={self.rounds}: wanted 1 to items ({self.items}); every question asks another line")
+            raise ValueError(
+                f"rounds={self.rounds}: wanted 1 to items ({self.items}); every question asks another line"
+            )
         if self.rounds > 1 and self.task == "caption":
             raise ValueError(f"rounds={self.rounds} has no effect on captions; set task to question or mixed")
         if self.fillers < 0 or self.filler_choices < 1:

@@ -1,0 +1,125 @@
+"""Checkpoint directories as the original trainers left them: config.json and whole or sharded weight files.
+
+Nothing is unpickled beyond plain tensors, and no file outside the directory is read.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+INDEX_FILES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+WHOLE_FILES = ("model.safetensors", "pytorch_model.bin")
+UNREADABLE = (OSError, EOFError, RuntimeError, ValueError, LookupError, SafetensorError, pickle.UnpicklingError)
+"""What the two readers raise on bytes that are not theirs."""
+
+
+class ConversionError(ValueError):
+    """A checkpoint cannot be read without a loss or a guess; the message names every part that stands in the way."""
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """One JSON object from a file.
+
+    Raises:
+        ConversionError: the file is missing or holds no JSON object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConversionError(f"{path} is missing: wanted a checkpoint directory with this file in it") from None
+    except ValueError as error:
+        raise ConversionError(f"{path} is not JSON ({error}): copy the checkpoint again") from error
+    if not isinstance(content, dict):
+        raise ConversionError(f"{path} holds a {type(content).__name__}: wanted a JSON object")
+    return content
+
+
+def read_weights(directory: Path) -> dict[str, Tensor]:
+    """Every tensor of a checkpoint, by its name in the file, on the CPU and in the precision of the file.
+
+    Looks for an index of shards first, then for one whole file; safetensors come before pickled files.
+
+    Raises:
+        ConversionError: there are no weights, a shard is missing, unreadable or outside the directory, or the index
+            promises a tensor that its shard lacks.
+    """
+    for name in INDEX_FILES:
+        if (directory / name).is_file():
+            return _read_shards(directory, name)
+    for name in WHOLE_FILES:
+        if (directory / name).is_file():
+            return read_tensors(directory / name)
+    raise ConversionError(f"no weights in {directory}: wanted one of {', '.join(INDEX_FILES + WHOLE_FILES)}")
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of one file: safetensors, or a pickle that may hold tensors alone.
+
+    Raises:
+        ConversionError: the file cannot be read as such.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        tensors = torch.load(path, map_location="cpu", weights_only=True)
+    except UNREADABLE as error:
+        raise ConversionError(
+            f"{path} cannot be read as a file of plain tensors ({error}): copy the checkpoint again"
+        ) from error
+    if not isinstance(tensors, Mapping) or not all(isinstance(value, Tensor) for value in tensors.values()):
+        raise ConversionError(f"{path} holds more than named tensors: wanted a saved state dict")
+    return dict(tensors)
+
+
+def _read_shards(directory: Path, index_name: str) -> dict[str, Tensor]:
+    weight_map = read_json(directory / index_name).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise ConversionError(f"{directory / index_name} has no weight_map: copy the checkpoint again")
+    state: dict[str, Tensor] = {}
+    for shard in sorted(set(weight_map.values())):
+        if Path(shard).name != shard:
+            raise ConversionError(f"{directory / index_name} names the shard {shard!r}: wanted a file beside it")
+        if not (directory / shard).is_file():
+            raise ConversionError(f"{directory} lacks the shard {shard}, which {index_name} names: copy it again")
+        state |= read_tensors(directory / shard)
+    absent = sorted(set(weight_map) - set(state))
+    if absent:
+        raise ConversionError(f"{directory}: {index_name} promises tensors that no shard holds: {', '.join(absent)}")
+    return state
+
+
+def fill_parameters(model: nn.Module, state: Mapping[str, Tensor], unplaced: Iterable[str], dtype: torch.dtype) -> None:
+    """Give every parameter of a model its value, or none of them.
+
+    Args:
+        model: built without initialisation; what its parameters hold is thrown away.
+        state: tensors by the model's own names.
+        unplaced: names that found no place in the model, for the message.
+        dtype: of all parameters afterwards.
+
+    Raises:
+        ConversionError: a key was not placed, a parameter got no value, or a shape does not fit; all are listed.
+    """
+    shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    problems = {
+        "keys with no place in the model": sorted([*unplaced, *(name for name in state if name not in shapes)]),
+        "parameters that got no value": sorted(name for name in shapes if name not in state),
+        "shapes that do not fit": sorted(
+            f"{name} {tuple(state[name].shape)} for {shape}"
+            for name, shape in shapes.items()
+            if name in state and tuple(state[name].shape) != shape
+        ),
+    }
+    found = [f"{what}: {', '.join(names)}" for what, names in problems.items() if names]
+    if found:
+        raise ConversionError("this checkpoint does not fill this model. " + "; ".join(found))
+    model.load_state_dict({name: value.to(dtype) for name, value in state.items()}, assign=True)
