@@ -15,7 +15,7 @@ class Piece:
 
     Attributes:
         turn: index of the assistant turn in the sample.
-        text: "" at an end token.
+        text: "" at a label token that is no part of the text: an end token, a blank that the template puts in front.
         kind: visual, filler or contradictory; None where it is not known.
         delta: Δ by score, neither clamped nor pooled; empty where the piece has no label.
         weight: the weight that CAL would give, by score; empty likewise.

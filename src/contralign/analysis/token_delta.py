@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -74,61 +75,61 @@ def token_delta(
     return captions
 
 
+Learned = tuple[TokenSpan | None, Piece]
+"""A label token: its characters, and its numbers, as a piece that has no text and turn yet."""
+
+
 def _captions(encoded: EncodedBatch, looks: TwoLooks, weights: dict[Score, Tensor]) -> list[CaptionDelta]:
     delta = {score: looks.delta[score].tolist() for score in weights}
     weight = {score: values.tolist() for score, values in weights.items()}
     nll, nll_without = looks.nll.tolist(), (looks.nll + looks.delta["logprob"]).tolist()
     kinds, spans, valid = encoded.kinds, encoded.token_spans, looks.valid.tolist()
+
+    def learned(row: int, place: int) -> Learned:
+        return spans[row][place + 1], Piece(
+            turn=0,
+            text="",
+            kind=kinds[row][place + 1],
+            delta={score: values[row][place] for score, values in delta.items()},
+            weight={score: values[row][place] for score, values in weight.items()},
+            nll=nll[row][place],
+            nll_without=nll_without[row][place],
+        )
+
     captions = []
     for row, sample in enumerate(encoded.samples):
-        if sample is None:
-            continue
-        learned = [
-            (
-                spans[row][place + 1],
-                Piece(
-                    turn=-1,
-                    text="",
-                    kind=kinds[row][place + 1],
-                    delta={score: values[row][place] for score, values in delta.items()},
-                    weight={score: values[row][place] for score, values in weight.items()},
-                    nll=nll[row][place],
-                    nll_without=nll_without[row][place],
-                ),
-            )
-            for place in range(len(valid[row]))
-            if valid[row][place]
-        ]
-        captions.append(CaptionDelta(id=sample.id, pieces=_in_pieces(sample, learned)))
+        if sample is not None:
+            places = groupby(range(len(valid[row])), key=lambda place, row=row: valid[row][place])
+            answers = [[learned(row, place) for place in run] for is_label, run in places if is_label]
+            captions.append(CaptionDelta(id=sample.id, pieces=_in_pieces(sample, answers)))
     return captions
 
 
-def _in_pieces(sample: Sample, learned: list[tuple[TokenSpan | None, Piece]]) -> tuple[Piece, ...]:
-    """All assistant turns cut at the borders of their tokens; a token without characters belongs to the turn before."""
+def _in_pieces(sample: Sample, answers: list[list[Learned]]) -> tuple[Piece, ...]:
+    """All assistant turns cut at the borders of their tokens.
+
+    Args:
+        sample: whose turns.
+        answers: stretches of neighbouring label tokens; the first characters in one tell its turn.
+    """
     speaking = [index for index, turn in enumerate(sample.turns) if turn.role == "assistant"]
-    by_turn: dict[int, list[tuple[TokenSpan | None, Piece]]] = {turn: [] for turn in speaking}
+    by_turn: dict[int, list[Learned]] = {turn: [] for turn in speaking}
     turn = speaking[0]
-    for span, piece in learned:
-        turn = turn if span is None else span[0]
-        by_turn[turn].append((span, replace(piece, turn=turn)))
+    for tokens in answers:
+        turn = next((span[0] for span, _ in tokens if span is not None), turn)
+        by_turn[turn] += tokens
     return tuple(piece for turn, tokens in by_turn.items() for piece in _cut(sample.turns[turn].text, turn, tokens))
 
 
-def _cut(text: str, turn: int, tokens: list[tuple[TokenSpan | None, Piece]]) -> list[Piece]:
+def _cut(text: str, turn: int, tokens: list[Learned]) -> list[Piece]:
     """The text in pieces. Blanks before a token go with it; of tokens that share a character the first has it."""
     pieces: list[Piece] = []
-    ends: list[Piece] = []
     place = 0
     for span, piece in tokens:
-        if span is None:
-            ends.append(piece)
-            continue
-        _, start, end = span
+        start, end = span[1:] if span is not None else (place, place)
         if text[place:start].strip():
             pieces.append(Piece(turn=turn, text=text[place:start]))
             place = start
-        pieces.append(replace(piece, text=text[place:end]))
+        pieces.append(replace(piece, turn=turn, text=text[place:end]))
         place = max(place, end)
-    if place < len(text):
-        pieces.append(Piece(turn=turn, text=text[place:]))
-    return pieces + ends
+    return pieces if place == len(text) else [*pieces, Piece(turn=turn, text=text[place:])]

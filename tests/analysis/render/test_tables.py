@@ -1,0 +1,66 @@
+from contralign.analysis.render.tables import result_tables
+
+
+def number(value, n=10, low=None, high=None):
+    return {"value": value, "low": low, "high": high, "n": n}
+
+
+def cells(table, group, name):
+    return next(row.cells for row in table.rows if (row.group, row.name) == (group, name))
+
+
+GROUNDING = {
+    "samples": 4,
+    "accuracy": {"visual": {"right": number(0.25, 40, 0.125, 0.5), "wrong": number(0.0, 40)}},
+    "nll": {
+        "all": {"right": number(1.5), "wrong": number(2.25), "none": number(3.0), "wrong_minus_right": number(-0.75)}
+    },
+    "auc": {"visual_vs_filler": {"logit": {"value": 0.5, "low": 0.4, "high": 0.6, "positives": 1200, "negatives": 7}}},
+}
+
+
+def test_arms_stand_side_by_side_with_interval_and_count():
+    other = {"accuracy": {"visual": {"right": number(1.0, 40)}}}
+    accuracy, losses, areas = result_tables({"mle": {"grounding": GROUNDING}, "cal": {"grounding": other}})
+    assert accuracy.arms == ("mle", "cal")
+    first, second = cells(accuracy, "visual tokens", "own picture")
+    assert (first.value, first.interval, first.count) == ("25.0 %", "12.5 % to 50.0 %", "n = 40")
+    assert (second.value, second.interval) == ("100.0 %", "")
+    assert cells(losses, "all label tokens", "wrong − own")[0].value == "−0.750"
+    area = cells(areas, "visual over filler tokens", "Δ logit")[0]
+    assert (area.value, area.count) == ("0.500", "1,200 against 7")
+
+
+def test_an_arm_that_lacks_a_number_has_an_empty_cell():
+    (accuracy, *_) = result_tables({"mle": {"grounding": GROUNDING}, "cal": {}})
+    assert cells(accuracy, "visual tokens", "own picture")[1] is None
+
+
+def test_rows_that_nobody_measured_are_left_out():
+    (table,) = result_tables(
+        {"mle": {"grounding": {"nll": {"all": {"right": number(1.0)}, "filler": {"right": number(None, 0)}}}}}
+    )
+    assert [(row.group, row.name) for row in table.rows] == [("all label tokens", "own picture")]
+
+
+def test_answers_stand_beside_their_baselines():
+    answers = {
+        "accuracy": number(0.9),
+        "majority": {"answer": "yes", **number(0.4)},
+        "type_majority": number(0.6),
+        "types": {"what?": {"accuracy": number(1.0), "majority": number(0.5)}},
+    }
+    summary, types = result_tables({"mle": {"answers": answers}})
+    assert [row.cells[0].value for row in summary.rows] == ["90.0 %", "40.0 %", "60.0 %"]
+    assert types.folded
+    assert [(row.group, row.cells[0].value) for row in types.rows] == [("what?", "100.0 %"), ("what?", "50.0 %")]
+
+
+def test_an_unknown_evaluation_shows_every_number_it_has():
+    (table,) = result_tables({"mle": {"mine": {"a": {"b": 2, "c": number(0.5)}, "ok": True, "text": "x"}}})
+    assert [(row.group, row.name, row.cells[0].value) for row in table.rows] == [("a", "b", "2"), ("a", "c", "0.500")]
+
+
+def test_no_results_no_tables():
+    assert result_tables({}) == []
+    assert result_tables({"mle": {}, "cal": {}}) == []
