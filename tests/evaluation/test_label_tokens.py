@@ -4,7 +4,10 @@ import torch
 from tiny_worlds import coloured, coloured_samples, seeing_pair, tiny_pair
 
 from contralign.batch import IGNORE_INDEX
-from contralign.evaluation.label_tokens import read_label_tokens
+from contralign.contrast.mask import MaskImage
+from contralign.evaluation.label_tokens import read_label_tokens, without_picture
+from contralign.models.llava import LlavaAdapter
+from contralign.models.registry import adapter_for
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +90,15 @@ def test_the_model_keeps_its_mode(world):
     read_label_tokens(model, collator, samples[:2])
     assert all(module.training for module in model.modules())
     model.eval()
+
+
+def test_where_dropping_is_not_proven_image_tokens_are_hidden_and_the_numbers_agree(world, monkeypatch):
+    samples, model, collator = world
+    dropped = read_label_tokens(model, collator, samples)
+    monkeypatch.setattr(LlavaAdapter, "proven", False)
+    assert isinstance(without_picture(adapter_for(model)), MaskImage)
+    hidden = read_label_tokens(model, collator, samples)
+    assert hidden.delta["logit"] == pytest.approx(dropped.delta["logit"], abs=1e-4)
 
 
 def test_refuses_to_read_nothing():

@@ -12,7 +12,9 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from contralign.analysis.caption_delta import CaptionDelta, Piece
+from contralign.contrast.base import Contrast
 from contralign.contrast.drop import DropImage
+from contralign.contrast.mask import MaskImage
 from contralign.core.delta import Score
 from contralign.core.passes import TwoLooks, look_twice, second_look
 from contralign.core.weights import cal_weights
@@ -20,6 +22,7 @@ from contralign.data.collator import VLCollator
 from contralign.data.encoded_batch import EncodedBatch
 from contralign.data.loss_mask import TokenSpan
 from contralign.data.messages import Sample
+from contralign.models.adapter import Adapter
 from contralign.models.registry import adapter_for
 
 SCORES: tuple[Score, ...] = ("logit", "logprob")
@@ -53,10 +56,11 @@ def token_delta(
 
     Raises:
         BadRecord: a bad sample under the collator's `on_bad="error"`.
-        UnsupportedModel: no adapter serves the model, or "drop" is not right for it.
+        UnsupportedModel: no adapter serves the model.
         ValueError: α, β and window that mean nothing.
     """
-    adapter, contrast = adapter_for(model), DropImage()
+    adapter = adapter_for(model)
+    contrast = without_picture(adapter)
     captions: list[CaptionDelta] = []
     for start in tqdm(range(0, len(samples), batch_size), desc="Δ of tokens", disable=None, dynamic_ncols=True):
         encoded = collator.encode_batch(samples[start : start + batch_size])
@@ -133,3 +137,9 @@ def _cut(text: str, turn: int, tokens: list[Learned]) -> list[Piece]:
         pieces.append(replace(piece, turn=turn, text=text[place:end]))
         place = max(place, end)
     return pieces if place == len(text) else [*pieces, Piece(turn=turn, text=text[place:])]
+
+
+def without_picture(adapter: Adapter) -> Contrast:
+    """The cheap contrast where it is known to equal hiding the image tokens, and hiding them where it is not."""
+    is_sure = adapter.proven and adapter.window is None
+    return DropImage() if is_sure or "mask" not in adapter.contrasts else MaskImage()

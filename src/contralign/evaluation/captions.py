@@ -15,6 +15,7 @@ from contralign.core.passes import second_look
 from contralign.data.collator import VLCollator
 from contralign.data.loss_mask import Encoded, prompt_ids
 from contralign.data.messages import Sample, open_picture
+from contralign.data.picture_inputs import picture_inputs
 from contralign.data.splice import splice
 from contralign.models.registry import bare_model
 
@@ -64,7 +65,8 @@ class _Prompt:
 
 def _prompts(collator: VLCollator, prompts: Sequence[_Prompt]) -> dict[str, Any]:
     """Left-padded inputs of the model, pictures in place."""
-    made = collator.picture_inputs([open_picture(picture) for prompt in prompts for picture in prompt.sample.pictures])
+    pictures = [open_picture(picture) for prompt in prompts for picture in prompt.sample.pictures]
+    made = picture_inputs(collator.processor, pictures, collator.image_aspect)
     rows: list[tuple[int, ...]] = []
     fields: dict[str, list[list[int]]] = {name: [] for name in made.token_fields}
     first = 0

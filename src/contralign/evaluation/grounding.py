@@ -52,7 +52,8 @@ def grounding(
         - `accuracy[kind][picture]`: share of label tokens that are the model's most likely token. Kinds: "all" (end
           tokens included), "visual", "filler", "contradictory". Pictures: "right", "wrong".
         - `nll[kind][picture]`: nats per label token; also under "none": image tokens taken out and the text left at
-          its positions, which is the second pass of CAL; and "wrong_minus_right", paired, token by token.
+          its positions, which is the second pass of CAL (they are hidden from attention instead where only that is
+          known to be right, see `label_tokens.without_picture`); and "wrong_minus_right", paired, token by token.
         - `auc[task][score]`: area under the ROC of Δ as it comes ("logit", "logprob") and as training sees it, clamped
           and pooled with the paper's settings ("logit_weight", "logprob_weight"; tokens only). Tasks:
           "visual_vs_filler", "visual_vs_contradictory" (tokens), "right_vs_wrong_picture" (mean Δ of a held-out

@@ -12,13 +12,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from contralign.contrast.base import Contrast
 from contralign.contrast.drop import DropImage
+from contralign.contrast.mask import MaskImage
 from contralign.core.delta import Score
 from contralign.core.passes import TwoLooks, look_twice, second_look
 from contralign.core.weights import cal_weights
 from contralign.data.collator import VLCollator
 from contralign.data.encoded_batch import EncodedBatch
 from contralign.data.messages import Sample
+from contralign.models.adapter import Adapter
 from contralign.models.registry import adapter_for
 
 SCORES: tuple[Score, ...] = ("logit", "logprob")
@@ -34,7 +37,7 @@ class LabelTokens:
         kind: visual, filler or contradictory; "" where it is not known, as at end tokens.
         correct: the label is the model's most likely token, given the true words before it.
         nll: negative log-likelihood with the picture, nats.
-        nll_without: the same from the second pass of CAL: image tokens taken out, the text at its old positions.
+        nll_without: the same from the second pass of CAL: image tokens taken out or hidden, the text at its positions.
         delta: Δ by score, neither clamped nor pooled.
         weight: by score, Δ as CAL weighs by it with the paper's settings: clamped to [1, 5], mean of 3.
     """
@@ -67,7 +70,7 @@ def read_label_tokens(
 
     Raises:
         BadRecord: a bad sample under the collator's `on_bad="error"`.
-        UnsupportedModel: no adapter serves the model, or "drop" is not right for it.
+        UnsupportedModel: no adapter serves the model.
         ValueError: no samples.
     """
     if not samples:
@@ -93,7 +96,8 @@ def read_label_tokens(
 def _looks(
     model: Any, collator: VLCollator, samples: Sequence[Sample], batch_size: int, label: str
 ) -> Iterator[tuple[EncodedBatch, TwoLooks]]:
-    adapter, contrast = adapter_for(model), DropImage()
+    adapter = adapter_for(model)
+    contrast = without_picture(adapter)
     device = adapter.model.device
     for start in tqdm(range(0, len(samples), batch_size), desc=label, disable=None, dynamic_ncols=True):
         encoded = collator.encode_batch(samples[start : start + batch_size])
@@ -124,3 +128,9 @@ def _columns(encoded: EncodedBatch, looks: TwoLooks, first: int) -> dict[str, ND
         weights = cal_weights(looks.delta[score], looks.valid, has_image=looks.has_image)
         found |= {score: picked(looks.delta[score]), f"{score} weight": picked(weights)}
     return found
+
+
+def without_picture(adapter: Adapter) -> Contrast:
+    """The cheap contrast where it is known to equal hiding the image tokens, and hiding them where it is not."""
+    is_sure = adapter.proven and adapter.window is None
+    return DropImage() if is_sure or "mask" not in adapter.contrasts else MaskImage()

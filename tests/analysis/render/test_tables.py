@@ -1,4 +1,9 @@
+from tiny_worlds import coloured, coloured_samples, tiny_pair
+
 from contralign.analysis.render.tables import result_tables
+from contralign.data.swap_noise import swap_pictures
+from contralign.evaluation.evaluation_set import EvaluationSet
+from contralign.evaluation.grounding import grounding
 
 
 def number(value, n=10, low=None, high=None):
@@ -59,6 +64,22 @@ def test_answers_stand_beside_their_baselines():
 def test_an_unknown_evaluation_shows_every_number_it_has():
     (table,) = result_tables({"mle": {"mine": {"a": {"b": 2, "c": number(0.5)}, "ok": True, "text": "x"}}})
     assert [(row.group, row.name, row.cells[0].value) for row in table.rows] == [("a", "b", "2"), ("a", "c", "0.500")]
+
+
+def test_the_gallery_is_no_table():
+    assert result_tables({"mle": {"gallery": {"samples": 12}}}) == []
+
+
+def test_every_number_of_grounding_has_a_row():
+    samples = [*coloured_samples(6), *(coloured(f"l{row}", "red", row, told="blue") for row in range(3))]
+    train, swapped = swap_pictures(samples, 0.7, seed=0)
+    found = grounding(*tiny_pair(samples), EvaluationSet(samples=samples, train=train, swapped_ids=swapped))
+    shown = [row.cells[0] for table in result_tables({"mle": {"grounding": found}}) for row in table.rows]
+    numbers = [
+        one for section in ("accuracy", "nll", "auc") for group in found[section].values() for one in group.values()
+    ]
+    assert all(one["value"] is not None for one in numbers)
+    assert len(shown) == len(numbers) == 4 * 2 + 4 * 4 + 2 * 4 + 2 * 2
 
 
 def test_no_results_no_tables():

@@ -111,7 +111,7 @@ def _grounding(arms: Results) -> list[ResultTable]:
         _table(
             "What Δ tells apart",
             "Area under the ROC curve; 0.5 is chance, 1 is perfect. Of tokens: Δ as it comes, and as a weight, clamped "
-            "to [1, 5] and averaged over 3. Of captions: their mean Δ.",
+            "to [1, 5] and averaged over 3. Of captions: their mean Δ. An area of exactly 0 or 1 has no interval.",
             arms,
             areas,
         ),
@@ -155,7 +155,12 @@ def _paths(numbers: Mapping[str, Any], above: Path = ()) -> Iterator[Path]:
             yield path
 
 
-_LAYOUTS: dict[str, Callable[[Results], list[ResultTable]]] = {"grounding": _grounding, "answers": _answers}
+# The gallery of a run has a section of its own.
+_LAYOUTS: dict[str, Callable[[Results], list[ResultTable]]] = {
+    "grounding": _grounding,
+    "answers": _answers,
+    "gallery": lambda arms: [],
+}
 
 
 def _table(title: str, note: str, arms: Results, rows: Sequence[Row | None], folded: bool = False) -> ResultTable:
