@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from contralign.analysis.render.html import write_report
@@ -38,16 +40,19 @@ def printed(results: Results) -> Iterator[Table]:
 
 
 def _for_terminal(table: ResultTable) -> Table:
-    lines = Table("", "", *table.arms, title=table.title, title_justify="left")
-    above = None
+    lines = Table("", *table.arms, title=table.title, title_justify="left", box=SIMPLE_HEAD)
+    above = ""
     for row in table.rows:
-        lines.add_row(row.group if row.group != above else "", row.name, *map(_words, row.cells))
+        if row.group and row.group != above:
+            lines.add_row(f"[bold]{escape(row.group)}")
         above = row.group
+        lines.add_row(f"{'  ' if row.group else ''}{escape(row.name)}", *map(_words, row.cells))
     return lines
 
 
 def _words(cell: Cell | None) -> str:
-    """The value with its interval: 41.2 % (39.8 % to 42.7 %)."""
+    """The value with its interval, the unit said once: 41.2 % (39.8 to 42.7)."""
     if cell is None:
         return ""
-    return f"{cell.value} ({cell.interval})" if cell.interval else cell.value
+    interval = cell.interval.replace(" %", "")
+    return escape(f"{cell.value} ({interval})" if interval else cell.value)
