@@ -1,0 +1,67 @@
+"""The Trainer's arguments say what the recipe says."""
+
+import pytest
+from small_recipes import small_recipe
+
+from contralign.training.arguments import text_steps, training_arguments, warmup_share
+from contralign.training.schema import RecipeError
+from contralign.training.settings import Stage
+
+
+def arguments(folder, **changes):
+    recipe = small_recipe(folder, **changes)
+    return training_arguments(recipe, recipe.stages["it"], folder / "checkpoints")
+
+
+def test_settings_of_a_stage_arrive(tmp_path):
+    stage = {
+        "steps": 7,
+        "learning_rate": 3e-4,
+        "batch_size": 3,
+        "grad_accumulation": 5,
+        "warmup": 0.03,
+        "weight_decay": 0.1,
+        "max_grad_norm": 0,
+    }
+    args = arguments(tmp_path, seed=11, stages={"it": stage})
+    assert (args.max_steps, args.learning_rate, args.per_device_train_batch_size) == (7, 3e-4, 3)
+    assert (args.gradient_accumulation_steps, args.weight_decay, args.max_grad_norm) == (5, 0.1, 0)
+    assert (args.seed, args.data_seed) == (11, 11)
+    assert args.get_warmup_steps(100) == 3
+    assert args.lr_scheduler_type == "cosine"
+    assert args.remove_unused_columns is False
+    assert args.report_to == []
+    assert args.save_strategy == "no"
+
+
+def test_warmup_of_one_and_more_is_a_number_of_steps(tmp_path):
+    assert arguments(tmp_path, stages={"it": {"warmup": 5}}).get_warmup_steps(100) == 5
+
+
+def test_epochs_leave_the_number_of_steps_to_the_trainer(tmp_path):
+    args = arguments(tmp_path, stages={"it": {"steps": None, "epochs": 2}})
+    assert (args.max_steps, args.num_train_epochs) == (-1, 2.0)
+
+
+def test_other_settings_of_the_trainer_go_before_ours(tmp_path):
+    args = arguments(tmp_path, trainer={"logging_steps": 3, "save_steps": 5, "optim": "sgd", "use_cpu": True})
+    assert (args.logging_steps, args.save_steps, args.optim, args.save_strategy) == (3, 5, "sgd", "steps")
+
+
+def test_what_transformers_refuses_is_a_mistake_of_the_recipe(tmp_path):
+    with pytest.raises(RecipeError, match="^trainer: "):
+        arguments(tmp_path, trainer={"eval_strategy": "often"}, data={"eval": ["x.json"]})
+
+
+def text_stage(**settings):
+    return Stage(**{"kind": "text", "steps": 40, "learning_rate": 1.0, "batch_size": 8, **settings})
+
+
+def test_a_text_stage_counts_its_own_steps():
+    assert text_steps(text_stage(), 100) == 40
+    assert text_steps(text_stage(steps=None, epochs=2.0), 100) == 25
+
+
+def test_warmup_of_a_text_stage_is_a_share_either_way():
+    assert warmup_share(text_stage(warmup=0.1), 40) == 0.1
+    assert warmup_share(text_stage(warmup=10.0), 40) == 0.25

@@ -1,0 +1,58 @@
+"""Metrics as JSON lines, and one bar a stage."""
+
+import json
+
+from transformers import TrainerControl, TrainerState, TrainingArguments
+
+from contralign.training.callbacks import LogToFile, MetricsFile, StageBar
+
+
+def test_events_are_json_lines_with_arm_stage_and_step(tmp_path):
+    metrics = MetricsFile(tmp_path / "metrics.jsonl")
+    metrics.write("cal", "it", 3, {"loss": 1.5})
+    metrics.write("mle", "it", 4, {"loss": 1.25})
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(lines[0]) == {"arm": "cal", "stage": "it", "step": 3, "loss": 1.5}
+    assert [event["arm"] for event in metrics.read()] == ["cal", "mle"]
+
+
+def test_forgetting_touches_only_later_events_of_one_stage(tmp_path):
+    metrics = MetricsFile(tmp_path / "metrics.jsonl")
+    for arm in ("mle", "cal"):
+        for step in (1, 2, 3):
+            metrics.write(arm, "it", step, {})
+    metrics.forget("cal", "it", after_step=1)
+    assert [(event["arm"], event["step"]) for event in metrics.read()] == [
+        ("mle", 1),
+        ("mle", 2),
+        ("mle", 3),
+        ("cal", 1),
+    ]
+
+
+def test_nothing_logged_yet_reads_as_nothing(tmp_path):
+    assert MetricsFile(tmp_path / "metrics.jsonl").read() == []
+
+
+def test_the_trainer_s_logs_are_written_by_the_main_process_alone(tmp_path):
+    metrics = MetricsFile(tmp_path / "metrics.jsonl")
+    args, control = TrainingArguments(str(tmp_path), use_cpu=True), TrainerControl()
+    for main in (True, False):
+        state = TrainerState(global_step=7, is_world_process_zero=main)
+        LogToFile(metrics, "cal", "it").on_log(args, state, control, logs={"loss": 2.0, "total_flos": 1e9})
+    assert metrics.read() == [{"arm": "cal", "stage": "it", "step": 7, "loss": 2.0}]
+
+
+def test_the_bar_follows_the_steps_and_shows_the_loss(tmp_path, capsys):
+    bar, args, control = StageBar("cal", "it"), TrainingArguments(str(tmp_path), use_cpu=True), TrainerControl()
+    state = TrainerState(max_steps=5, global_step=2, is_world_process_zero=True)
+    bar.on_train_begin(args, state, control)
+    assert bar.bar is not None
+    state.global_step = 4
+    bar.on_step_end(args, state, control)
+    assert (bar.bar.n, bar.bar.total) == (4, 5)
+    bar.on_log(args, state, control, logs={"loss": 1.23456})
+    bar.on_train_end(args, state, control)
+    shown = capsys.readouterr().err
+    assert "it (cal)" in shown
+    assert "loss=1.235" in shown

@@ -1,0 +1,89 @@
+"""Parts by name, on models whose modules are named in different ways."""
+
+import pytest
+import torch
+from small_models import build_llava
+from transformers import CONFIG_MAPPING, AutoModelForImageTextToText
+
+from contralign.training.parts import freeze_unread_layers, parameter_groups, part_of, train_only
+from contralign.training.schema import RecipeError
+
+
+def learning(model):
+    return {part_of(name) for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("model.vision_tower.encoder.layers.0.mlp.fc1.weight", "vision_tower"),
+        ("model.visual.blocks.0.attn.qkv.weight", "vision_tower"),
+        ("model.visual.merger.mlp.0.weight", "projector"),
+        ("model.connector.modality_projection.proj.weight", "projector"),
+        ("model.multi_modal_projector.linear_1.weight", "projector"),
+        ("base_model.model.model.language_model.layers.0.self_attn.q_proj.lora_A.default.weight", "language_model"),
+        ("lm_head.weight", "language_model"),
+        ("model.text_model.embed_tokens.weight", "language_model"),
+        ("model.image_newline", "image_newline"),
+        ("model.visually_else.weight", None),
+    ],
+)
+def test_the_longest_place_decides_what_a_parameter_belongs_to(name, part):
+    assert part_of(name) == part
+
+
+@pytest.mark.parametrize("part", ["projector", "vision_tower", "language_model"])
+def test_one_part_learns_and_the_others_are_frozen(part):
+    model = build_llava()
+    counts = train_only(model, [part])
+    assert learning(model) == {part}
+    assert counts[part] == sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def test_what_was_frozen_learns_again_when_it_is_named():
+    model = build_llava()
+    train_only(model, ["projector"])
+    train_only(model, ["language_model"])
+    assert learning(model) == {"language_model"}
+
+
+def test_a_part_that_is_not_there_is_refused_with_those_that_are():
+    with pytest.raises(RecipeError, match="has no image_newline; it has projector, vision_tower, language_model"):
+        train_only(build_llava(), ["projector", "image_newline"])
+
+
+@pytest.mark.parametrize(
+    "family", ["llava_next", "qwen2_vl", "qwen3_vl", "idefics3", "internvl", "gemma3", "paligemma", "glm4v"]
+)
+def test_every_parameter_of_the_common_families_belongs_to_a_part(family):
+    with torch.device("meta"):
+        model = AutoModelForImageTextToText.from_config(CONFIG_MAPPING[family]())
+    parts = {name: part_of(name) for name, _ in model.named_parameters()}
+    assert [name for name, part in parts.items() if part is None] == []
+    assert {"projector", "vision_tower", "language_model"} <= set(parts.values())
+
+
+def test_layers_after_the_one_that_is_read_are_frozen_and_get_no_gradient():
+    model = build_llava()
+    train_only(model, ["vision_tower", "projector", "language_model"])
+    frozen = freeze_unread_layers(model)
+    assert any(name.endswith("layers.1") for name in frozen)
+    assert any(name.endswith("post_layernorm") for name in frozen)
+    pixels = torch.randn(1, 3, 28, 28)
+    model(input_ids=torch.tensor([[1, 90, 90, 90, 90, 5]]), pixel_values=pixels).logits.sum().backward()
+    idle = [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    assert idle == []
+
+
+def test_the_vision_tower_gets_its_own_learning_rate_and_only_matrices_decay():
+    model = build_llava()
+    train_only(model, ["vision_tower", "projector"])
+    groups = parameter_groups(model, 1e-3, 1e-4, 0.1)
+    by_parameter = {id(p): group for group in groups for p in group["params"]}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            assert id(parameter) not in by_parameter
+            continue
+        group = by_parameter[id(parameter)]
+        assert group["lr"] == (1e-4 if "vision_tower" in name else 1e-3)
+        assert group["weight_decay"] == (0.1 if parameter.ndim >= 2 else 0.0)

@@ -1,0 +1,96 @@
+"""A recipe's sources as samples."""
+
+import pytest
+from small_recipes import write_records
+
+from contralign.data.bad_record import BadRecord
+from contralign.data.messages import IMAGE
+from contralign.training.records import RecordReader, as_chat, make_set, with_swaps
+from contralign.training.schema import RecipeError
+from contralign.training.settings import DataSettings
+
+
+def test_a_built_in_set_is_made_once_for_all_stages():
+    reader = RecordReader()
+    data = DataSettings(train=("scenes:train",), settings={"scenes": {"count": 3}})
+    first, second = reader.read(data, data.train, "data"), reader.read(data, data.train, "data")
+    assert len(first) == 3
+    assert all(one is other for one, other in zip(first.samples, second.samples, strict=True))
+
+
+def test_settings_of_a_source_reach_the_set():
+    data = DataSettings(
+        train=("scenes:train", "scenes:heldout"), settings={"scenes": {"count": 3}, "scenes:heldout": {"count": 2}}
+    )
+    samples = RecordReader().read(data, data.train, "data").samples
+    assert [sample.source for sample in samples] == ["scenes/train"] * 3 + ["scenes/heldout"] * 2
+
+
+@pytest.mark.parametrize(
+    ("source", "settings", "message"),
+    [
+        ("scene:train", {}, "no built-in set 'scene'; did you mean 'scenes'"),
+        ("scenes:test", {"count": 1}, "split='test'"),
+        ("scenes:train", {"count": -1}, "count=-1"),
+        ("scenes:train", {"count": 1, "colour": 2}, "colour"),
+        ("scenes:train", {}, "count"),
+        ("easy_vqa:train", {"limt": 3}, "data.settings.easy_vqa.limt: unknown setting; did you mean 'limit'"),
+    ],
+)
+def test_a_set_or_setting_that_does_not_exist_is_refused(source, settings, message):
+    with pytest.raises(RecipeError) as refused:
+        make_set(source, settings)
+    assert message in str(refused.value)
+
+
+def test_files_read_their_pictures_from_one_root_or_from_their_own(tmp_path):
+    folders = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        folders.append(str(tmp_path / name))
+    files = [str(write_records(tmp_path / name, 2)) for name in ("a", "b")]
+    own = DataSettings(
+        train=(files[0], "scenes:train"), eval=(files[1],), image_root=tuple(folders), settings={"scenes": {"count": 1}}
+    )
+    read = RecordReader()
+    assert len(read.read(own, own.train, "data")) == 3
+    assert str(read.read(own, own.eval, "data").samples[0].pictures[0]).startswith(folders[1])
+    one = DataSettings(train=(files[0],), image_root=(folders[0],))
+    assert len(read.read(one, one.train, "data")) == 2
+
+
+def test_a_bad_record_ends_the_run_or_is_counted(tmp_path):
+    source = str(write_records(tmp_path, 3))
+    (tmp_path / "1.png").unlink()
+    data = DataSettings(train=(source,), image_root=(str(tmp_path),))
+    with pytest.raises(BadRecord, match="missing_picture"):
+        RecordReader().read(data, data.train, "data")
+    lenient = DataSettings(train=(source,), image_root=(str(tmp_path),), on_bad="skip")
+    report = RecordReader().read(lenient, lenient.train, "data").report
+    assert report.counts == {"missing_picture": 1}
+
+
+def test_swaps_come_from_the_noise_seed_or_the_recipe_s():
+    data = DataSettings(train=("scenes:train",), settings={"scenes": {"count": 20}}, swap_noise=0.5)
+    seeded = DataSettings(train=("scenes:train",), settings={"scenes": {"count": 20}}, swap_noise=0.5, noise_seed=3)
+    samples = RecordReader().read(data, data.train, "data")
+    _, by_recipe = with_swaps(samples, data, seed=3)
+    swapped, by_noise_seed = with_swaps(samples, seeded, seed=0)
+    assert by_recipe == by_noise_seed
+    assert len(by_noise_seed) == 10
+    moved = [new.id for new, old in zip(swapped, samples, strict=True) if new.pictures != old.pictures]
+    assert sorted(moved) == by_noise_seed
+
+
+def test_without_noise_the_samples_stay_as_they_are():
+    data = DataSettings(train=("scenes:train",), settings={"scenes": {"count": 2}})
+    samples = RecordReader().read(data, data.train, "data")
+    assert with_swaps(samples, data, 0) == (samples, [])
+
+
+def test_a_chat_keeps_the_words_and_not_the_pictures():
+    sample = make_set("scenes:train", {"count": 1})[0]
+    chat = as_chat(sample)
+    assert [message["role"] for message in chat] == [turn.role for turn in sample.turns]
+    assert not any(IMAGE in message["content"] for message in chat)
+    assert chat[-1]["content"] == sample.turns[-1].text
