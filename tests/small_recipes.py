@@ -9,7 +9,15 @@ from PIL import Image
 from contralign.training.recipe import Recipe
 from contralign.training.schema import from_mapping, merge
 
-TINY = {"image_size": 32, "hidden": 32, "layers": 1, "tower_hidden": 32, "tower_layers": 1, "heads": 2, "vocab_size": 400}
+TINY = {
+    "image_size": 32,
+    "hidden": 32,
+    "layers": 1,
+    "tower_hidden": 32,
+    "tower_layers": 1,
+    "heads": 2,
+    "vocab_size": 400,
+}
 STAGE = {"train": ["projector", "language_model"], "steps": 2, "learning_rate": 1e-2, "batch_size": 4}
 COLOURS = {"red": (220, 20, 20), "green": (20, 160, 40), "blue": (30, 50, 220), "black": (5, 5, 5)}
 
@@ -35,7 +43,10 @@ def write_records(folder, count=8, name="records.json"):
     for number in range(count):
         colour = list(COLOURS)[number % len(COLOURS)]
         Image.new("RGB", (32, 32), COLOURS[colour]).save(folder / f"{number}.png")
-        turns = [{"from": "human", "value": "<image>\nwhat colour?"}, {"from": "gpt", "value": f"it is {colour} {number}"}]
+        turns = [
+            {"from": "human", "value": "<image>\nwhat colour?"},
+            {"from": "gpt", "value": f"it is {colour} {number}"},
+        ]
         records.append({"id": f"r{number}", "image": f"{number}.png", "conversations": turns})
     (folder / name).write_text(json.dumps(records))
     return folder / name

@@ -49,7 +49,7 @@ def test_other_settings_of_the_trainer_go_before_ours(tmp_path):
 
 
 def test_what_transformers_refuses_is_a_mistake_of_the_recipe(tmp_path):
-    with pytest.raises(RecipeError, match="^trainer: "):
+    with pytest.raises(RecipeError, match=r"^trainer: "):
         arguments(tmp_path, trainer={"eval_strategy": "often"}, data={"eval": ["x.json"]})
 
 

@@ -41,7 +41,7 @@ def test_a_layer_name_that_is_not_there_is_refused_with_the_known_ones():
 def test_merging_gives_an_ordinary_model_with_the_same_logits():
     model = wrapped()
     with torch.no_grad():
-        for name, parameter in model.named_parameters():
+        for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.add_(0.1 * torch.randn_like(parameter))
     batch = mixed_batch()

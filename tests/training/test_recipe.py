@@ -138,7 +138,7 @@ BAD = {
 def test_a_recipe_that_cannot_be_followed_is_refused_with_place_and_reason(changes, message):
     values = merge(yaml.safe_load(GOOD), yaml.safe_load(changes))
     with pytest.raises(RecipeError) as refused:
-        from_mapping(Recipe, {key: value for key, value in values.items() if value is not None})
+        from_mapping(Recipe, values)
     assert message in str(refused.value)
 
 
@@ -204,4 +204,4 @@ def test_settings_of_a_source_go_before_those_of_its_set():
 
 def test_a_plain_recipe_builds_the_same_recipe_again():
     recipe = recipe_with("{model: {lora: {r: 4}}, cal: {beta: .inf, contrast: patches, patch_fill: [1, 2, 3]}}")
-    assert from_mapping(Recipe, {key: value for key, value in plain(recipe).items() if value is not None}) == recipe
+    assert from_mapping(Recipe, plain(recipe)) == recipe

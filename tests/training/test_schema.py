@@ -30,6 +30,10 @@ def test_values_reach_the_innermost_dataclass():
     assert isinstance(built.rate, float)
 
 
+def test_null_takes_the_default():
+    assert from_mapping(Outer, {"rate": 1, "inner": None, "by_name": None}) == Outer(rate=1.0)
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
@@ -37,7 +41,7 @@ def test_values_reach_the_innermost_dataclass():
         ({"rate": 1, "by_name": {"a": {"cuont": 1}}}, "top.by_name.a.cuont: unknown setting; did you mean 'count'?"),
         ({"rate": 1, "inner": {"count": "1"}}, "top.inner.count: wanted a whole number, got '1' (str)"),
         ({"rate": -1}, "top: rate=-1.0: wanted 0 or more"),
-        ({"rate": 1, "inner": None}, "top.inner: wanted settings (key: value), got None"),
+        ({"rate": None}, "top.rate: wanted a number, got nothing (null)"),
         (3, "top: wanted settings (key: value), got 3"),
     ],
 )
@@ -76,7 +80,7 @@ def test_values_are_bent_no_further_than_numbers_and_lists_of_one(value, hint, w
     ],
 )
 def test_other_types_are_refused(value, hint):
-    with pytest.raises(RecipeError, match="^here: "):
+    with pytest.raises(RecipeError, match=r"^here: "):
         convert(value, hint, "here")
 
 
@@ -92,8 +96,10 @@ def test_nearest_names_the_known_even_where_none_is_close():
 
 
 def test_keywords_that_the_program_gives_are_no_settings():
-    def build(texts, size=1): ...
+    def build(texts, size: int = 1, limit: int | None = None): ...
 
-    check_keywords(build, {"size": 2}, "tiny", given=("texts",))
+    check_keywords(build, {"size": 2, "limit": None}, "tiny", given=("texts",))
+    with pytest.raises(RecipeError, match=r"tiny\.limit: wanted a whole number, got 'all'"):
+        check_keywords(build, {"limit": "all"}, "tiny", given=("texts",))
     with pytest.raises(RecipeError, match=r"tiny\.texts: unknown setting; .*size"):
         check_keywords(build, {"texts": []}, "tiny", given=("texts",))

@@ -1,7 +1,7 @@
 """Recipes on disk: YAML with one `base:`, changes from the command line, and where recipes are looked for.
 
 A recipe states the difference to its base. Mappings are merged, lists and scalars replaced; `null` takes a stage of the
-base away. A base passes on everything but `name` and `output_dir`.
+base away, and gives a setting its default. A base passes on everything but `name` and `output_dir`.
 """
 
 from __future__ import annotations
@@ -90,9 +90,8 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         values = apply_override(values, override)
     if isinstance(values.get("stages"), Mapping):
         values["stages"] = {name: stage for name, stage in values["stages"].items() if stage is not None}
-    values = {"name": path.stem} | {key: value for key, value in values.items() if value is not None}
     try:
-        return from_mapping(Recipe, values)
+        return from_mapping(Recipe, values | {"name": values.get("name") or path.stem})
     except RecipeError as error:
         raise RecipeError(f"{path}: {error}") from error
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers.utils.logging
 from accelerate import PartialState
 from peft import PeftModel
 from transformers import set_seed
@@ -101,6 +102,8 @@ def run_recipe(
             directory.write_json(
                 "environment.json", {**describe_environment(), "seed": recipe.seed, "command_line": sys.argv}
             )
+    if recipe.model.path == TINY:
+        transformers.utils.logging.disable_progress_bar()
     run = _Run(directory)
     run.train()
     run.evaluate(evaluations)

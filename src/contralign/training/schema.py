@@ -39,7 +39,7 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
 
 
 def from_mapping(kind: type[T], values: Any, path: str = "") -> T:
-    """Build the dataclass `kind` from a mapping, checking names and types all the way down.
+    """Build the dataclass `kind` from a mapping, checking names and types all the way down; null takes the default.
 
     Args:
         kind: a dataclass; its own `__post_init__` checks ranges.
@@ -57,17 +57,28 @@ def from_mapping(kind: type[T], values: Any, path: str = "") -> T:
         if key not in fields:
             raise RecipeError(f"{join(path, key)}: unknown setting; {nearest(str(key), fields)}")
     for name, field in fields.items():
-        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-        if required and name not in values:
+        if _is_required(field) and name not in values:
             raise RecipeError(f"{join(path, name)}: missing; every {where} needs it")
     hints = get_type_hints(kind)
-    built = {name: convert(value, hints[name], join(path, name)) for name, value in values.items()}
+    built = {
+        name: convert(value, hints[name], join(path, name))
+        for name, value in values.items()
+        if value is not None or _may_be_none(hints[name]) or _is_required(fields[name])
+    }
     try:
         return kind(**built)
     except RecipeError:
         raise
     except ValueError as error:
         raise RecipeError(f"{where}: {error}") from error
+
+
+def _is_required(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def _may_be_none(hint: Any) -> bool:
+    return hint is Any or types.NoneType in get_args(hint)
 
 
 def convert(value: Any, hint: Any, path: str) -> Any:
@@ -141,7 +152,7 @@ def describe_value(value: Any) -> str:
 
 
 def check_keywords(function: Callable[..., Any], settings: Mapping[str, Any], path: str, given: Iterable[str]) -> None:
-    """See that `settings` are keyword arguments of `function` that the caller does not give itself.
+    """See that `settings` are keyword arguments of `function` that the caller does not give itself, of the right types.
 
     A function that takes any keyword is left to check them itself.
 
@@ -152,12 +163,22 @@ def check_keywords(function: Callable[..., Any], settings: Mapping[str, Any], pa
         given: names of arguments that the program fills in.
 
     Raises:
-        RecipeError: a name that is no argument.
+        RecipeError: a name that is no argument, or a number, text or choice of another type than the argument's.
     """
     parameters = inspect.signature(function).parameters
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         return
     names = [name for name in parameters if name not in set(given)]
-    for key in settings:
+    hints = get_type_hints(function)
+    for key, value in settings.items():
         if key not in names:
             raise RecipeError(f"{join(path, key)}: unknown setting; {nearest(key, names)}")
+        if _is_plain(hints.get(key)):
+            convert(value, hints[key], join(path, key))
+
+
+def _is_plain(hint: Any) -> bool:
+    """True for numbers, text, choices, and any of them or nothing."""
+    if get_origin(hint) in (Union, types.UnionType):
+        return all(_is_plain(choice) for choice in get_args(hint))
+    return hint in (int, float, bool, str, types.NoneType) or get_origin(hint) is Literal

@@ -1,0 +1,126 @@
+"""From a recipe's words to a model that learns."""
+
+import pytest
+import torch
+from peft import PeftModel
+from small_recipes import TINY, small_recipe
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from contralign.training.arguments import training_arguments
+from contralign.training.build import build_trainer, load_model, load_processor, ready_to_learn, save_folder, save_tiny
+from contralign.training.config import CalConfig
+from contralign.training.records import RecordReader, make_collator
+from contralign.training.schema import RecipeError
+from contralign.training.settings import LoraSettings, ModelSettings, Stage
+from contralign.training.trainer import CALTrainer
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """A small recipe, its samples and the model directory it starts from."""
+    recipe = small_recipe(tmp_path)
+    samples = RecordReader().read(recipe.data, recipe.data.train, "data")
+    save_tiny(recipe.model, samples, recipe.seed, tmp_path / "tiny")
+    return recipe, samples, str(tmp_path / "tiny")
+
+
+def test_tiny_is_an_ordinary_model_directory(tiny):
+    _, _, folder = tiny
+    model = AutoModelForImageTextToText.from_pretrained(folder)
+    assert type(model).__name__ == "LlavaForConditionalGeneration"
+    assert AutoProcessor.from_pretrained(folder).tokenizer("it is red")["input_ids"]
+
+
+def test_the_same_seed_builds_the_same_tiny(tiny, tmp_path):
+    recipe, samples, folder = tiny
+    for seed, same in ((recipe.seed, True), (recipe.seed + 1, False)):
+        save_tiny(recipe.model, samples, seed, tmp_path / f"again{seed}")
+        first, second = (
+            load_model(str(path), recipe.model).state_dict() for path in (folder, tmp_path / f"again{seed}")
+        )
+        assert all(torch.equal(first[name], second[name]) for name in first) == same
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"hiden": 64}, "model.tiny.hiden: unknown setting; did you mean 'hidden'"),
+        ({"seed": 3}, "model.tiny.seed: unknown setting"),
+        ({**TINY, "heads": 5}, "model.tiny: "),
+        ({**TINY, "layers": "two"}, "model.tiny.layers: wanted a whole number, got 'two'"),
+    ],
+)
+def test_tiny_settings_that_the_builder_refuses_are_named(settings, message, tiny, tmp_path):
+    _, samples, _ = tiny
+    with pytest.raises(RecipeError) as refused:
+        save_tiny(ModelSettings(path="tiny", tiny=settings), samples, 0, tmp_path / "other")
+    assert message in str(refused.value)
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("load", [load_processor, lambda path: load_model(path, ModelSettings(path=path))])
+@pytest.mark.parametrize("path", ["no/such-model", "/no/such/folder"])
+def test_a_model_that_is_nowhere_is_refused_with_what_to_do(load, path):
+    with pytest.raises(RecipeError, match=rf"model.path='{path}' is no model directory .* Give a directory with"):
+        load(path)
+
+
+def test_weights_have_the_wanted_type(tiny):
+    _, _, folder = tiny
+    model = load_model(folder, ModelSettings(path=folder, dtype="bfloat16", attn_implementation="eager"))
+    assert model.dtype == torch.bfloat16
+    assert model.config._attn_implementation == "eager"
+
+
+def test_a_folder_appears_only_when_it_is_complete(tiny, tmp_path):
+    recipe, _, folder = tiny
+
+    class Broken:
+        def save_pretrained(self, place):
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        save_folder(tmp_path / "saved", load_model(folder, recipe.model), Broken())
+    assert not (tmp_path / "saved").exists()
+
+
+def trainer(tiny, folder, cal=None, **stage):
+    recipe, samples, path = tiny
+    recipe = small_recipe(folder, stages={"it": stage})
+    model = load_model(path, recipe.model)
+    model = ready_to_learn(model, recipe.model, recipe.stages["it"])
+    args = training_arguments(recipe, recipe.stages["it"], folder / "checkpoints")
+    processor = load_processor(path)
+    collate = make_collator(processor, recipe.data)
+    return build_trainer(
+        model, args, recipe.stages["it"], processor=processor, collate=collate, train=samples, evaluation=None, cal=cal
+    )
+
+
+def test_cal_decides_the_class_of_the_trainer(tiny, tmp_path):
+    assert not isinstance(trainer(tiny, tmp_path), CALTrainer)
+    with_cal = trainer(tiny, tmp_path, CalConfig(window=5))
+    assert isinstance(with_cal, CALTrainer)
+    assert with_cal.cal_config == CalConfig(window=5)
+
+
+def test_parts_that_are_not_named_stay_as_they_were(tiny, tmp_path):
+    built = trainer(tiny, tmp_path, train=["projector"])
+    before = {name: parameter.detach().clone() for name, parameter in built.model.named_parameters()}
+    built.train()
+    moved = {name for name, parameter in built.model.named_parameters() if not torch.equal(parameter, before[name])}
+    assert moved == {name for name in before if "multi_modal_projector" in name}
+
+
+def test_the_vision_tower_is_trained_at_its_own_rate(tiny, tmp_path):
+    built = trainer(tiny, tmp_path, train=["projector", "vision_tower"], vision_learning_rate=1e-5, schedule="constant")
+    built.train()
+    assert {group["lr"] for group in built.optimizer.param_groups} == {1e-2, 1e-5}
+
+
+def test_lora_wraps_only_stages_that_train_the_language_model(tiny):
+    recipe, _, path = tiny
+    settings = ModelSettings(path=path, lora=LoraSettings(r=2))
+    for parts, wrapped in ((("projector",), False), (("projector", "language_model"), True)):
+        stage = Stage(train=parts, steps=1, learning_rate=1.0, batch_size=1)
+        assert isinstance(ready_to_learn(load_model(path, recipe.model), settings, stage), PeftModel) == wrapped

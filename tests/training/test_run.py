@@ -1,0 +1,219 @@
+"""Whole runs of seconds: arms from one start, everything written down, and resuming."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from small_recipes import STAGE, small_recipe, write_records
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from contralign.data.bad_record import BadRecord
+from contralign.data.collator import VLCollator
+from contralign.training import run as run_module
+from contralign.training.recipe_file import load_recipe
+from contralign.training.run import run_recipe
+from contralign.training.schema import RecipeError
+
+PT = {"train": ["projector", "vision_tower"], "steps": 2, "learning_rate": 1e-2, "batch_size": 4}
+TEXT = {"kind": "text", "steps": 2, "learning_rate": 1e-2, "batch_size": 4}
+
+
+def weights(folder):
+    return AutoModelForImageTextToText.from_pretrained(folder).state_dict()
+
+
+def same(one, other):
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """Ids of the samples of every training batch, in order."""
+    batches = []
+    original = VLCollator.__call__
+
+    def remember(self, samples):
+        batches.append([sample.id for sample in samples])
+        return original(self, samples)
+
+    monkeypatch.setattr(VLCollator, "__call__", remember)
+    return batches
+
+
+def test_a_run_writes_its_models_and_everything_about_itself(tmp_path):
+    recipe = small_recipe(tmp_path, stages={"it": {"cal": False}, "last": {**STAGE, "cal": True}})
+    run = run_recipe(recipe, {})
+    names = {path.name for path in run.path.iterdir()}
+    assert names == {"recipe.yaml", "environment.json", "metrics.jsonl", "results.json", "start", "mle", "cal"}
+    assert load_recipe(run / "recipe.yaml") == recipe
+    environment = json.loads((run / "environment.json").read_text())
+    assert environment["versions"]["torch"] == torch.__version__
+    assert environment["seed"] == 0
+    assert {(event["arm"], event["stage"]) for event in run.metrics.read()} == {
+        ("shared", "it"),
+        ("mle", "last"),
+        ("cal", "last"),
+    }
+    assert all("share_at_alpha" in event for event in run.metrics.read() if event["arm"] == "cal" and "loss" in event)
+    for arm in ("start", "mle", "cal"):
+        AutoProcessor.from_pretrained(run / arm)
+        assert type(AutoModelForImageTextToText.from_pretrained(run / arm)).__name__ == "LlavaForConditionalGeneration"
+
+
+def test_arms_see_the_same_records_in_the_same_order_from_the_same_start(tmp_path, seen):
+    """With α = β CAL is MLE: equal starts, orders and rates end in equal weights, and anything else would show."""
+    recipe = small_recipe(
+        tmp_path, stages={"it": {"steps": 5}}, arms={"uniform": {"alpha": 1, "beta": 1}, "cal": {"alpha": 0}}
+    )
+    run = run_recipe(recipe, {})
+    third = len(seen) // 3
+    assert third >= 5
+    assert seen[:third] == seen[third : 2 * third]
+    assert seen[:third] == seen[2 * third :]
+    assert len({tuple(batch) for batch in seen[:third]}) > 2
+    mle, uniform, cal = (weights(run / arm) for arm in ("mle", "uniform", "cal"))
+    for name in mle:
+        assert torch.allclose(mle[name], uniform[name], atol=2e-5), name
+    assert max((mle[name] - cal[name]).abs().max() for name in mle) > 1e-3
+
+
+@pytest.mark.slow
+def test_another_seed_gives_another_order(tmp_path, seen):
+    for seed in (0, 1):
+        run_recipe(
+            small_recipe(tmp_path, seed=seed, output_dir=str(tmp_path / f"run{seed}"), arms={"cal": None, "mle": {}}),
+            {},
+        )
+    half = len(seen) // 2
+    assert seen[:half] != seen[half:]
+
+
+@pytest.mark.slow
+def test_a_run_repeats_itself_to_the_bit(tmp_path):
+    first, second = (run_recipe(small_recipe(tmp_path, output_dir=str(tmp_path / name)), {}) for name in "ab")
+    assert same(weights(first / "cal"), weights(second / "cal"))
+
+
+def test_text_comes_first_and_moves_the_language_model_alone(tmp_path):
+    run = run_recipe(
+        small_recipe(tmp_path, stages={"it": TEXT | {"train": [], "cal": False}, "last": {**PT, "cal": True}}), {}
+    )
+    events = [event for event in run.metrics.read() if event["stage"] == "it"]
+    assert [event["step"] for event in events] == [1, 2]
+    start, end = weights(run / "start"), weights(run / "cal")
+    moved = {name for name in start if not torch.equal(start[name], end[name])}
+    assert moved
+    assert not any("language_model" in name or "lm_head" in name for name in moved)
+
+
+def test_swapped_records_are_named_and_reach_every_arm(tmp_path, seen):
+    recipe = small_recipe(
+        tmp_path,
+        data={"swap_noise": 0.5, "eval": [str(write_records(tmp_path, 4, "eval.json"))]},
+        evaluate={"look": None},
+    )
+    looked = {}
+
+    def look(arm, folder):
+        looked[arm.name] = arm
+        (folder / "note.txt").write_text("x")
+        return {"n": len(arm.held_out), "right": 0.5}
+
+    run = run_recipe(recipe, {"look": look})
+    swapped = json.loads((run / "swapped.json").read_text())
+    assert len(swapped["it"]) == 4
+    assert set(looked) == {"mle", "cal"}
+    for arm in looked.values():
+        assert arm.swapped_ids == set(swapped["it"])
+        own = {sample.id: sample.pictures[0].name == f"{sample.id[1:]}.png" for sample in arm.train}
+        assert {name for name, kept in own.items() if not kept} == arm.swapped_ids
+        assert not arm.model.training
+    results = json.loads((run / "results.json").read_text())
+    assert results == {"name": "small", "arms": {arm: {"look": {"n": 4, "right": 0.5}} for arm in ("mle", "cal")}}
+    assert (run / "evaluations" / "cal" / "look" / "note.txt").is_file()
+
+
+def test_bad_records_are_named_and_counted(tmp_path):
+    recipe = small_recipe(tmp_path, data={"on_bad": "skip"})
+    (tmp_path / "3.png").unlink()
+    (tmp_path / "5.png").write_bytes((tmp_path / "5.png").read_bytes()[:60])
+    run = run_recipe(recipe, {})
+    bad = json.loads((run / "bad_records.json").read_text())["it"]
+    assert bad["counts"] == {"missing_picture": 1}
+    assert bad["total"] == 8
+    assert "records.json" in bad["records"][0]["record"]
+    assert bad["while_training"]["corrupt_picture"] >= 1
+
+
+def test_a_bad_record_ends_the_run_unless_it_may_be_skipped(tmp_path):
+    recipe = small_recipe(tmp_path)
+    (tmp_path / "3.png").unlink()
+    with pytest.raises(BadRecord, match="missing_picture"):
+        run_recipe(recipe, {})
+
+
+def test_evaluations_must_be_those_of_the_recipe(tmp_path):
+    with pytest.raises(RecipeError, match=r"evaluate: \[\] wanted, functions for \['look'\] given"):
+        run_recipe(small_recipe(tmp_path), {"look": lambda arm, folder: {}})
+    assert not (tmp_path / "run").exists()
+
+
+def test_settings_that_the_trainer_refuses_stop_the_run_before_it_starts(tmp_path):
+    recipe = small_recipe(tmp_path, trainer={"optim": "adamm"})
+    with pytest.raises(RecipeError, match="trainer: "):
+        run_recipe(recipe, {})
+    assert not (tmp_path / "run").exists()
+
+
+def interrupted(recipe, monkeypatch, at_step):
+    """Run until the CAL arm has trained `at_step` steps, then die without cleaning up."""
+
+    class Died(BaseException):
+        pass
+
+    original = run_module.LogToFile.on_log
+
+    def die(self, args, state, control, logs=None, **kwargs):
+        original(self, args, state, control, logs=logs, **kwargs)
+        if self.arm == "cal" and state.global_step == at_step:
+            raise Died
+
+    with monkeypatch.context() as patched:
+        patched.setattr(run_module.LogToFile, "on_log", die)
+        with pytest.raises(Died):
+            run_recipe(recipe, {})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", [{}, {"lora": {"r": 2}}], ids=["full", "lora"])
+def test_a_resumed_run_ends_where_an_uninterrupted_one_does(model, tmp_path, monkeypatch):
+    changes = {"model": model, "stages": {"it": {"steps": 6, "grad_accumulation": 2}}, "trainer": {"save_steps": 2}}
+    whole = run_recipe(small_recipe(tmp_path, output_dir=str(tmp_path / "whole"), **changes), {})
+    recipe = small_recipe(tmp_path, **changes)
+    interrupted(recipe, monkeypatch, at_step=5)
+    with pytest.raises(RecipeError, match="--resume"):
+        run_recipe(recipe, {})
+    before = (tmp_path / "run" / "mle" / "model.safetensors").stat().st_mtime_ns
+    run = run_recipe(recipe, {}, resume=True)
+    assert (run / "mle" / "model.safetensors").stat().st_mtime_ns == before
+    steps = [event["step"] for event in run.metrics.read() if event["arm"] == "cal" and "loss" in event]
+    assert steps == [1, 2, 3, 4, 5, 6]
+    one, other = weights(whole / "cal"), weights(run / "cal")
+    assert max((one[name] - other[name]).abs().max() for name in one) < 1e-6
+    assert not (run / "checkpoints").exists()
+
+
+def test_without_checkpoints_the_stage_starts_again(tmp_path, monkeypatch):
+    recipe = small_recipe(tmp_path)
+    interrupted(recipe, monkeypatch, at_step=2)
+    run = run_recipe(recipe, {}, resume=True)
+    assert [event["step"] for event in run.metrics.read() if event["arm"] == "cal" and "loss" in event] == [1, 2]
+    assert run.is_finished
+
+
+def test_resuming_a_finished_run_changes_nothing(tmp_path):
+    run = run_recipe(small_recipe(tmp_path), {})
+    shutil.rmtree(run / "cal")
+    run_recipe(small_recipe(tmp_path), {}, resume=True)
+    assert not (run / "cal").exists()
