@@ -36,6 +36,11 @@ def test_arms_stand_side_by_side_with_interval_and_count():
     assert (area.value, area.count) == ("0.500", "1,200 against 7")
 
 
+def test_a_difference_that_rounds_to_nothing_has_no_sign():
+    (table,) = result_tables({"mle": {"mine": {"a": number(-1e-7), "b": number(-0.002)}}})
+    assert [row.cells[0].value for row in table.rows] == ["0.000", "−0.002"]
+
+
 def test_an_arm_that_lacks_a_number_has_an_empty_cell():
     (accuracy, *_) = result_tables({"mle": {"grounding": GROUNDING}, "cal": {}})
     assert cells(accuracy, "visual tokens", "own picture")[1] is None

@@ -211,4 +211,4 @@ def _share(value: float) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:.3f}".replace("-", "−")
+    return f"{round(value, 3) + 0.0:.3f}".replace("-", "−")  # + 0.0: a rounded −0.0 loses its sign
