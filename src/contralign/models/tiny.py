@@ -6,6 +6,7 @@ BPE tokenizer, so that every code path is that of a 7B model.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -74,8 +75,8 @@ def build_tiny(
         patch_size: pixels of a side of a patch; what must be told apart is learnt fastest when it fills one.
         tower_hidden: width of the vision tower.
         tower_layers: its depth.
-        vision_feature_layer: which of its hidden states the projector reads. LLaVA reads -2; a shallow tower that learns
-            from nothing has no layer to spare: -1.
+        vision_feature_layer: which of its hidden states the projector reads. LLaVA reads -2; a shallow tower that
+            learns from nothing has no layer to spare: -1.
         hidden: width of the language model.
         layers: its depth.
         heads: attention heads, of the language model and of the tower.
@@ -115,9 +116,6 @@ def build_tiny(
         image_token_index=processor.image_token_id,
         image_seq_length=(image_size // patch_size) ** 2,
         vision_feature_layer=vision_feature_layer,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -146,14 +144,14 @@ def build_processor(
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int, max_length: int) -> PreTrainedTokenizerFast:
-    """A byte-level BPE learnt from the texts: no character is unknown, and with room enough each of their words is one token.
+    """A byte-level BPE learnt from the texts: no character is unknown, and given room each of their words is one token.
 
     Raises:
         ValueError: `vocab_size` has no room for the 256 bytes and the special tokens.
     """
     specials = [UNK, BOS, EOS, IMAGE_TOKEN]
     if vocab_size < 256 + len(specials):
-        raise ValueError(f"vocab_size={vocab_size}: wanted {256 + len(specials)} or more, bytes and special tokens alone")
+        raise ValueError(f"vocab_size={vocab_size}: wanted {256 + len(specials)} or more: bytes, special tokens")
     bpe = Tokenizer(BPE(unk_token=UNK))
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # pyright: ignore[reportAttributeAccessIssue]
     bpe.decoder = decoders.ByteLevel()  # pyright: ignore[reportAttributeAccessIssue]
@@ -163,7 +161,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, max_length: int) -> P
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    bpe.train_from_iterator(texts, trainer)
+    bpe.train_from_iterator(itertools.chain(texts, ["USER: ", " ASSISTANT:"]), trainer)
     bpe.post_processor = TemplateProcessing(  # pyright: ignore[reportAttributeAccessIssue]
         single=f"{BOS} $A", special_tokens=[(BOS, specials.index(BOS))]
     )

@@ -1,7 +1,7 @@
 """Small bitmaps with names: hundreds of invented signs, and letters and digits to print with.
 
-A sign stands for what real captions are full of: a word of high entropy that only the picture can tell. Sign k looks and
-reads the same in every run, whatever the seed of the scenes.
+A sign stands for what real captions are full of: a word of high entropy that only the picture can tell. Sign k looks
+and reads the same in every run, whatever the seed of the scenes.
 """
 
 from __future__ import annotations
@@ -23,12 +23,11 @@ MIN_DISTANCE = 4
 Bitmap = tuple[str, ...]
 """Rows of "0" and "1", top first."""
 
-LETTER_ROWS = {
-    **dict(zip("abcdefghi", "25755 65656 34443 65556 74647 74644 34553 55755 72227".split(), strict=True)),
-    **dict(zip("jklmnopqr", "11152 55655 44447 57755 65555 25552 65644 25573 65655".split(), strict=True)),
-    **dict(zip("stuvwxyz", "34216 72222 55557 55522 55775 55255 55222 71247".split(), strict=True)),
-    **dict(zip("0123456789", "75557 26227 71747 71317 55711 74717 74757 71122 75757 75717".split(), strict=True)),
-}
+_OCTAL_ROWS = """
+25755 65656 34443 65556 74647 74644 34553 55755 72227 11152 55655 44447 57755 65555 25552 65644 25573 65655 34216 72222
+55557 55522 55775 55255 55222 71247 75557 26227 71747 71317 55711 74717 74757 71122 75757 75717
+"""
+LETTER_ROWS = dict(zip("abcdefghijklmnopqrstuvwxyz0123456789", _OCTAL_ROWS.split(), strict=True))
 """A letter or digit as five octal digits: one a row, three dots each."""
 
 
@@ -81,8 +80,13 @@ def pseudo_words(count: int, syllables: int, seed: str, vowel_first: bool = Fals
         syllables: length of each, in syllables.
         seed: names the list.
         vowel_first: put a vowel in front, which keeps the list apart from lists without.
+
+    Raises:
+        ValueError: there are not so many.
     """
     pairs = ["".join(pair) for pair in itertools.product("bdfgklmnprstvz", "aeiou")]
+    if count > len(pairs) ** syllables:
+        raise ValueError(f"count={count}: there are {len(pairs) ** syllables} words of {syllables} syllables; add some")
     rng = random.Random(seed)
     words: dict[str, None] = {}
     while len(words) < count:

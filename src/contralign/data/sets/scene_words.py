@@ -21,34 +21,33 @@ COUNTS = ("two", "three", "four")
 NUMBERS = tuple(str(number) for number in range(10, 100))
 LINES = ("first", "second", "third", "last")
 
-PRINTED_WORDS = tuple(
-    """
-    acid aunt baby back bald band bank barn bath bead beak beam bear beef bell belt bike bird boat body bolt bomb bone book
-    boot bowl bush cage cake calf camp cape card cart cash cave chin city clay club coal coat coin comb cook cord cork corn
-    crab crew crop crow cube cuff dawn deer desk dirt dish dock doll door dove drum duck dune dust echo edge envy face farm
-    fear film fish flag flea flax foam fold foot fork fort frog fuel gate gift girl glue goat gold golf gown hail hair hall
-    hand harp hawk heap heel herb hero hill hive hood hoof hook horn hose hush iron jail jazz joke jury kelp kite knee knot
-    lace lake lamb lamp lawn leaf lens lily limb lime lion loaf lock luck lung mall mane mask maze meal milk mill mine mint
-    moat mole moon moss moth mule nail neck nest newt noon nose oath oven palm park path pear peel pine pipe plum pond pony
-    pool port puma quiz raft rain reef rice ring road rock roof room root rope rose ruby sage sail salt sand seal seed ship
-    shoe silk sink skin slug snow soap sock sofa soil song soup star stem surf swan tail tank tent tide tile toad tomb tool
-    tour town tray tree tuna twig vase veil vest vine wall wave weed well whip wick wind wing wolf wood wool yarn yoke zinc
-    """.split()
-)
+_PRINTED_WORDS = """
+acid aunt baby back bald band bank barn bath bead beak beam bear beef bell belt bike bird boat body bolt bomb bone
+book boot bowl bush cage cake calf camp cape card cart cash cave chin city clay club coal coat coin comb cook cord
+cork corn crab crew crop crow cube cuff dawn deer desk dirt dish dock doll door dove drum duck dune dust echo edge
+envy face farm fear film fish flag flea flax foam fold foot fork fort frog fuel gate gift girl glue goat gold golf
+gown hail hair hall hand harp hawk heap heel herb hero hill hive hood hoof hook horn hose hush iron jail jazz joke
+jury kelp kite knee knot lace lake lamb lamp lawn leaf lens lily limb lime lion loaf lock luck lung mall mane mask
+maze meal milk mill mine mint moat mole moon moss moth mule nail neck nest newt noon nose oath oven palm park path
+pear peel pine pipe plum pond pony pool port puma quiz raft rain reef rice ring road rock roof room root rope rose
+ruby sage sail salt sand seal seed ship shoe silk sink skin slug snow soap sock sofa soil song soup star stem surf
+swan tail tank tent tide tile toad tomb tool tour town tray tree tuna twig vase veil vest vine wall wave weed well
+whip wick wind wing wolf wood wool yarn yoke zinc
+"""
+PRINTED_WORDS = tuple(_PRINTED_WORDS.split())
 """Words of four letters, to be printed into pictures."""
 
 PEOPLE = pseudo_words(200, syllables=2, seed="people", vowel_first=True)
 PLACES = pseudo_words(100, syllables=3, seed="places", vowel_first=True)
-MONTHS = tuple(
-    "january february march april may june july august september october november december".split(),
-)
-OPINIONS = tuple(
-    """
-    lovely dreadful boring clever cheap charming clumsy odd noisy calm solemn silly brave shy stale witty bleak grand modest
-    vague subtle gloomy jolly dull rude polite honest sly tender harsh costly useless famous forgotten ancient modern sacred
-    common rare loud restless lazy proud humble bitter cosy strange ordinary mysterious elegant ugly magnificent pathetic
-    """.split()
-)
+_MONTHS = "january february march april may june july august september october november december"
+MONTHS = tuple(_MONTHS.split())
+_OPINIONS = """
+lovely dreadful boring clever cheap charming clumsy odd noisy calm solemn silly brave shy stale witty bleak grand
+modest vague subtle gloomy jolly dull rude polite honest sly tender harsh costly useless famous forgotten ancient
+modern sacred common rare loud restless lazy proud humble bitter cosy strange ordinary mysterious elegant ugly
+magnificent pathetic
+"""
+OPINIONS = tuple(_OPINIONS.split())
 
 ASKED_TO_DESCRIBE = (
     "describe the picture.",

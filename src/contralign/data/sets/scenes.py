@@ -1,7 +1,7 @@
 """`scenes`: an endless, repeatable set of pictures and texts in which the kind of every word is known.
 
 Δ is scored on it, and ablations run on it. A visual word of few choices can give only a small Δ (8 colours: ln 8 = 2.1
-nats), so that the clamp to [1, 5] hardly varies; the names of signs (ln 256 = 5.5), printed words (5.5) and numbers (4.5)
+nats), so that the clamp to [1, 5] hardly varies; names of signs (ln 256 = 5.5), printed words (5.5) and numbers (4.5)
 are there to let weights differ.
 """
 
@@ -62,7 +62,7 @@ class Difficulty:
         if self.task not in get_args(Task):
             raise ValueError(f"task={self.task!r}: wanted one of {', '.join(get_args(Task))}")
         if not 1 <= self.rounds <= self.items:
-            raise ValueError(f"rounds={self.rounds}: wanted 1 to items ({self.items}); every question asks another line")
+            raise ValueError(f"rounds={self.rounds}: wanted 1 to items ({self.items}), a line for every question")
         if self.rounds > 1 and self.task == "caption":
             raise ValueError(f"rounds={self.rounds} has no effect on captions; set task to question or mixed")
         if self.fillers < 0 or self.filler_choices < 1:
