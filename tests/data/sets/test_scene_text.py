@@ -2,7 +2,7 @@ import random
 
 from contralign.data.messages import IMAGE
 from contralign.data.sets.scene_picture import Item, Scene, word_choices
-from contralign.data.sets.scene_text import Manner, caption, questions
+from contralign.data.sets.scene_text import Manner, caption, questions, short_list
 from contralign.data.sets.scene_words import LINES
 
 SCENE = Scene(
@@ -30,7 +30,23 @@ def test_a_plain_caption_reads_line_by_line():
     sentences = turns[1].text.split(". ")
     assert [sentence.split()[1] for sentence in sentences] == list(LINES)
     assert sentences[1].endswith(" printed lamp")
-    assert said(turns, spans, "visual") == "red terobi printed lamp number 47 three black squares".split()
+    assert said(turns, spans, "visual") == [
+        "red",
+        "terobi",
+        "printed",
+        "lamp",
+        "number",
+        "47",
+        "three",
+        "black",
+        "squares",
+    ]
+
+
+def test_a_list_is_the_visual_words_alone():
+    turns, spans = short_list(SCENE, manner(), random.Random(3))
+    assert turns[1].text == "red terobi. printed lamp. number 47. three black squares."
+    assert [span.kind for span in spans].count("filler") == 4
 
 
 def test_spans_cover_every_character_but_the_blanks_once():

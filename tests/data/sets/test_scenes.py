@@ -108,7 +108,7 @@ def test_scenes_is_a_registered_set():
         ({"task": "song"}, "task='song'"),
         ({"task": "question", "rounds": 4}, "rounds=4: wanted 1 to items"),
         ({"rounds": 0}, "rounds=0"),
-        ({"rounds": 2}, "rounds=2 has no effect on captions"),
+        ({"rounds": 2}, "rounds=2 has no effect on task='caption'"),
         ({"fillers": -1}, "fillers=-1"),
         ({"filler_choices": 0}, "filler_choices=0"),
         ({"contradictions": 1.5}, r"contradictions=1\.5"),

@@ -55,4 +55,5 @@ ASKED_TO_DESCRIBE = (
     "tell me about this picture.",
     "read out the lines of the picture.",
 )
+ASKED_TO_LIST = "name it."
 SHOWING = ("shows", "holds", "bears", "has")
