@@ -15,10 +15,10 @@ GLYPH_SIDE = 5
 """Rows and columns of a sign."""
 
 MAX_GLYPHS = 600
-"""Signs in the inventory; further apart than `MIN_DISTANCE` there is room for little more."""
+"""Signs in the inventory."""
 
-MIN_DISTANCE = 4
-"""Any two signs differ in at least so many of their 25 dots."""
+MIN_DISTANCE = 7
+"""Any two signs differ in at least so many of their 25 dots: more alike, they take a tower much longer to learn."""
 
 Bitmap = tuple[str, ...]
 """Rows of "0" and "1", top first."""
@@ -100,8 +100,8 @@ def _inventory() -> tuple[Glyph, ...]:
     rng = random.Random("signs")
     kept: list[int] = []
     while len(kept) < MAX_GLYPHS:
-        dots = _mirrored(rng.getrandbits(15))
-        if 8 <= dots.bit_count() <= 18 and all((dots ^ other).bit_count() >= MIN_DISTANCE for other in kept):
+        dots = rng.getrandbits(25)
+        if 9 <= dots.bit_count() <= 17 and all((dots ^ other).bit_count() >= MIN_DISTANCE for other in kept):
             kept.append(dots)
     names = pseudo_words(MAX_GLYPHS, syllables=3, seed="names of signs")
     return tuple(Glyph(name, _rows(dots)) for name, dots in zip(names, kept, strict=True))
@@ -110,15 +110,6 @@ def _inventory() -> tuple[Glyph, ...]:
 @cache
 def _bitmaps() -> dict[str, Bitmap]:
     return {glyph.name: glyph.bitmap for glyph in _inventory()}
-
-
-def _mirrored(half: int) -> int:
-    """15 free dots to a 5 x 5 sign whose right side mirrors its left."""
-    dots = 0
-    for row in range(GLYPH_SIDE):
-        left = f"{half >> 3 * row & 7:03b}"
-        dots = dots << GLYPH_SIDE | int(left + left[1::-1], 2)
-    return dots
 
 
 def _rows(dots: int) -> Bitmap:
