@@ -1,7 +1,7 @@
 """`easy_vqa`: the real easy-VQA pictures and questions of the PyPI package of that name.
 
-4,000 + 1,000 pictures of one coloured shape, 38,575 + 9,673 questions with 13 answers. Most questions can be guessed from
-their wording alone (per wording, the most frequent answer is right 67 % of the time), so compare with both baselines.
+4,000 + 1,000 pictures of one coloured shape, 38,575 + 9,673 questions with 13 answers. Many questions can be guessed
+from their wording alone (the most frequent answer to a wording is right 67 % of the time): compare with both baselines.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ def easy_vqa(split: Split = "train", form: Form = "questions", limit: int | None
 
     Args:
         split: "train" (38,575) or "test" (9,673).
-        form: "questions" asks and is answered in a word; "sentences" asks for a remark and gets question and answer as a
-            statement ("there is no red shape.").
+        form: "questions" asks and is answered in a word; "sentences" asks for a remark and gets question and answer as
+            a statement ("there is no red shape.").
         limit: only so many, drawn without replacement and shuffled by `seed`; None is all.
         seed: of that draw; without a limit nothing is drawn.
 

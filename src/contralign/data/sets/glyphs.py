@@ -1,7 +1,7 @@
 """Small bitmaps with names: hundreds of invented signs, and letters and digits to print with.
 
-A sign stands for what real captions are full of: a word of high entropy that only the picture can tell. Sign k looks and
-reads the same in every run, whatever the seed of the scenes.
+A sign stands for what real captions are full of: a word of high entropy that only the picture can tell. Sign k looks
+and reads the same in every run, whatever the seed of the scenes.
 """
 
 from __future__ import annotations
@@ -15,30 +15,19 @@ GLYPH_SIDE = 5
 """Rows and columns of a sign."""
 
 MAX_GLYPHS = 600
-"""Signs in the inventory; further apart than `MIN_DISTANCE` there is room for little more."""
+"""Signs in the inventory."""
 
-MIN_DISTANCE = 4
-"""Any two signs differ in at least so many of their 25 dots."""
+MIN_DISTANCE = 7
+"""Any two signs differ in at least so many of their 25 dots: more alike, they take a tower much longer to learn."""
 
 Bitmap = tuple[str, ...]
 """Rows of "0" and "1", top first."""
 
-LETTER_ROWS = {
-    **dict(
-        zip("abcdefghi", ["25755", "65656", "34443", "65556", "74647", "74644", "34553", "55755", "72227"], strict=True)
-    ),
-    **dict(
-        zip("jklmnopqr", ["11152", "55655", "44447", "57755", "65555", "25552", "65644", "25573", "65655"], strict=True)
-    ),
-    **dict(zip("stuvwxyz", ["34216", "72222", "55557", "55522", "55775", "55255", "55222", "71247"], strict=True)),
-    **dict(
-        zip(
-            "0123456789",
-            ["75557", "26227", "71747", "71317", "55711", "74717", "74757", "71122", "75757", "75717"],
-            strict=True,
-        )
-    ),
-}
+_OCTAL_ROWS = """
+25755 65656 34443 65556 74647 74644 34553 55755 72227 11152 55655 44447 57755 65555 25552 65644 25573 65655 34216 72222
+55557 55522 55775 55255 55222 71247 75557 26227 71747 71317 55711 74717 74757 71122 75757 75717
+"""
+LETTER_ROWS = dict(zip("abcdefghijklmnopqrstuvwxyz0123456789", _OCTAL_ROWS.split(), strict=True))
 """A letter or digit as five octal digits: one a row, three dots each."""
 
 
@@ -91,8 +80,13 @@ def pseudo_words(count: int, syllables: int, seed: str, vowel_first: bool = Fals
         syllables: length of each, in syllables.
         seed: names the list.
         vowel_first: put a vowel in front, which keeps the list apart from lists without.
+
+    Raises:
+        ValueError: there are not so many.
     """
     pairs = ["".join(pair) for pair in itertools.product("bdfgklmnprstvz", "aeiou")]
+    if count > len(pairs) ** syllables:
+        raise ValueError(f"count={count}: there are {len(pairs) ** syllables} words of {syllables} syllables; add some")
     rng = random.Random(seed)
     words: dict[str, None] = {}
     while len(words) < count:
@@ -106,8 +100,8 @@ def _inventory() -> tuple[Glyph, ...]:
     rng = random.Random("signs")
     kept: list[int] = []
     while len(kept) < MAX_GLYPHS:
-        dots = _mirrored(rng.getrandbits(15))
-        if 8 <= dots.bit_count() <= 18 and all((dots ^ other).bit_count() >= MIN_DISTANCE for other in kept):
+        dots = rng.getrandbits(25)
+        if 9 <= dots.bit_count() <= 17 and all((dots ^ other).bit_count() >= MIN_DISTANCE for other in kept):
             kept.append(dots)
     names = pseudo_words(MAX_GLYPHS, syllables=3, seed="names of signs")
     return tuple(Glyph(name, _rows(dots)) for name, dots in zip(names, kept, strict=True))
@@ -116,15 +110,6 @@ def _inventory() -> tuple[Glyph, ...]:
 @cache
 def _bitmaps() -> dict[str, Bitmap]:
     return {glyph.name: glyph.bitmap for glyph in _inventory()}
-
-
-def _mirrored(half: int) -> int:
-    """15 free dots to a 5 x 5 sign whose right side mirrors its left."""
-    dots = 0
-    for row in range(GLYPH_SIDE):
-        left = f"{half >> 3 * row & 7:03b}"
-        dots = dots << GLYPH_SIDE | int(left + left[1::-1], 2)
-    return dots
 
 
 def _rows(dots: int) -> Bitmap:

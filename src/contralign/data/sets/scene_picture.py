@@ -118,5 +118,5 @@ def _paint_shapes(pen: ImageDraw.ImageDraw, item: Item, left: int, top: int, ink
             case "triangles":
                 pen.polygon(((x + 3, y), (x + 6, y + 6), (x, y + 6)), fill=ink)
             case "crosses":
-                pen.line((x, y, x + 6, y + 6), fill=ink, width=2)
-                pen.line((x, y + 6, x + 6, y), fill=ink, width=2)
+                pen.line((x + 1, y + 1, x + 6, y + 6), fill=ink, width=2)
+                pen.line((x + 1, y + 6, x + 6, y + 1), fill=ink, width=2)

@@ -13,6 +13,7 @@ from contralign.data.messages import IMAGE, Span, SpanKind, Turn
 from contralign.data.sets.scene_picture import Item, Scene, word_choices
 from contralign.data.sets.scene_words import (
     ASKED_TO_DESCRIBE,
+    ASKED_TO_LIST,
     LINES,
     MONTHS,
     NUMBERS,
@@ -56,6 +57,13 @@ def caption(scene: Scene, manner: Manner, rng: random.Random) -> tuple[tuple[Tur
     told = [_line(item, manner, rng) for item in scene.items]
     text, spans = _join(_mix(told, manner, rng), turn=1)
     return (Turn("user", f"{IMAGE}\n{rng.choice(ASKED_TO_DESCRIBE)}"), Turn("assistant", text)), spans
+
+
+def short_list(scene: Scene, manner: Manner, rng: random.Random) -> tuple[tuple[Turn, ...], tuple[Span, ...]]:
+    """A request to name what there is, and the bare names, a sentence each: a caption as the web writes them."""
+    told = [(*_mention(item, manner, rng), Word(".", "filler")) for item in scene.items]
+    text, spans = _join(_mix(told, manner, rng), turn=1)
+    return (Turn("user", f"{IMAGE}\n{ASKED_TO_LIST}"), Turn("assistant", text)), spans
 
 
 def questions(

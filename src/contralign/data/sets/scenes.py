@@ -1,7 +1,7 @@
 """`scenes`: an endless, repeatable set of pictures and texts in which the kind of every word is known.
 
 Δ is scored on it, and ablations run on it. A visual word of few choices can give only a small Δ (8 colours: ln 8 = 2.1
-nats), so that the clamp to [1, 5] hardly varies; the names of signs (ln 256 = 5.5), printed words (5.5) and numbers (4.5)
+nats), so that the clamp to [1, 5] hardly varies; names of signs (ln 256 = 5.5), printed words (5.5) and numbers (4.5)
 are there to let weights differ.
 """
 
@@ -16,10 +16,10 @@ from typing import Literal, get_args
 from contralign.data.messages import Sample
 from contralign.data.sets.glyphs import named_glyphs
 from contralign.data.sets.scene_picture import GRID, Scene, Thing, draw_scene, paint
-from contralign.data.sets.scene_text import Manner, caption, questions
+from contralign.data.sets.scene_text import Manner, caption, questions, short_list
 
 Split = Literal["train", "heldout"]
-Task = Literal["caption", "question", "mixed"]
+Task = Literal["list", "caption", "question", "mixed"]
 
 HELDOUT_SHARE = 5
 """One in so many combinations of words is held out."""
@@ -33,7 +33,8 @@ class Difficulty:
         things: what the lines of a picture may hold; name one twice to see it twice as often.
         items: lines a picture has, 1 to 4.
         glyphs: signs in use, 2 to 600.
-        task: "caption", "question", or "mixed" (either, by the toss of a coin).
+        task: "list" (bare names, most to see for the fewest tokens), "caption" (a sentence a line), "question", or
+            "mixed" (caption or question, by the toss of a coin).
         rounds: questions about one picture; each is about another line.
         fillers: sentences in an answer that no picture can tell.
         filler_choices: different words in every open place of them, at most; 1 makes them predictable.
@@ -62,11 +63,9 @@ class Difficulty:
         if self.task not in get_args(Task):
             raise ValueError(f"task={self.task!r}: wanted one of {', '.join(get_args(Task))}")
         if not 1 <= self.rounds <= self.items:
-            raise ValueError(
-                f"rounds={self.rounds}: wanted 1 to items ({self.items}); every question asks another line"
-            )
-        if self.rounds > 1 and self.task == "caption":
-            raise ValueError(f"rounds={self.rounds} has no effect on captions; set task to question or mixed")
+            raise ValueError(f"rounds={self.rounds}: wanted 1 to items ({self.items}), a line for every question")
+        if self.rounds > 1 and self.task in ("list", "caption"):
+            raise ValueError(f"rounds={self.rounds} has no effect on task={self.task!r}; set question or mixed")
         if self.fillers < 0 or self.filler_choices < 1:
             raise ValueError(
                 f"fillers={self.fillers}, filler_choices={self.filler_choices}: wanted 0 or more, and 1 or more"
@@ -121,9 +120,12 @@ def _make(split: Split, number: int, seed: int, settings: Difficulty) -> tuple[S
         glyphs=settings.glyphs,
     )
     task = rng.choice(("caption", "question")) if settings.task == "mixed" else settings.task
-    if task == "caption":
-        turns, spans = caption(scene, manner, rng)
-    else:
-        turns, spans = questions(scene, settings.rounds, manner, rng)
+    match task:
+        case "list":
+            turns, spans = short_list(scene, manner, rng)
+        case "caption":
+            turns, spans = caption(scene, manner, rng)
+        case _:
+            turns, spans = questions(scene, settings.rounds, manner, rng)
     name = f"scenes/{split}/{seed}/{number}"
     return Sample(name, turns, (paint(scene),), spans, source=f"scenes/{split}"), scene
