@@ -3,7 +3,7 @@
 import pytest
 from small_recipes import small_recipe
 
-from contralign.training.arguments import text_steps, training_arguments, warmup_share
+from contralign.training.arguments import count_steps, training_arguments, warmup_share
 from contralign.training.schema import RecipeError
 from contralign.training.settings import Stage
 
@@ -58,8 +58,8 @@ def text_stage(**settings):
 
 
 def test_a_text_stage_counts_its_own_steps():
-    assert text_steps(text_stage(), 100) == 40
-    assert text_steps(text_stage(steps=None, epochs=2.0), 100) == 25
+    assert count_steps(text_stage(), 100) == 40
+    assert count_steps(text_stage(steps=None, epochs=2.0), 100) == 25
 
 
 def test_warmup_of_a_text_stage_is_a_share_either_way():

@@ -88,6 +88,14 @@ BAD = {
     ),
     "parts in a text stage": ("stages: {text: {train: [projector]}}", "has no effect with kind='text'"),
     "cal in a text stage": ("stages: {text: {cal: true}}", "cal=True has no effect with kind='text'"),
+    "parts in a tower stage": (
+        "stages: {text: {kind: tower, train: [projector]}}",
+        "has no effect with kind='tower', which trains the vision_tower by itself",
+    ),
+    "text stage of a model that has learnt": (
+        "model: {path: llava-hf/llava-1.5-7b-hf}",
+        "stages.text.kind: 'text' is what the tiny LLaVA learns first",
+    ),
     "accumulation in a text stage": ("stages: {text: {grad_accumulation: 2}}", "grad_accumulation=2 has no effect"),
     "tiny settings of another model": (
         "model: {path: llava-hf/llava-1.5-7b-hf, tiny: {hidden: 64}}",

@@ -1,11 +1,13 @@
 """A recipe's sources as samples."""
 
+from dataclasses import replace
+
 import pytest
 from small_recipes import write_records
 
 from contralign.data.bad_record import BadRecord
-from contralign.data.messages import IMAGE
-from contralign.training.records import RecordReader, as_chat, make_set, with_swaps
+from contralign.data.messages import IMAGE, Turn
+from contralign.training.records import RecordReader, as_captions, as_chat, make_set, with_swaps
 from contralign.training.schema import RecipeError
 from contralign.training.settings import DataSettings
 
@@ -94,3 +96,19 @@ def test_a_chat_keeps_the_words_and_not_the_pictures():
     assert [message["role"] for message in chat] == [turn.role for turn in sample.turns]
     assert not any(IMAGE in message["content"] for message in chat)
     assert chat[-1]["content"] == sample.turns[-1].text
+
+
+def test_a_caption_is_a_picture_with_all_its_answers():
+    sample = make_set("scenes:train", {"count": 1, "items": 2, "task": "question", "rounds": 2})[0]
+    pictures, words = as_captions([sample, sample])
+    assert [picture.size for picture in pictures] == [sample.pictures[0].size] * 2
+    assert words[0] == " ".join(turn.text for turn in sample.turns if turn.role == "assistant")
+    with pytest.raises(BadRecord, match="no_picture"):
+        as_captions([replace(sample, pictures=(), turns=(Turn("user", "x"), Turn("assistant", "y")), spans=())])
+
+
+def test_a_picture_file_is_opened_once_however_many_records_show_it(tmp_path):
+    data = DataSettings(train=(str(write_records(tmp_path, 1)),), image_root=(str(tmp_path),))
+    sample = RecordReader().read(data, data.train, "data").samples[0]
+    pictures, _ = as_captions([sample, replace(sample, id="other")])
+    assert pictures[0] is pictures[1]

@@ -11,12 +11,12 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from contralign.data.bad_record import BadRecord
 from contralign.data.collator import VLCollator
 from contralign.training import run as run_module
+from contralign.training.parts import part_of
 from contralign.training.recipe_file import load_recipe
 from contralign.training.run import run_recipe
 from contralign.training.schema import RecipeError
 
-PT = {"train": ["projector", "vision_tower"], "steps": 2, "learning_rate": 1e-2, "batch_size": 4}
-TEXT = {"kind": "text", "steps": 2, "learning_rate": 1e-2, "batch_size": 4}
+ALONE = {"train": [], "cal": False}
 
 
 def weights(folder):
@@ -95,16 +95,21 @@ def test_a_run_repeats_itself_to_the_bit(tmp_path):
     assert same(weights(first / "cal"), weights(second / "cal"))
 
 
-def test_text_comes_first_and_moves_the_language_model_alone(tmp_path):
-    run = run_recipe(
-        small_recipe(tmp_path, stages={"it": TEXT | {"train": [], "cal": False}, "last": {**PT, "cal": True}}), {}
-    )
-    events = [event for event in run.metrics.read() if event["stage"] == "it"]
-    assert [event["step"] for event in events] == [1, 2]
-    start, end = weights(run / "start"), weights(run / "cal")
-    moved = {name for name in start if not torch.equal(start[name], end[name])}
-    assert moved
-    assert not any("language_model" in name or "lm_head" in name for name in moved)
+@pytest.mark.parametrize(("kind", "part"), [("text", "language_model"), ("tower", "vision_tower")])
+def test_a_part_that_learns_by_itself_moves_nothing_else(kind, part, tmp_path, monkeypatch):
+    built = {}
+    save = run_module.save_tiny
+
+    def keep(settings, samples, seed, folder):
+        save(settings, samples, seed, folder)
+        built.update(weights(folder))
+
+    monkeypatch.setattr(run_module, "save_tiny", keep)
+    stages = {"it": {**ALONE, "kind": kind}, "last": {**STAGE, "cal": True}}
+    run = run_recipe(small_recipe(tmp_path, stages=stages), {})
+    start = weights(run / "start")
+    assert {part_of(name) for name in start if not torch.equal(start[name], built[name])} == {part}
+    assert [event["step"] for event in run.metrics.read() if event["stage"] == "it"] == [1, 2]
 
 
 def test_swapped_records_are_named_and_reach_every_arm(tmp_path, seen):
@@ -134,6 +139,24 @@ def test_swapped_records_are_named_and_reach_every_arm(tmp_path, seen):
     assert (run / "evaluations" / "cal" / "look" / "note.txt").is_file()
 
 
+def test_evaluations_read_as_the_last_stage_did(tmp_path):
+    recipe = small_recipe(
+        tmp_path,
+        data={"eval": [str(write_records(tmp_path, 4, "eval.json"))]},
+        stages={"it": {"data": {"template": "plain", "max_length": 200}}},
+        evaluate={"look": None},
+    )
+    collators = []
+
+    def look(arm, folder):
+        collators.append(arm.collate)
+        return {"n": len(arm.held_out)}
+
+    run_recipe(recipe, {"look": look})
+    assert [collator.max_length for collator in collators] == [200, 200]
+    assert {type(collator.template).__name__ for collator in collators} == {"PlainTemplate"}
+
+
 def test_bad_records_are_named_and_counted(tmp_path):
     recipe = small_recipe(tmp_path, data={"on_bad": "skip"})
     (tmp_path / "3.png").unlink()
@@ -143,7 +166,20 @@ def test_bad_records_are_named_and_counted(tmp_path):
     assert bad["counts"] == {"missing_picture": 1}
     assert bad["total"] == 8
     assert "records.json" in bad["records"][0]["record"]
-    assert bad["while_training"]["corrupt_picture"] >= 1
+    assert bad["in_batches"]["corrupt_picture"] >= 1
+
+
+def test_bad_held_out_records_are_named_too(tmp_path):
+    write_records(tmp_path)
+    broken = {"id": "x", "image": "gone.png", "conversations": []}
+    records = [*json.loads((tmp_path / "records.json").read_text())[:3], broken]
+    (tmp_path / "eval.json").write_text(json.dumps(records))
+    held_out = {"eval": [str(tmp_path / "eval.json")], "on_bad": "skip"}
+    run = run_recipe(
+        small_recipe(tmp_path, data=held_out, evaluate={"n": None}), {"n": lambda arm, _: {"n": len(arm.held_out)}}
+    )
+    assert json.loads((run / "results.json").read_text())["arms"]["cal"] == {"n": {"n": 3}}
+    assert sum(json.loads((run / "bad_records.json").read_text())["data.eval"]["counts"].values()) == 1
 
 
 def test_a_bad_record_ends_the_run_unless_it_may_be_skipped(tmp_path):

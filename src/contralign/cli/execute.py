@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
+from accelerate import PartialState
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
@@ -21,6 +22,8 @@ from contralign.training.run import run_recipe
 def execute(recipe: Recipe, resume: bool = False, overwrite: bool = False) -> None:
     """Run a recipe, write its report, and print its results and where they lie."""
     directory = run_recipe(recipe, bind_evaluations(recipe), resume=resume, overwrite=overwrite)
+    if not PartialState().is_main_process:
+        return
     results = json.loads((directory / "results.json").read_text(encoding="utf-8"))
     console = Console()
     for table in printed(results["arms"]):

@@ -64,8 +64,8 @@ def training_arguments(recipe: Recipe, stage: Stage, folder: Path) -> TrainingAr
         raise RecipeError(f"trainer: {error}") from error
 
 
-def text_steps(stage: Stage, num_records: int) -> int:
-    """Steps of a text stage, which has no Trainer to count them."""
+def count_steps(stage: Stage, num_records: int) -> int:
+    """Steps of a stage without a Trainer to count them."""
     if stage.steps is not None:
         return stage.steps
     return math.ceil((stage.epochs or 0) * num_records / stage.batch_size)

@@ -11,7 +11,7 @@ from typing import Any, get_type_hints
 
 from contralign.training.config import CalConfig
 from contralign.training.schema import RecipeError, convert, from_mapping, merge, nearest
-from contralign.training.settings import DataSettings, ModelSettings, Stage, at_least
+from contralign.training.settings import ALONE, TINY, DataSettings, ModelSettings, Stage, at_least
 
 OWNED_ARGUMENTS = {
     "output_dir": "output_dir",
@@ -71,9 +71,14 @@ class Recipe:
         if not self.stages:
             raise RecipeError("stages: empty; a recipe needs at least one")
         at_least("seed", self.seed, 0)
-        for stage in self.stages:
-            _check_name(f"stages.{stage}", stage)
-            self.stage_data(stage)
+        for name, stage in self.stages.items():
+            _check_name(f"stages.{name}", name)
+            self.stage_data(name)
+            if stage.kind in ALONE and self.model.path != TINY:
+                raise RecipeError(
+                    f"stages.{name}.kind: {stage.kind!r} is what the tiny LLaVA learns first; "
+                    f"{self.model.path} has learnt it already: leave the stage out"
+                )
         self._check_trainer()
         self._check_evaluations()
         self._check_cal()

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
+from contralign.data.bad_record import BadRecord
 from contralign.data.collator import VLCollator
-from contralign.data.messages import IMAGE, Sample
+from contralign.data.messages import IMAGE, Sample, open_picture
 from contralign.data.mixture import SampleSet, load_samples
 from contralign.data.sets import SETS
 from contralign.data.swap_noise import swap_pictures
@@ -84,6 +88,27 @@ def with_swaps(samples: SampleSet, data: DataSettings, seed: int) -> tuple[Sampl
 def as_chat(sample: Sample) -> list[dict[str, str]]:
     """A sample as chat messages without its pictures, for training on text alone."""
     return [{"role": turn.role, "content": turn.text.replace(IMAGE, "").strip()} for turn in sample.turns]
+
+
+def as_captions(samples: Iterable[Sample]) -> tuple[list[Image.Image], list[str]]:
+    """First picture and all answers of every sample, for training the vision tower alone; a file is opened once.
+
+    Raises:
+        BadRecord: no picture, or one that cannot be decoded.
+    """
+    pictures, captions = [], []
+    opened: dict[Path, Image.Image] = {}
+    for sample in samples:
+        if not sample.pictures:
+            raise BadRecord("no_picture", "a vision tower learns from pictures; take it out of this stage", sample.id)
+        picture = sample.pictures[0]
+        if isinstance(picture, Path):
+            if picture not in opened:
+                opened[picture] = open_picture(picture)
+            picture = opened[picture]
+        pictures.append(open_picture(picture))
+        captions.append(" ".join(turn.text for turn in sample.turns if turn.role == "assistant"))
+    return pictures, captions
 
 
 def make_collator(processor: Any, data: DataSettings, keep_pictures: bool = False) -> VLCollator:

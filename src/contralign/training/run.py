@@ -22,8 +22,8 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from contralign.data.collator import VLCollator
 from contralign.data.mixture import SampleSet
-from contralign.models.tiny import pretrain_text
-from contralign.training.arguments import text_steps, training_arguments, warmup_share
+from contralign.models.tiny_pretraining import pretrain_text, pretrain_tower
+from contralign.training.arguments import count_steps, training_arguments, warmup_share
 from contralign.training.build import (
     build_trainer,
     degrades_pictures,
@@ -37,7 +37,7 @@ from contralign.training.callbacks import LogToFile, StageBar
 from contralign.training.environment import describe_environment
 from contralign.training.lora import merge_lora
 from contralign.training.recipe import Recipe
-from contralign.training.records import RecordReader, as_chat, make_collator, with_swaps
+from contralign.training.records import RecordReader, as_captions, as_chat, make_collator, with_swaps
 from contralign.training.run_directory import RunDirectory, Step
 from contralign.training.schema import RecipeError
 from contralign.training.settings import TINY
@@ -52,7 +52,7 @@ class TrainedArm:
     Attributes:
         name: of the arm.
         model: trained, in eval mode.
-        collate: makes batches with the recipe's template; holds the processor.
+        collate: makes batches as the last stage did; holds the processor.
         held_out: `data.eval`, without swaps.
         train: the records of the last stage as it saw them, swaps included.
         swapped_ids: those of `train` whose pictures were swapped.
@@ -77,6 +77,8 @@ def run_recipe(
 ) -> RunDirectory:
     """Train every arm of a recipe, evaluate it and write the run directory.
 
+    Under torchrun every rank calls it; the main process alone writes and evaluates.
+
     Args:
         recipe: the resolved recipe.
         evaluations: one function for every name in `recipe.evaluate`.
@@ -94,6 +96,7 @@ def run_recipe(
     directory.check(resume, overwrite)
     for stage in recipe.stages.values():
         training_arguments(recipe, stage, directory / "checkpoints")
+    PartialState().wait_for_everyone()  # all ranks have looked before the first one writes
     if resume and directory.is_finished:
         return directory
     with PartialState().main_process_first():
@@ -157,28 +160,30 @@ class _Run:
         collate = make_collator(processor, self.recipe.stage_data(step.stage), degrades_pictures(step.cal))
         samples = self._read(step.stage, collate)
         model = load_model(step.start, self.recipe.model)
-        if self.recipe.stages[step.stage].kind == "text":
-            self._train_text(step, model, processor, samples)
-        else:
+        if self.recipe.stages[step.stage].kind == "align":
             model = self._align(step, model, processor, collate, samples)
+        elif PartialState().is_main_process:
+            self._train_alone(step, model, processor, samples)
         self._note_bad_records(step.stage, samples, collate)
         with PartialState().main_process_first():
             if PartialState().is_main_process:
                 save_folder(step.end, model, processor)
 
-    def _train_text(self, step: Step, model: Any, processor: Any, samples: SampleSet) -> None:
+    def _train_alone(self, step: Step, model: Any, processor: Any, samples: SampleSet) -> None:
+        """One part of the tiny LLaVA by itself: its language model on text, or its tower on captions."""
         stage = self.recipe.stages[step.stage]
-        steps = text_steps(stage, len(samples))
-        losses = pretrain_text(
-            model,
-            processor,
-            [as_chat(sample) for sample in samples],
-            steps=steps,
-            batch_size=stage.batch_size,
-            learning_rate=stage.learning_rate,
-            warmup=warmup_share(stage, steps),
-            seed=self.recipe.seed,
-        )
+        steps = count_steps(stage, len(samples))
+        settings: dict[str, Any] = {
+            "steps": steps,
+            "batch_size": stage.batch_size,
+            "learning_rate": stage.learning_rate,
+            "warmup": warmup_share(stage, steps),
+            "seed": self.recipe.seed,
+        }
+        if stage.kind == "text":
+            losses = pretrain_text(model, processor, [as_chat(sample) for sample in samples], **settings)
+        else:
+            losses = pretrain_tower(model, processor, *as_captions(samples), **settings)
         every = training_arguments(self.recipe, stage, step.checkpoints).logging_steps
         for number, loss in enumerate(losses, start=1):
             if number == 1 or number % every == 0:
@@ -205,26 +210,29 @@ class _Run:
         trainer.add_callback(StageBar(step.arm, step.stage))
         checkpoint = get_last_checkpoint(str(step.checkpoints)) if step.checkpoints.is_dir() else None
         done = int(checkpoint.rpartition("-")[2]) if checkpoint else 0
-        self.directory.metrics.forget(step.arm, step.stage, after_step=done)
+        if PartialState().is_main_process:
+            self.directory.metrics.forget(step.arm, step.stage, after_step=done)
         trainer.train(resume_from_checkpoint=checkpoint)
         trained = trainer.accelerator.unwrap_model(trainer.model)
         return merge_lora(trained) if isinstance(trained, PeftModel) else trained
 
-    def _held_out(self, collate: VLCollator | None = None) -> SampleSet:
+    def _held_out(self, collate: VLCollator) -> SampleSet:
         data = self.recipe.data
-        return self.reader.read(data, data.eval, "data", collate.check if collate else None)
+        return self.reader.read(data, data.eval, "data", collate.check)
 
     def _evaluate_arm(self, name: str, evaluations: Mapping[str, Evaluation]) -> dict[str, Any]:
         """Results by evaluation; whatever an evaluation draws, every arm draws the same."""
         folder = str(self.directory / name)
-        collate = make_collator(load_processor(folder), self.recipe.data)
         last = list(self.recipe.stages)[-1]
-        train, swapped = with_swaps(self._read(last), self.recipe.stage_data(last), self.recipe.seed)
+        data = self.recipe.stage_data(last)
+        collate = make_collator(load_processor(folder), data)
+        train, swapped = with_swaps(self._read(last, collate), data, self.recipe.seed)
+        held_out = self._held_out(collate)
         arm = TrainedArm(
             name=name,
             model=load_model(folder, self.recipe.model).eval().to(PartialState().device),
             collate=collate,
-            held_out=self._held_out(collate),
+            held_out=held_out,
             train=train,
             swapped_ids=frozenset(swapped),
             seed=self.recipe.seed,
@@ -235,16 +243,17 @@ class _Run:
             place.mkdir(parents=True, exist_ok=True)
             set_seed(self.recipe.seed)
             results[evaluation] = dict(function(arm, place))
+        self._note_bad_records("data.eval", held_out, collate)
         return results
 
-    def _note_bad_records(self, stage: str, samples: SampleSet, collate: VLCollator) -> None:
-        """Name what was left out; a stage without bad records says nothing."""
+    def _note_bad_records(self, origin: str, samples: SampleSet, collate: VLCollator) -> None:
+        """Name what was left out of a stage or of data.eval; where nothing was, nothing is written."""
         if not samples.report.bad and not collate.skipped:
             return
-        self.bad_records[stage] = {
+        self.bad_records[origin] = {
             "total": samples.report.total,
             "counts": samples.report.counts,
-            "while_training": dict(collate.skipped),
+            "in_batches": dict(collate.skipped),
             "records": [
                 {"record": fault.record, "reason": fault.reason, "message": fault.message}
                 for fault in samples.report.bad

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from accelerate import PartialState
+
 from contralign.training.callbacks import MetricsFile
 from contralign.training.config import CalConfig
 from contralign.training.recipe import Recipe, plain
@@ -118,7 +120,9 @@ class RunDirectory:
         return steps
 
     def write_json(self, name: str, content: Any) -> None:
-        """Write a file of the run."""
+        """Write a file of the run; under torchrun the main process does."""
+        if not PartialState().is_main_process:
+            return
         text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
         (self.path / name).write_text(text, encoding="utf-8")
 

@@ -16,7 +16,9 @@ Template = Literal["chat", "plain", "vicuna_v1", "gemma"]
 Schedule = Literal["cosine", "linear", "constant", "constant_with_warmup"]
 
 TINY = "tiny"
-TEXT_SETTINGS = ("kind", "steps", "epochs", "learning_rate", "batch_size", "warmup", "data")
+ALONE = {"text": "language_model", "tower": "vision_tower"}
+"""Kinds of stages in which one part of the tiny LLaVA learns by itself."""
+ALONE_SETTINGS = ("kind", "steps", "epochs", "learning_rate", "batch_size", "warmup", "data")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +131,8 @@ class Stage:
     """One stretch of training with one optimizer.
 
     Attributes:
-        kind: "align" trains on pictures with text; "text" trains the language model on the chats alone.
+        kind: "align" trains on pictures with text. Two kinds give the tiny LLaVA what real parts know: "text" trains
+            its language model on the chats alone, "tower" its vision tower to tell which words go with a picture.
         train: the parts that learn; the others are frozen.
         steps: optimizer steps; give this or `epochs`.
         epochs: passes over the records.
@@ -145,7 +148,7 @@ class Stage:
         data: settings of `data` that differ in this stage.
     """
 
-    kind: Literal["align", "text"] = "align"
+    kind: Literal["align", "text", "tower"] = "align"
     train: tuple[Part, ...] = ()
     steps: int | None = None
     epochs: float | None = None
@@ -172,10 +175,10 @@ class Stage:
             at_least(name, getattr(self, name), 0)
         if self.warmup and self.schedule == "constant":
             raise ValueError(f"warmup={self.warmup} has no effect with schedule='constant': set constant_with_warmup")
-        if self.kind == "text":
-            self._check_text()
-        else:
+        if self.kind == "align":
             self._check_align()
+        else:
+            self._check_alone()
 
     def _check_length(self) -> None:
         if (self.steps is None) == (self.epochs is None):
@@ -185,13 +188,13 @@ class Stage:
         if self.epochs is not None and not self.epochs > 0:
             raise ValueError(f"epochs={self.epochs}: wanted a number above 0")
 
-    def _check_text(self) -> None:
+    def _check_alone(self) -> None:
         for item in fields(self):
             value = getattr(self, item.name)
-            if item.name not in TEXT_SETTINGS and value != item.default:
+            if item.name not in ALONE_SETTINGS and value != item.default:
                 raise ValueError(
-                    f"{item.name}={value} has no effect with kind='text', which trains the language model on text "
-                    "alone: leave it out"
+                    f"{item.name}={value} has no effect with kind={self.kind!r}, which trains the "
+                    f"{ALONE[self.kind]} by itself: leave it out"
                 )
 
     def _check_align(self) -> None:
