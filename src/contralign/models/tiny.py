@@ -108,6 +108,7 @@ def build_tiny(
         num_attention_heads=heads,
         num_key_value_heads=heads,
         max_position_embeddings=max_length,
+        initializer_range=hidden**-0.5,  # 0.02 suits thousands of dimensions; here it would let hardly anything through
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
