@@ -55,10 +55,10 @@ def tiny_pair(samples):
     return model.eval(), VLCollator(processor)
 
 
-def seeing_pair(samples, steps=200):
+def seeing_pair(samples, steps=300):
     """The same, trained until it says what it sees."""
     model, collator = tiny_pair(samples)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     batch = collator(samples)
     model.train()
     for _ in range(steps):
