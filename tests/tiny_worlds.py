@@ -55,7 +55,7 @@ def tiny_pair(samples):
     return model.eval(), VLCollator(processor)
 
 
-def seeing_pair(samples, steps=300):
+def seeing_pair(samples, steps=150):
     """The same, trained until it says what it sees."""
     model, collator = tiny_pair(samples)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
