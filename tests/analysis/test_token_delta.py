@@ -18,7 +18,7 @@ SAMPLES = [*coloured_samples(5), coloured("liar", "red", 0, told="blue")]
 
 @pytest.fixture(scope="module")
 def seeing():
-    return seeing_pair(SAMPLES, steps=100)
+    return seeing_pair(SAMPLES[:-1])  # the liar is not learnt by heart
 
 
 def talk(text, *more, spans=()):
