@@ -1,4 +1,3 @@
-import json
 from pathlib import Path
 
 import pytest
@@ -103,8 +102,10 @@ PROCESSORS = {
 
 
 @pytest.fixture(scope="session")
-def golden() -> dict:
-    return json.loads((GOLDEN / "tokenization.json").read_text())
+def text_template() -> str:
+    """Reads messages as strings, as the templates of bare tokenizers do."""
+    turns = "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}</s>{% endfor %}"
+    return turns + "{% if add_generation_prompt %}[assistant]{% endif %}"
 
 
 @pytest.fixture(scope="session")
@@ -130,6 +131,11 @@ def llava():
 @pytest.fixture(scope="session")
 def make_llava():
     return llava_processor
+
+
+@pytest.fixture(scope="session")
+def make_llava_next():
+    return llava_next_processor
 
 
 @pytest.fixture(scope="session")

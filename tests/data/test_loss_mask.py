@@ -120,6 +120,13 @@ def test_vicuna_learns_nothing_where_rounds_cannot_be_told_apart(texts, llama_li
     assert encode(talk(*texts), "vicuna_v1", llama_like, 2048).num_labels == 0
 
 
+@pytest.mark.parametrize(
+    "texts", [("Q?", "a<eos>b"), ("Q<eos>?", "a"), ("Q?", "a<start_of_turn>model\nb"), ("", "a<eos>")]
+)
+def test_gemma_learns_nothing_where_rounds_cannot_be_told_apart(texts, gemma_like):
+    assert encode(talk(*texts), "gemma", gemma_like, 2048).num_labels == 0
+
+
 def test_a_record_that_is_full_before_the_unclear_turn_keeps_its_labels(llama_like):
     sample = talk("Q?", "a long answer " * 20, "Q?", "an ASSISTANT: inside")
     assert encode(sample, "vicuna_v1", llama_like, 4096).num_labels == 0

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from jinja2 import TemplateError
@@ -79,7 +79,7 @@ class ChatTemplate:
             text=whole,
             images=tuple(restored(start) for start in images),
             answers=shifted,
-            places=_places(turns, whole, shifted, marker),
+            places=_places(turns, whole, shifted),
             marker=marker,
             whole=True,
             open_with_bos=self.adds_bos and not (self.bos_token and whole.startswith(self.bos_token)),
@@ -97,7 +97,7 @@ class ChatTemplate:
         }
         try:
             texts, spoken = render_jinja_template(**arguments)
-        except TemplateError as error:
+        except (TemplateError, TypeError) as error:
             raise BadRecord("template_refused", f"the chat template refuses these turns: {error}") from error
         return texts[0], [(int(start), int(end)) for start, end in spoken[0]] if marks else None
 
@@ -120,7 +120,7 @@ class ChatTemplate:
                     f"turn {index}: the chat template rewrites earlier text when a turn is added, so the answer cannot "
                     "be told from it; give the template {% generation %} marks",
                 )
-            spoken.append((len(before), len(upto.rstrip()) if upto.rstrip() != before.rstrip() else len(before)))
+            spoken.append((len(before), max(len(before), len(upto.rstrip()))))
         return spoken
 
 
@@ -143,7 +143,9 @@ def chat_template(source: Any) -> ChatTemplate:
         bos_token=tokenizer.bos_token,
         adds_bos=tokenizer is not source,
     )
-    return plain if _takes_parts(plain) else ChatTemplate(**{**vars(plain), "parts": False})
+    template = plain if _takes_parts(plain) else replace(plain, parts=False)
+    _warn_if_endless(template)
+    return template
 
 
 def image_marker(source: Any) -> str | None:
@@ -167,6 +169,20 @@ def _takes_parts(template: ChatTemplate) -> bool:
     return probe in text and "'type'" not in text and '"type"' not in text
 
 
+def _warn_if_endless(template: ChatTemplate) -> None:
+    """Log it if an answer is learned without the token that ends it: the model would not learn to stop."""
+    answer = "probe of the end token"
+    try:
+        layout = template.layout(Sample("probe", (Turn("user", "probe"), Turn("assistant", answer))))
+    except BadRecord:
+        return
+    if any(layout.text[start:end].strip() == answer for start, end in layout.answers):
+        logger.warning(
+            "the chat template learns answers without an end token, so the model will not learn to stop; put the token "
+            "inside of its {% generation %} marks, or name another template (vicuna_v1, gemma)"
+        )
+
+
 def _parts(text: str) -> Iterable[dict[str, str]]:
     for index, piece in enumerate(text.split(IMAGE)):
         if index:
@@ -175,7 +191,9 @@ def _parts(text: str) -> Iterable[dict[str, str]]:
             yield {"type": "text", "text": piece}
 
 
-def _places(turns: tuple[Turn, ...], text: str, answers: tuple[tuple[int, int], ...], marker: str) -> dict[int, int]:
+def _places(
+    turns: tuple[Turn, ...], text: str, answers: tuple[tuple[int, int], ...]
+) -> dict[int, tuple[int, int, int]]:
     """Where the assistant turns stand in the text; a turn that the template rewrote has no place."""
     places, speakers = {}, [index for index, turn in enumerate(turns) if turn.role == "assistant"]
     if len(speakers) != len(answers):
@@ -185,5 +203,6 @@ def _places(turns: tuple[Turn, ...], text: str, answers: tuple[tuple[int, int], 
         core = spoken.strip()
         found = text.find(core, start, end) if core and IMAGE not in core else -1
         if found >= 0:
-            places[index] = found - (len(spoken) - len(spoken.lstrip()))
+            first = len(spoken) - len(spoken.lstrip())
+            places[index] = (found, first, first + len(core))
     return places

@@ -108,7 +108,7 @@ class VLCollator:
         for sample in samples:
             with self._bad_may_be_skipped(sample):
                 read.append(self._read(sample))
-        made = self.picture_inputs([picture for line in read for picture in line.pictures])
+        made = self._make([picture for line in read for picture in line.pictures])
         rows: list[_Row] = []
         first = 0
         for line in read:
@@ -117,14 +117,14 @@ class VLCollator:
             with self._bad_may_be_skipped(line.sample):
                 rows.append(self._splice(line, made, own))
         kept = [picture for row in rows for picture in row.pictures]
-        vision = made.vision if len(kept) == first else self.picture_inputs(kept).vision
+        vision = made.vision if len(kept) == first else self.picture_inputs(kept)
         return self._batch(rows or [_empty_row(self.tokenizer.pad_token_id)], vision)
 
-    def picture_inputs(self, pictures: Sequence[Image.Image]) -> PictureInputs:
-        """What the processor makes of these pictures, under this collator's `image_aspect`.
+    def picture_inputs(self, pictures: Sequence[Image.Image]) -> dict[str, Tensor]:
+        """Pictures as the vision tower takes them, just as in a batch; for contrasts that degrade pictures."""
+        return self._make(pictures).vision
 
-        Contrasts that degrade pictures use it too: a picture of the same size takes the same tokens.
-        """
+    def _make(self, pictures: Sequence[Image.Image]) -> PictureInputs:
         return picture_inputs(self.processor, pictures, self.image_aspect)
 
     @contextmanager

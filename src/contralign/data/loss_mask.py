@@ -58,9 +58,14 @@ def resolve_template(template: str | Template, tokenizer: Any) -> Template:
         raise ValueError(f"template={template!r}: wanted one of chat, {', '.join(TEMPLATES)}")
     words = getattr(tokenizer, "tokenizer", tokenizer)
     for token in TEMPLATES[template].control_tokens:
-        if words.convert_ids_to_tokens(words.convert_tokens_to_ids(token) or 0) != token:
+        if not _knows(words, token):
             raise ValueError(f"template={template!r} needs the token {token!r}, which this tokenizer has not; use chat")
     return TEMPLATES[template]
+
+
+def _knows(tokenizer: Any, token: str) -> bool:
+    index = tokenizer.convert_tokens_to_ids(token)
+    return index is not None and tokenizer.convert_ids_to_tokens(index) == token
 
 
 def encode(sample: Sample, template: str | Template, tokenizer: Any, max_length: int | None = None) -> Encoded:
@@ -87,7 +92,7 @@ def encode(sample: Sample, template: str | Template, tokenizer: Any, max_length:
     return Encoded(
         tuple(token[0] for token in tokens),
         tuple(token[0] if learn else IGNORE_INDEX for token, learn in zip(tokens, learned, strict=True)),
-        tuple(_span(token, layout, sample) if learn else None for token, learn in zip(tokens, learned, strict=True)),
+        tuple(_span(token, layout) if learn else None for token, learn in zip(tokens, learned, strict=True)),
     )
 
 
@@ -112,15 +117,17 @@ def _kind(sample: Sample, token: TokenSpan | None) -> str | None:
 
 
 def tokenise(layout: Layout, tokenizer: Any) -> list[Token]:
-    """Ids of a layout, each with its characters in the layout's text; pictures are `IMAGE_SENTINEL`."""
+    """Ids of a layout, each with its characters in the layout's text; pictures are `IMAGE_SENTINEL`.
+
+    Raises:
+        ValueError: the tokenizer does not read the template's image token as one token.
+    """
     words = getattr(tokenizer, "tokenizer", tokenizer)
-    image_token = image_marker(tokenizer)
     tokens = _opening(words) if layout.open_with_bos else []
-    starts = layout.images
-    if layout.whole and layout.text.count(layout.marker) == len(starts):
-        return tokens + [_as_sentinel(token, starts) for token in _tokens(layout.text, 0, words, None)]
-    begin = 0
-    for image in starts:
+    if layout.whole and layout.text.count(layout.marker) == len(layout.images):
+        return tokens + _whole(layout, words)
+    image_token, begin = image_marker(tokenizer), 0
+    for image in layout.images:
         tokens += _tokens(layout.text[begin:image], begin, words, image_token)
         begin = image + len(layout.marker)
         tokens.append((IMAGE_SENTINEL, image, begin))
@@ -134,8 +141,15 @@ def _opening(tokenizer: Any) -> list[Token]:
     return [(token, 0, 0) for token in ids if token != tokenizer.eos_token_id or token == tokenizer.bos_token_id][:1]
 
 
-def _as_sentinel(token: Token, images: tuple[int, ...]) -> Token:
-    return (IMAGE_SENTINEL, *token[1:]) if token[1] in images and token[2] > token[1] else token
+def _whole(layout: Layout, tokenizer: Any) -> list[Token]:
+    """The text in one go, as the model's processor reads it; every image token is then a picture."""
+    tokens = list(_tokens(layout.text, 0, tokenizer, None))
+    if not layout.images:
+        return tokens
+    marker = tokenizer.convert_tokens_to_ids(layout.marker)
+    if not _knows(tokenizer, layout.marker) or sum(token == marker for token, _, _ in tokens) != len(layout.images):
+        raise ValueError(f"the tokenizer does not read {layout.marker!r} as one token; add it as a special token")
+    return [(IMAGE_SENTINEL if token == marker else token, start, end) for token, start, end in tokens]
 
 
 def _tokens(text: str, begin: int, tokenizer: Any, image_token: str | None) -> Iterable[Token]:
@@ -193,12 +207,11 @@ def _inside(token: Token, text: str, answers: tuple[tuple[int, int], ...]) -> bo
     return any(begin <= first < stop for begin, stop in answers)
 
 
-def _span(token: Token, layout: Layout, sample: Sample) -> TokenSpan | None:
+def _span(token: Token, layout: Layout) -> TokenSpan | None:
     if token[0] == IMAGE_SENTINEL:
         return None
-    for turn, place in layout.places.items():
-        start = max(token[1] - place, 0)
-        end = min(token[2] - place, len(sample.turns[turn].text))
+    for turn, (at, first, last) in layout.places.items():
+        start, end = max(token[1] - at + first, first), min(token[2] - at + first, last)
         if start < end:
             return turn, start, end
     return None

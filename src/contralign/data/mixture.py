@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -17,8 +17,8 @@ from contralign.data.bad_record import BadRecord
 from contralign.data.chat_messages import chat_sample
 from contralign.data.llava_json import llava_sample
 from contralign.data.messages import Sample
-from contralign.data.pictures import StoredPicture
 from contralign.data.record_files import read_records
+from contralign.data.stored_records import stored_records
 
 logger = logging.getLogger(__name__)
 
@@ -159,7 +159,9 @@ def _refuse_idle_roots(roots: list[Path | None], needed: list[bool], sources: li
 def _read(source: Source, root: Path | None, check: Check | None) -> Iterator[tuple[Sample | BadRecord, bool]]:
     """Samples and faults of one source, in order, each with whether its record may need the image root."""
     origin = _origin(source)
-    for name, record in tqdm(_records(source, root), desc=f"reading {origin}", disable=None, delay=2, leave=False):
+    total = None if isinstance(source, (str, Path)) or not isinstance(source, Sized) else len(source)
+    shown = tqdm(_records(source, root), f"reading {origin}", total, disable=None, delay=2, leave=False)
+    for name, record in shown:
         try:
             found = _checked(_sample(record, name, root, origin), check)
         except BadRecord as fault:
@@ -171,31 +173,10 @@ def _records(source: Source, root: Path | None) -> Iterable[tuple[str, Any]]:
     if isinstance(source, (str, Path)):
         return read_records(Path(source))
     if isinstance(source, datasets.Dataset):
-        return _dataset_records(source, root)
+        return stored_records(source, root)
     if isinstance(source, (Sequence, SampleSet)):
         return ((f"record {index}", record) for index, record in enumerate(source))
     raise ValueError(f"source of type {type(source).__name__}; wanted a file, a datasets.Dataset or a list of samples")
-
-
-def _dataset_records(source: datasets.Dataset, root: Path | None) -> Iterator[tuple[str, Any]]:
-    """Rows whose pictures stay in the data set, undecoded, until a batch needs them."""
-    single = [name for name, kind in source.features.items() if isinstance(kind, datasets.Image)]
-    several = [
-        name
-        for name, kind in source.features.items()
-        if isinstance(kind, datasets.List) and isinstance(kind.feature, datasets.Image)
-    ]
-    for name in single:
-        source = source.cast_column(name, datasets.Image(decode=False))
-    for name in several:
-        source = source.cast_column(name, datasets.List(datasets.Image(decode=False)))
-    for index, row in enumerate(source):
-        stored = dict(row)
-        for name in single:
-            stored[name] = None if row[name] is None else StoredPicture(source, index, name, None, root)
-        for name in several:
-            stored[name] = [StoredPicture(source, index, name, place, root) for place in range(len(row[name] or ()))]
-        yield f"row {index}", stored
 
 
 def _sample(record: Any, name: str, root: Path | None, origin: str) -> Sample:

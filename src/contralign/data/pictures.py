@@ -112,7 +112,10 @@ def open_picture(picture: Picture) -> Image.Image:
     """
     opened = _open(picture)
     try:
-        return _to_rgb(opened)
+        if opened is picture:
+            return _to_rgb(opened)
+        with opened:
+            return _to_rgb(opened)
     except _UNREADABLE as error:
         raise BadRecord("corrupt_picture", f"{describe(picture)} cannot be decoded: {error}") from error
 
@@ -140,10 +143,13 @@ def _open(picture: Picture) -> Image.Image:
 
 
 def _open_cell(cell: object, root: Path | None) -> Image.Image:
-    """A cell of an undecoded picture column."""
+    """A cell of an undecoded picture column; `datasets` writes full paths, which are fine under the root."""
     if isinstance(cell, Mapping) and cell.get("bytes") is not None:
         return _open_bytes(cell["bytes"])
-    return Image.open(locate_picture(cell.get("path") if isinstance(cell, Mapping) else cell, root))
+    name = cell.get("path") if isinstance(cell, Mapping) else cell
+    if isinstance(name, str) and root is not None and Path(name).is_relative_to(root.resolve()):
+        name = str(Path(name).relative_to(root.resolve()))
+    return Image.open(locate_picture(name, root))
 
 
 def _open_bytes(encoded: object) -> Image.Image:
@@ -156,8 +162,7 @@ def _open_bytes(encoded: object) -> Image.Image:
 
 
 def _to_rgb(opened: Image.Image) -> Image.Image:
-    if opened.mode == "RGB":
-        opened.load()
+    if type(opened) is Image.Image and opened.mode == "RGB":
         return opened
     if opened.mode.startswith("I;16"):
         grey = np.asarray(opened, dtype=np.uint16)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from contralign.data.messages import Sample
@@ -12,7 +12,7 @@ from contralign.data.messages import Sample
 _TRIES = 1000
 
 
-def swap_pictures(samples: Sequence[Sample], fraction: float, seed: int) -> tuple[list[Sample], frozenset[str]]:
+def swap_pictures(samples: Iterable[Sample], fraction: float, seed: int) -> tuple[list[Sample], frozenset[str]]:
     """Swap the pictures of a random share of the samples that have some.
 
     ⌊fraction · n⌋ of the n samples with pictures are drawn (one less where that is odd) and matched in random pairs;
@@ -32,6 +32,7 @@ def swap_pictures(samples: Sequence[Sample], fraction: float, seed: int) -> tupl
     """
     if not 0 <= fraction <= 1:
         raise ValueError(f"fraction={fraction}: wanted a share between 0 and 1")
+    samples = list(samples)
     pictured = [index for index, sample in enumerate(samples) if sample.pictures]
     if len({samples[index].id for index in pictured}) < len(pictured):
         raise ValueError("sample ids are not unique, so none could say which were swapped; load_samples renames them")

@@ -28,7 +28,8 @@ class Layout:
         answers: (start, end) of the characters that are learned, end tokens included, ascending.
         complete: False where the text has a turn that cannot be told apart (an empty answer, a role or an end token
             inside a text): `answers` then holds only those before it.
-        places: start in `text` of the text of an assistant turn, by index of the turn.
+        places: by index of an assistant turn, (at, first, last): its characters first … last - 1 stand in `text` from
+            `at` on.
         marker: what stands for a picture; `IMAGE`, or the model's own image token.
         whole: tokenise the text in one go (the model's own template) and not in pieces around the pictures.
         open_with_bos: the tokenizer puts its own first token in front.
@@ -38,7 +39,7 @@ class Layout:
     images: tuple[int, ...]
     answers: tuple[tuple[int, int], ...] = ()
     complete: bool = True
-    places: dict[int, int]
+    places: dict[int, tuple[int, int, int]]
     marker: str = IMAGE
     whole: bool = False
     open_with_bos: bool = True
@@ -80,7 +81,8 @@ class PlainTemplate:
         caption = "" if open_prompt else turns[1].text + "\n"
         text = IMAGE * pictures + caption
         answers = () if open_prompt else ((pictures, len(text)),)
-        return Layout(text=text, images=find_all(text, IMAGE), answers=answers, places={1: pictures})
+        places = {} if open_prompt else {1: (pictures, 0, len(turns[1].text))}
+        return Layout(text=text, images=find_all(text, IMAGE), answers=answers, places=places)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +125,7 @@ class RoundTemplate:
             if turn.role == "user":
                 text += self.user.format(turn.text) if turn.text else self.user_empty
             elif turn.role == "assistant":
-                places[index] = len(text) + self.assistant.index("{}")
+                places[index] = (len(text) + self.assistant.index("{}"), 0, len(turn.text))
                 text += self.assistant.format(turn.text) if turn.text else self.assistant_empty
         images = find_all(text, IMAGE)
         if open_prompt:
@@ -174,7 +176,7 @@ TEMPLATES: dict[str, Template] = {
         assistant_empty="<start_of_turn>model\n",
         mark="<start_of_turn>model\n",
         mark_margin=0,
-        end="<end_of_turn>\n<eos>",
+        end="<eos>",
         control_tokens=("<start_of_turn>", "<end_of_turn>", "<eos>"),
     ),
 }
