@@ -28,7 +28,7 @@ from transformers.models.llava.image_processing_pil_llava import LlavaImageProce
 
 PAPER_LEVEL, INK_RANGE = 0.94, 0.3
 """Mean and deviation that pixels are normalised by. The small worlds are ink on pale paper: with paper near 0 the empty
-patches are quiet, and a tower that starts from nothing learns several times faster than with CLIP's statistics."""
+patches are quiet, and a tower that starts from nothing learns sooner than with CLIP's statistics."""
 
 UNK, BOS, EOS, IMAGE_TOKEN = "<unk>", "<s>", "</s>", "<image>"
 
@@ -61,8 +61,8 @@ def build_tiny(
     tower_hidden: int = 128,
     tower_layers: int = 2,
     vision_feature_layer: int = -1,
-    hidden: int = 192,
-    layers: int = 4,
+    hidden: int = 128,
+    layers: int = 3,
     heads: int = 4,
     vocab_size: int = 4096,
     max_length: int = 1024,

@@ -1,8 +1,9 @@
 """Stage 0: what the parts of a tiny LLaVA learn before they meet, as those of a real one do.
 
 The language model learns on text alone: one that cannot go on without a picture gives no-image logits, and so a Δ, that
-mean nothing. The vision tower learns from captions, as CLIP did: one that starts from nothing leaves the language model
-blind for hundreds of steps.
+mean nothing. The vision tower learns from captions, as CLIP did, and may then stay frozen, as LLaVA's does: where it
+learned together with the language model, the names of 200 signs were still unknown after 600 steps; with a tower that
+knew them and stayed frozen they were learned in 200.
 """
 
 from __future__ import annotations
