@@ -1,5 +1,4 @@
 import sys
-from collections import Counter
 
 import pytest
 
@@ -9,10 +8,8 @@ from contralign.data.sets.easy_vqa import (
     COLOURS,
     SHAPES,
     easy_vqa,
-    majority_answer_accuracy,
     statement,
     wording,
-    wording_majority_accuracy,
 )
 
 package = pytest.importorskip("easy_vqa")
@@ -64,25 +61,8 @@ def test_a_limit_draws_without_replacement_and_repeats_under_its_seed(test_split
     assert ids != [sample.id for sample in easy_vqa("test", limit=200, seed=5)]
 
 
-def test_the_majority_baselines_are_those_of_the_package(train, test_split):
-    texts, answers, _ = package.get_test_questions()
-    assert majority_answer_accuracy(train, test_split) == answers.count("yes") / len(texts)
-    counts = {}
-    for text, said in zip(*package.get_train_questions()[:2], strict=True):
-        counts.setdefault(wording(text), Counter())[said] += 1
-    right = sum(counts[wording(text)].most_common(1)[0][0] == said for text, said in zip(texts, answers, strict=True))
-    assert wording_majority_accuracy(train, test_split) == right / len(texts)
-    assert majority_answer_accuracy(train, test_split) == pytest.approx(0.373, abs=5e-4)
-    assert wording_majority_accuracy(train, test_split) == pytest.approx(0.671, abs=5e-4)
-
-
 def test_there_are_24_wordings(train):
     assert len({wording(sample.turns[0].text) for sample in train}) == 24
-
-
-def test_baselines_want_questions_with_one_answer(train):
-    with pytest.raises(ValueError, match="0 training"):
-        majority_answer_accuracy([], train)
 
 
 @pytest.mark.parametrize(
@@ -119,6 +99,16 @@ def test_every_statement_is_true_of_its_picture():
     assert len(affirmed) > 900
     assert all(len(names & set(COLOURS)) <= 1 and len(names & set(SHAPES)) <= 1 for names in affirmed.values())
     assert not any(affirmed.get(picture, set()) & names for picture, names in denied.items())
+
+
+def test_affirmations_are_the_sentences_that_deny_nothing():
+    sentences = easy_vqa("test", form="sentences")
+    wanted = [sample.id for sample in sentences if not {"no", "not"} & set(answer(sample).split())]
+    affirmed = easy_vqa("test", form="affirmations")
+    assert [sample.id for sample in affirmed] == wanted
+    assert len(easy_vqa("test", form="affirmations", limit=50)) == 50
+    with pytest.raises(ValueError, match=f"has 0 to {len(wanted)} affirmations"):
+        easy_vqa("test", form="affirmations", limit=len(wanted) + 1)
 
 
 def test_in_statements_the_affirmed_names_are_visual():

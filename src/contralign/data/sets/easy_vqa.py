@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import random
 import re
-from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
 from contralign.data.messages import IMAGE, Sample, Span, Turn
 
 Split = Literal["train", "test"]
-Form = Literal["questions", "sentences"]
+Form = Literal["questions", "sentences", "affirmations"]
 
 COLOURS = ("black", "blue", "brown", "gray", "green", "red", "teal", "yellow")
 SHAPES = ("circle", "rectangle", "triangle")
@@ -50,7 +49,8 @@ def easy_vqa(split: Split = "train", form: Form = "questions", limit: int | None
     Args:
         split: "train" (38,575) or "test" (9,673).
         form: "questions" asks and is answered in a word; "sentences" asks for a remark and gets question and answer as
-            a statement ("there is no red shape.").
+            a statement ("there is no red shape."); "affirmations" are those sentences that deny nothing, and so name
+            what there is to see.
         limit: only so many, drawn without replacement and shuffled by `seed`; None is all.
         seed: of that draw; without a limit nothing is drawn.
 
@@ -66,10 +66,12 @@ def easy_vqa(split: Split = "train", form: Form = "questions", limit: int | None
     if form not in get_args(Form):
         raise ValueError(f"form={form!r}: wanted one of {', '.join(get_args(Form))}")
     rows, pictures = _read(split)
-    numbers = range(len(rows))
+    numbers: Sequence[int] = range(len(rows))
+    if form == "affirmations":
+        numbers = [number for number in numbers if not _denies(statement(*rows[number][:2]))]
     if limit is not None:
-        if not 0 <= limit <= len(rows):
-            raise ValueError(f"limit={limit}: easy_vqa {split} has 0 to {len(rows)} questions to give")
+        if not 0 <= limit <= len(numbers):
+            raise ValueError(f"limit={limit}: easy_vqa {split} has 0 to {len(numbers)} {form} to give")
         numbers = random.Random(f"easy_vqa {seed} {split}").sample(numbers, limit)
     make = _as_question if form == "questions" else _as_sentence
     return [make(f"easy_vqa/{split}/{number}", *rows[number][:2], pictures[rows[number][2]]) for number in numbers]
@@ -97,43 +99,6 @@ def wording(question: str) -> str:
     return _NAME.sub(lambda name: "COLOUR" if name[0] in COLOURS else "SHAPE", question)
 
 
-def majority_answer_accuracy(train: Sequence[Sample], test: Sequence[Sample]) -> float:
-    """Share of test questions that the most frequent answer of `train` gets right, without looking at anything.
-
-    Raises:
-        ValueError: one of the lists is empty, or a sample is not one question with one answer.
-    """
-    return _guessing_accuracy(train, test, lambda question: "")
-
-
-def wording_majority_accuracy(train: Sequence[Sample], test: Sequence[Sample]) -> float:
-    """The same for the most frequent answer to a question of the same `wording`: what a blind model can learn.
-
-    A wording that `train` lacks counts as wrong.
-
-    Raises:
-        ValueError: see `majority_answer_accuracy`.
-    """
-    return _guessing_accuracy(train, test, wording)
-
-
-def _guessing_accuracy(train: Sequence[Sample], test: Sequence[Sample], group: Callable[[str], str]) -> float:
-    if not train or not test:
-        raise ValueError(f"{len(train)} training and {len(test)} test samples: wanted at least one of each")
-    answers: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    for question, answer in map(_question_and_answer, train):
-        answers[group(question)][answer] += 1
-    guesses = {key: counts.most_common(1)[0][0] for key, counts in answers.items()}
-    asked = [_question_and_answer(sample) for sample in test]
-    return sum(guesses.get(group(question)) == answer for question, answer in asked) / len(asked)
-
-
-def _question_and_answer(sample: Sample) -> tuple[str, str]:
-    if [turn.role for turn in sample.turns] != ["user", "assistant"]:
-        raise ValueError(f"{sample.id}: wanted one question and one answer")
-    return sample.turns[0].text.replace(IMAGE, "").strip(), sample.turns[1].text
-
-
 def _read(split: str) -> tuple[list[tuple[str, str, int]], dict[int, Path]]:
     """Questions, answers and picture numbers of a split, and the picture files by number."""
     if split not in get_args(Split):
@@ -156,10 +121,14 @@ def _as_question(name: str, question: str, answer: str, picture: Path) -> Sample
 
 def _as_sentence(name: str, question: str, answer: str, picture: Path) -> Sample:
     text = statement(question, answer)
-    denied = re.search(r"\b(no|not)\b", text) is not None
+    denied = _denies(text)
     spans = tuple(
         Span(1, word.start(), word.end(), "visual" if _NAME.fullmatch(word[0]) and not denied else "filler")
         for word in re.finditer(r"\w+|\.", text)
     )
     turns = (Turn("user", f"{IMAGE}\n{REQUEST}"), Turn("assistant", text))
     return Sample(name, turns, (picture,), spans, source="easy_vqa")
+
+
+def _denies(text: str) -> bool:
+    return re.search(r"\b(no|not)\b", text) is not None
