@@ -28,7 +28,7 @@ class UnsupportedModel(ValueError):
 class Adapter(ABC):
     """A model as the two passes see it.
 
-    A family is one subclass with three methods: `embed`, `hidden`, `logits`.
+    A family is one subclass with three methods: `placeholders`, `embed`, `logits`.
 
     Attributes:
         model: the bare Hugging Face model, its wrappers taken off.
@@ -68,12 +68,17 @@ class Adapter(ABC):
         """
 
     @abstractmethod
-    def hidden(self, batch: VLBatch) -> Float[Tensor, "batch seq hidden"]:
-        """Last hidden states of the language model."""
-
-    @abstractmethod
     def logits(self, hidden: Float[Tensor, "tokens hidden"]) -> Float[Tensor, "tokens vocab"]:
         """The model's own final transform, soft-capping and scale included."""
+
+    def hidden(self, batch: VLBatch) -> Float[Tensor, "batch seq hidden"]:
+        """Last hidden states of the language model."""
+        return self.model.get_decoder()(
+            inputs_embeds=batch.inputs_embeds,
+            attention_mask=batch.attention_mask,
+            position_ids=batch.position_ids,
+            use_cache=False,
+        ).last_hidden_state
 
     def check_contrast(self, name: str, num_tokens: int) -> None:
         """Refuse a contrast that this model cannot be given on rows of `num_tokens`.

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
-from contralign.batch import VLBatch
 from contralign.models.adapter import Adapter, PictureEncoder, UnsupportedModel, counted_positions
 from contralign.models.recorder import forward_replaced, named_arguments
 
@@ -73,15 +72,6 @@ class GenericAdapter(Adapter):
         if vision_inputs and not self._seen_in_line:
             self._check_in_line(input_ids, embeds)
         return embeds, counted_positions(input_ids, handed.get("position_ids"))
-
-    def hidden(self, batch: VLBatch) -> Float[Tensor, "batch seq hidden"]:
-        """Last hidden states of the decoder."""
-        return self.decoder(
-            inputs_embeds=batch.inputs_embeds,
-            attention_mask=batch.attention_mask,
-            position_ids=batch.position_ids,
-            use_cache=False,
-        ).last_hidden_state
 
     def logits(self, hidden: Float[Tensor, "tokens hidden"]) -> Float[Tensor, "tokens vocab"]:
         """Whatever the model's own forward does after its body: head, scale, soft-capping."""

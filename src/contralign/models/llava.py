@@ -9,7 +9,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from contralign.batch import VLBatch
 from contralign.models.adapter import Adapter, counted_positions
 
 
@@ -43,16 +42,6 @@ class LlavaAdapter(Adapter):
                 f"{int(image_mask.sum())} image tokens and no pixel_values: give the pictures, or take the tokens out"
             )
         return embeds, counted_positions(input_ids, position_ids)
-
-    def hidden(self, batch: VLBatch) -> Float[Tensor, "batch seq hidden"]:
-        """Last hidden states of the decoder."""
-        decoder = self.model.get_decoder()
-        return decoder(
-            inputs_embeds=batch.inputs_embeds,
-            attention_mask=batch.attention_mask,
-            position_ids=batch.position_ids,
-            use_cache=False,
-        ).last_hidden_state
 
     def logits(self, hidden: Float[Tensor, "tokens hidden"]) -> Float[Tensor, "tokens vocab"]:
         """The linear head; LLaVA puts nothing behind it."""
