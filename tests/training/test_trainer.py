@@ -7,6 +7,7 @@ from small_models import build_llava, collate, training_rows
 from transformers import Trainer, TrainingArguments
 
 from contralign import CalConfig, CALTrainer, with_cal
+from contralign.training.checkpoint import ResumingTrainer
 
 TOLERANCE = 1e-5
 
@@ -187,10 +188,11 @@ def test_with_uniform_weights_lora_equals_the_plain_trainer(tmp_path):
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
 
 
-def test_a_resumed_run_ends_with_the_same_weights(tmp_path):
+@pytest.mark.parametrize("trainer_class", [CALTrainer, ResumingTrainer])
+def test_a_resumed_run_ends_with_the_same_weights(trainer_class, tmp_path):
     def run(folder, steps, resume=None):
         model = build_llava()
-        trainer = CALTrainer(
+        trainer = trainer_class(
             model=model,
             args=arguments(
                 folder,

@@ -17,6 +17,7 @@ from contralign.data.collator import VLCollator
 from contralign.data.messages import IMAGE, Sample
 from contralign.data.mixture import SampleSet
 from contralign.models.tiny import build_tiny
+from contralign.training.checkpoint import ResumingTrainer
 from contralign.training.config import CalConfig
 from contralign.training.lora import add_lora
 from contralign.training.parts import freeze_unread_layers, parameter_groups, train_only
@@ -116,7 +117,7 @@ def build_trainer(
         settings["optimizer_cls_and_kwargs"] = (optimizer, {**keywords, "params": groups})
     if cal is not None:
         settings["cal"] = cal
-    trainer = Trainer(**settings) if cal is None else CALTrainer(**settings)
+    trainer = ResumingTrainer(**settings) if cal is None else CALTrainer(**settings)
     trainer.remove_callback(PrinterCallback)
     return trainer
 

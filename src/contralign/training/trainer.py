@@ -14,18 +14,18 @@ from typing import Any, cast
 import torch
 from accelerate.utils import DistributedType
 from torch import Tensor, nn
-from transformers import PreTrainedModel, Trainer
+from transformers import Trainer
 from transformers.trainer_utils import EvalLoopOutput
 
 from contralign.core.loss import ratio
 from contralign.data.collator import VLCollator
 from contralign.training.alignment import MARK, CalOutput, ContrastiveAlignment
-from contralign.training.checkpoint import load_weights
+from contralign.training.checkpoint import ResumingTrainer
 from contralign.training.config import CalConfig
 from contralign.training.statistics import CalStatistics
 
 
-class _CALMixin(Trainer):
+class _CALMixin(ResumingTrainer):
     """The overrides that `with_cal` puts before a Trainer class."""
 
     loss_is_scaled_for_ga = True
@@ -153,25 +153,6 @@ class _CALMixin(Trainer):
             report.pop("cal_loss", None)
             logs.update(report)
         super().log(logs, *args, **kwargs)
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        """Weights of a checkpoint, whatever names they were saved under.
-
-        `save_pretrained` writes LLaVA's weights under the names of older versions, and the base class, which reads the
-        file name by name, would find none of them, warn, and go on from the weights in memory.
-        """
-        if model is None and isinstance(self.model, PreTrainedModel) and not self.is_fsdp_enabled:
-            load_weights(self.model, resume_from_checkpoint)
-        else:
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
-
-    def _load_best_model(self) -> None:
-        """See `_load_from_checkpoint`."""
-        engine = self.is_fsdp_enabled or self.is_deepspeed_enabled
-        if isinstance(self.model, PreTrainedModel) and not engine and self.state.best_model_checkpoint:
-            load_weights(self.model, self.state.best_model_checkpoint)
-        else:
-            super()._load_best_model()
 
     def _report(self, statistics: CalStatistics) -> dict[str, float]:
         accelerator = self.accelerator
