@@ -17,6 +17,7 @@ from contralign.data.collator import VLCollator
 from contralign.data.messages import IMAGE, Sample
 from contralign.data.mixture import SampleSet
 from contralign.models.tiny import build_tiny
+from contralign.training.alignment import contrast_of
 from contralign.training.checkpoint import ResumingTrainer
 from contralign.training.config import CalConfig
 from contralign.training.lora import add_lora
@@ -133,7 +134,7 @@ def save_folder(folder: Path, model: Any, processor: Any) -> None:
 
 def degrades_pictures(cal: CalConfig | None) -> bool:
     """True where the contrast encodes another picture, so that batches must bring the original ones."""
-    return cal is not None and cal.contrast in ("patches", "blur")
+    return cal is not None and contrast_of(cal).reencodes
 
 
 def _unreachable(path: str, error: OSError) -> RecipeError:

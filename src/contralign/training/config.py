@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import get_args
 
@@ -74,8 +73,3 @@ class CalConfig:
     def released(cls, **changes: float) -> CalConfig:
         """The arithmetic of the released code: masked image keys, flat pooling, micro-batch normaliser (spec 1.2)."""
         return cls(form="released", contrast="mask", **changes)  # type: ignore[arg-type]
-
-    @property
-    def is_uniform(self) -> bool:
-        """True where every weight is the same, so that the loss is plain MLE."""
-        return math.isclose(self.alpha, self.beta, rel_tol=0, abs_tol=0)

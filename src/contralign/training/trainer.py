@@ -77,12 +77,13 @@ class _CALMixin(ResumingTrainer):
             return (out.loss, out) if return_outputs else out.loss
         self._train_statistics.add(out)
         terms = torch.stack([numerator.detach(), denominator]).double()
-        self._step_terms.append(terms)
         if self.current_gradient_accumulation_steps == 1:
-            scale = self._over_all_ranks(terms)[1]
+            terms = self._over_all_ranks(terms)
+            scale = terms[1]
         else:
             # Any number that all ranks share will do; the label count keeps gradients in the usual range.
             scale = torch.as_tensor(1.0 if num_items_in_batch is None else num_items_in_batch)
+        self._step_terms.append(terms)
         self._scale = scale.to(numerator)
         loss = ratio(numerator, self._scale) * self.accelerator.num_processes
         return (loss, out) if return_outputs else loss
@@ -100,7 +101,8 @@ class _CALMixin(ResumingTrainer):
         self._micro_batch += 1
         if self._micro_batch < steps:
             return torch.zeros_like(loss)
-        numerator, denominator = self._over_all_ranks(torch.stack(self._step_terms).sum(dim=0))
+        terms = torch.stack(self._step_terms).sum(dim=0)
+        numerator, denominator = terms if steps == 1 else self._over_all_ranks(terms)
         self._step_terms, self._micro_batch = [], 0
         if steps > 1:
             self._scale_gradients(model, float(ratio(self._scale.double(), denominator)) if denominator else 0.0)
