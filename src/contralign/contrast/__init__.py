@@ -2,4 +2,4 @@
 
 from typing import Literal
 
-ContrastName = Literal["drop", "mask", "patches", "blur"]
+ContrastName = Literal["drop", "mask", "patches", "blur", "none"]

@@ -62,7 +62,7 @@ class TwoLooks:
 
 def look_twice(
     reader: Reader,
-    contrast: Callable[[VLBatch], VLBatch],
+    contrast: Callable[[VLBatch], VLBatch] | None,
     batch: VLBatch,
     scores: Sequence[Score] = ("logit",),
     at_every_position: bool = False,
@@ -74,7 +74,7 @@ def look_twice(
 
     Args:
         reader: the model.
-        contrast: what the second pass sees.
+        contrast: what the second pass sees; None runs none, and Δ is 0.
         batch: from the adapter's `prepare`.
         scores: which scores to difference.
         at_every_position: also take Δ of token id 0 at ignored positions, read where the released code reads it.
@@ -98,7 +98,7 @@ def look_twice(
 
 def _differences(
     reader: Reader,
-    contrast: Callable[[VLBatch], VLBatch],
+    contrast: Callable[[VLBatch], VLBatch] | None,
     batch: VLBatch,
     logits: Float[Tensor, "tokens vocab"],
     targets: Int[Tensor, "batch predicted"],
@@ -107,6 +107,8 @@ def _differences(
     at_every_position: bool,
 ) -> dict[Score, Float[Tensor, "batch predicted"]]:
     """Δ under every score."""
+    if contrast is None:
+        return {score: torch.zeros(targets.shape, device=targets.device) for score in scores}
     with second_look(reader.model):
         view = contrast(batch)
         if view.row_index.numel() == 0:

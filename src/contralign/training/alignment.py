@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers.utils import ModelOutput
 
 from contralign.batch import VLBatch
+from contralign.contrast.base import Contrast
 from contralign.contrast.blur import BlurPicture
 from contralign.contrast.drop import DropImage
 from contralign.contrast.mask import MaskImage
@@ -29,6 +30,7 @@ from contralign.training.config import CalConfig
 logger = logging.getLogger(__name__)
 
 MARK = "contrastive_alignment"
+CACHED = "cached_delta"
 _PROOF_TOLERANCE = 0.02
 
 
@@ -98,12 +100,13 @@ class ContrastiveAlignment:
         self.model = model
         self.contrast = contrast_of(self.config)
         self.adapter: Adapter = adapter_for(model, encode_pictures or _image_processor(processor))
-        if self.contrast.reencodes and self.adapter.encode_pictures is None:
+        if self.contrast is not None and self.contrast.reencodes and self.adapter.encode_pictures is None:
             raise ValueError(
                 f"contrast={self.config.contrast!r} encodes a degraded picture: pass processor=... "
                 "(CALTrainer: processing_class=...)"
             )
-        self.adapter.check_contrast(self.config.contrast, num_tokens=0)
+        if self.contrast is not None:
+            self.adapter.check_contrast(self.config.contrast, num_tokens=0)
         self.draw = 0
         self._proven = self.adapter.proven or not self.config.check_views or self.config.contrast != "drop"
         self._warned = False
@@ -125,14 +128,16 @@ class ContrastiveAlignment:
 
     def _step(self, inputs: Mapping[str, Any]) -> CalOutput:
         config = self.config
+        cached, inputs = self._take_cached(inputs)
         batch = self.adapter.prepare(inputs, draw=self.draw)
-        self.adapter.check_contrast(config.contrast, num_tokens=batch.input_ids.shape[1])
-        self._warn_of_dropout()
-        self._prove(batch)
+        if self.contrast is not None:
+            self.adapter.check_contrast(config.contrast, num_tokens=batch.input_ids.shape[1])
+            self._warn_of_dropout()
+            self._prove(batch)
         looks = look_twice(
             self.adapter, self.contrast, batch, (config.score,), at_every_position=config.form == "released"
         )
-        delta = looks.delta[config.score]
+        delta = looks.delta[config.score] if cached is None else cached[:, 1:]
         weights = cal_weights(
             delta, looks.valid, config.alpha, config.beta, config.window, config.form, has_image=looks.has_image
         )
@@ -148,6 +153,19 @@ class ContrastiveAlignment:
             correct=looks.correct,
             has_image=looks.has_image,
         )
+
+    def _take_cached(self, inputs: Mapping[str, Any]) -> tuple[Tensor | None, Mapping[str, Any]]:
+        """Δ of a score file, (batch, seq), and the batch without it."""
+        cached = inputs.get(CACHED)
+        if self.config.scores is None and cached is not None:
+            raise ValueError(f"the batch brings {CACHED!r}, which has no effect without CalConfig(scores=FILE)")
+        if self.config.scores is not None and (cached is None or cached.shape != inputs["input_ids"].shape):
+            came = "nothing" if cached is None else f"shape {tuple(cached.shape)}"
+            raise ValueError(
+                f"CalConfig(scores={self.config.scores!r}) wants {CACHED!r} in every batch, (batch, seq), Δ at label "
+                f"tokens; got {came}. VLCollator(scores=...) puts it there; another collator has to"
+            )
+        return cached, {name: value for name, value in inputs.items() if name != CACHED}
 
     def _prove(self, batch: VLBatch) -> None:
         """Once, on the first batch with a labelled picture: "drop" must say what "mask" says."""
@@ -185,8 +203,10 @@ class ContrastiveAlignment:
             )
 
 
-def contrast_of(config: CalConfig) -> Any:
-    """The contrast that a configuration names."""
+def contrast_of(config: CalConfig) -> Contrast | None:
+    """The contrast that a configuration names; None where no second pass is run."""
+    if config.contrast == "none" or config.scores is not None:
+        return None
     if config.contrast == "patches":
         ratio_, fill, seed = config.patch_ratio, config.patch_fill, config.patch_seed
         return MaskPatches(

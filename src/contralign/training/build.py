@@ -134,7 +134,8 @@ def save_folder(folder: Path, model: Any, processor: Any) -> None:
 
 def degrades_pictures(cal: CalConfig | None) -> bool:
     """True where the contrast encodes another picture, so that batches must bring the original ones."""
-    return cal is not None and contrast_of(cal).reencodes
+    contrast = None if cal is None else contrast_of(cal)
+    return contrast is not None and contrast.reencodes
 
 
 def _unreachable(path: str, error: OSError) -> RecipeError:

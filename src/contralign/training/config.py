@@ -21,12 +21,15 @@ class CalConfig:
         form: how the loss is pooled and normalised: "exact" over the whole optimizer step, "paper" in every sample
             (equation 5), "released" as the released code does (needs `contrast="mask"` and `score="logit"`).
         contrast: the second look: "drop" takes image tokens out, "mask" hides their keys, "patches" and "blur" degrade
-            the picture and encode it again (section A.3).
+            the picture and encode it again (section A.3); "none" takes no second look and every weight is 1: plain MLE
+            through the same fast loss.
         score: "logit" (the paper's) or "logprob"; see `contralign.core.delta.token_scores`.
         patch_ratio: share of the 10 x 20 grid that `contrast="patches"` covers, in (0, 1].
         patch_fill: colour of a covered cell, RGB 0..255; None is the mean colour of CLIP's pictures.
         patch_seed: seed of the draw.
         blur_sigma: σ of `contrast="blur"` in pixels of the original picture.
+        scores: Δ comes from this file, written by `contralign score`, and no second pass is run; `contrast` and `score`
+            must be those of the file. Batches carry it as `cached_delta`, which `VLCollator` puts there.
         check_views: on the first batch with a picture, compare Δ of "drop" and "mask" where a model is served by the
             generic adapter, and refuse to go on if they differ; False trusts the model.
 
@@ -44,6 +47,7 @@ class CalConfig:
     patch_fill: tuple[int, int, int] | None = None
     patch_seed: int | None = None
     blur_sigma: float | None = None
+    scores: str | None = None
     check_views: bool = True
 
     def __post_init__(self) -> None:
@@ -54,6 +58,8 @@ class CalConfig:
         if self.contrast not in get_args(ContrastName):
             raise ValueError(f"contrast={self.contrast!r}: wanted one of {', '.join(get_args(ContrastName))}")
         self._refuse_settings_without_effect()
+        if self.scores is not None and self.form == "released":
+            raise ValueError("form='released' also weighs by Δ at ignored positions, which no score file holds")
         if self.form == "released" and (self.contrast != "mask" or self.score != "logit"):
             raise ValueError(
                 f"form='released' with contrast={self.contrast!r} and score={self.score!r}: the released code masks "
@@ -68,6 +74,15 @@ class CalConfig:
                     f"{setting}={getattr(self, setting)} has no effect with contrast={self.contrast!r}: "
                     f"leave it out, or set contrast={owner!r}"
                 )
+
+        if self.contrast == "none":
+            map_settings = {"alpha": 1.0, "beta": 5.0, "window": 3, "score": "logit", "scores": None}
+            for setting, default in map_settings.items():
+                if getattr(self, setting) != default:
+                    raise ValueError(
+                        f"{setting}={getattr(self, setting)!r} has no effect with contrast='none', where every weight "
+                        "is 1: leave it out"
+                    )
 
     @classmethod
     def released(cls, **changes: float) -> CalConfig:
