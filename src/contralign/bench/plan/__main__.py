@@ -1,0 +1,7 @@
+"""Print the tables of docs/plan.md."""
+
+from __future__ import annotations
+
+from contralign.bench.plan.report import report
+
+print(report())
