@@ -6,7 +6,7 @@ Only `calibrate` turns a measurement into a setting, and it is fed a run without
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from contralign.bench.plan.cluster import Efficiency
 from contralign.bench.plan.counting import Counting
@@ -120,10 +120,18 @@ def prototype_counting(checkpointing: bool) -> Counting:
     )
 
 
-def prototype() -> Iterator[tuple[Counted, float, float, float]]:
-    """Every counted case with our ratios: released, cal, cal over mle_fused."""
+def prototype() -> Iterator[tuple[Counted, dict[str, float]]]:
+    """Every counted case with our ratios: as the counter should see them, and `cal_whole` with what it misses."""
     for case in PROTOTYPE:
         model = llama_512(case.image, case.text, case.labels, case.vocab)
         counting = prototype_counting(case.checkpointing)
-        released, cal = flop_ratio(model, "released", counting), flop_ratio(model, "cal", counting)
-        yield case, released, cal, flop_ratio(model, "cal", counting, over="mle_fused")
+        whole = replace(counting, attention="causal", head_products=3)
+        yield (
+            case,
+            {
+                "released": flop_ratio(model, "released", counting),
+                "cal": flop_ratio(model, "cal", counting),
+                "cal_over_fused": flop_ratio(model, "cal", counting, over="mle_fused"),
+                "cal_whole": flop_ratio(model, "cal", whole),
+            },
+        )
