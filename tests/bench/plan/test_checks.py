@@ -14,9 +14,11 @@ def test_the_calibrated_number_is_the_default():
 
 
 def test_the_released_style_costs_what_table_10_says():
-    """The paper's hours are rounded to 0.1: its ratios are known to 0.008 and 0.005."""
+    """The paper's hours are rounded to 0.1: its ratios are known to lie between these."""
     for column, _, _, ratio in checks.table_10():
-        assert ratio == pytest.approx(column.with_cal / column.baseline, abs=0.01)
+        least = (column.with_cal - 0.05) / (column.baseline + 0.05)
+        most = (column.with_cal + 0.05) / (column.baseline - 0.05)
+        assert least < ratio < most
 
 
 def test_hours_of_13b_follow_from_those_of_7b():

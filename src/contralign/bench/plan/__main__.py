@@ -4,4 +4,5 @@ from __future__ import annotations
 
 from contralign.bench.plan.report import report
 
-print(report())
+if __name__ == "__main__":
+    print(report())
