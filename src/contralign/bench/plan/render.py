@@ -1,0 +1,65 @@
+"""Plans as a table for the eye and as a dict for a file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rich.table import Table
+
+from contralign.bench.plan.predict import Plan, predict_all
+
+FITS = {True: "yes", False: "no", None: "?"}
+
+
+def plan_table(name: str, gpus: int, gpu: str) -> Table:
+    """All modes of one model on so many GPUs, with checkpointing.
+
+    Raises:
+        ValueError: unknown model or GPU (names the known ones), or a number of GPUs that does not divide the batch.
+    """
+    return table(predict_all(name, gpus=gpus, gpu=gpu))
+
+
+def table(plans: Sequence[Plan]) -> Table:
+    """A row a plan.
+
+    Raises:
+        ValueError: no plans, or plans of different models.
+    """
+    first = _one_model(plans)
+    title = f"{first.model} on {first.gpus} x {first.gpu}, {first.micro_batch} samples a GPU and micro-batch"
+    drawn = Table(title=title, caption="predicted from counted operations and bytes; see docs/plan.md")
+    drawn.add_column("mode")
+    for heading in ("time", "operations", "s a step", "h an epoch", "logits GiB", "state + inputs GiB", "fits"):
+        drawn.add_column(heading, justify="right")
+    for plan in plans:
+        drawn.add_row(
+            plan.mode,
+            f"{plan.time_ratio:.3f}",
+            f"{plan.flop_ratio:.3f}",
+            f"{plan.step_seconds:.2f}",
+            f"{plan.hours:.1f}",
+            f"{plan.loss_gib:.2f}",
+            f"{plan.state_gib + plan.inputs_gib:.1f}",
+            FITS[plan.fits],
+        )
+    return drawn
+
+
+def plan_dict(plans: Sequence[Plan]) -> dict[str, Any]:
+    """Plans of one model by mode, with the `floor` of a CAL that looks twice; ready for JSON.
+
+    Raises:
+        ValueError: no plans, or plans of different models.
+    """
+    floor = _one_model(plans).floor
+    return {**{plan.mode: asdict(plan) for plan in plans}, "floor": floor}
+
+
+def _one_model(plans: Sequence[Plan]) -> Plan:
+    names = sorted({plan.model for plan in plans})
+    if len(names) != 1:
+        raise ValueError(f"plans of {', '.join(names) or 'nothing'}: wanted plans of one model")
+    return plans[0]
