@@ -11,14 +11,17 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 IGNORE_INDEX = -100
+SHARED = -1
+"""`row_index` of a token that every row packed beside it may read."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class VLBatch:
     """A collated batch as the language model reads it; frozen, so a contrast returns a new one.
 
-    Rows may be fewer and columns may be shorter than in the batch a view was made from: `row_index` and `token_index`
-    say where every kept token stood, and that is how Δ lands on the right label.
+    Rows may be fewer and columns may be shorter than in the batch a view was made from, and one row of a view may hold
+    several rows of that batch: `row_index` and `token_index` say where every kept token stood, and that is how Δ lands
+    on the right label.
 
     Attributes:
         input_ids: token ids, image placeholders included.
@@ -28,11 +31,12 @@ class VLBatch:
         position_ids: one axis or several; None leaves the model's own 0, 1, 2 …
         inputs_embeds: what the language model reads, image features in place; None means that the
             adapter has yet to encode this batch.
-        row_index: row of the collated batch.
+        row_index: row of the collated batch that a token is from; `SHARED` where it stands for all rows beside it.
         token_index: column of the collated batch.
         pictures: the original pictures of every row, for contrasts that degrade them; None if the batch has none.
         vision_inputs: the tensors that feed the vision tower (pixel_values, image_sizes …).
         draw: number of this batch; seeds the draws of a random contrast.
+        packed: True where a row holds tokens of several rows, which must not attend to each other.
     """
 
     input_ids: Int[Tensor, "batch seq"]
@@ -41,11 +45,12 @@ class VLBatch:
     image_mask: Bool[Tensor, "batch seq"]
     position_ids: Int[Tensor, "batch seq"] | Int[Tensor, "axes batch seq"] | None
     inputs_embeds: Float[Tensor, "batch seq hidden"] | None
-    row_index: Int[Tensor, " batch"]
+    row_index: Int[Tensor, "batch seq"]
     token_index: Int[Tensor, "batch seq"]
     pictures: tuple[tuple[Any, ...], ...] | None = None
     vision_inputs: Mapping[str, Any] = field(default_factory=dict)
     draw: int = 0
+    packed: bool = False
 
     @property
     def targets(self) -> Int[Tensor, "batch predicted"]:
@@ -65,8 +70,9 @@ class VLBatch:
 
 def column_indices(
     input_ids: Int[Tensor, "batch seq"],
-) -> tuple[Int[Tensor, " batch"], Int[Tensor, "batch seq"]]:
+) -> tuple[Int[Tensor, "batch seq"], Int[Tensor, "batch seq"]]:
     """Row and column index of a batch that nothing was taken from: what a fresh `VLBatch` carries."""
     batch, seq = input_ids.shape
     rows = torch.arange(batch, device=input_ids.device)
-    return rows, torch.arange(seq, device=input_ids.device).expand(batch, seq)
+    columns = torch.arange(seq, device=input_ids.device)
+    return rows.unsqueeze(1).expand(batch, seq), columns.expand(batch, seq)

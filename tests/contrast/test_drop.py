@@ -33,7 +33,7 @@ def a_batch(positions="2d"):
         labels=labels,
         image_mask=ids == IMAGE,
         position_ids=places,
-        inputs_embeds=torch.arange(8.0).expand(4, 8).unsqueeze(-1).repeat(1, 1, 3) + 10 * rows[:, None, None],
+        inputs_embeds=torch.arange(8.0).expand(4, 8).unsqueeze(-1).repeat(1, 1, 3) + 10 * rows.unsqueeze(-1),
         row_index=rows,
         token_index=columns,
     )
@@ -41,7 +41,7 @@ def a_batch(positions="2d"):
 
 def test_text_keeps_its_positions_and_tokens_after_the_last_label_go():
     view = DropImage()(a_batch())
-    assert view.row_index.tolist() == [0, 2]
+    assert view.row_index.tolist() == [[0] * 4, [2] * 4]
     assert view.input_ids.tolist() == [[1, 5, 6, 7], [1, 5, 6, 7]]
     assert view.position_ids.tolist() == [[0, 3, 4, 5], [2, 3, 6, 7]]
     assert view.token_index.tolist() == [[0, 3, 4, 5], [2, 3, 6, 7]]
@@ -75,4 +75,4 @@ def test_the_batch_it_was_given_is_untouched():
 
 @pytest.mark.parametrize("row", [1, 3])
 def test_rows_whose_labels_see_no_picture_are_left_out(row):
-    assert row not in DropImage()(a_batch()).row_index.tolist()
+    assert not (DropImage()(a_batch()).row_index == row).any()

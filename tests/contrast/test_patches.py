@@ -27,7 +27,7 @@ def batch_of(pictures: tuple | None, draw: int = 0, row_index: tuple[int, ...] |
         image_mask=torch.zeros_like(input_ids, dtype=torch.bool),
         position_ids=None,
         inputs_embeds=torch.zeros(num_rows, 4, 3),
-        row_index=rows if row_index is None else torch.tensor(row_index),
+        row_index=rows if row_index is None else torch.tensor(row_index).unsqueeze(1).expand_as(input_ids),
         token_index=columns,
         pictures=pictures,
         vision_inputs={"pixel_values": torch.zeros(num_rows, 3, 2, 2)},

@@ -181,7 +181,7 @@ def test_delta_lands_on_the_label_whose_logit_moves():
 class Reversed(GenericAdapter):
     """An adapter whose decoder counts places instead of reading positions: dropping is then wrong."""
 
-    def hidden(self, batch):
+    def hidden(self, batch, **_):
         places = torch.arange(batch.input_ids.shape[1]).expand(batch.input_ids.shape[0], -1)
         return self.decoder(
             inputs_embeds=batch.inputs_embeds, attention_mask=batch.attention_mask, position_ids=places

@@ -132,7 +132,7 @@ class MaskPatches:
         pictures = require_pictures(batch, self.name)
         masked = tuple(
             tuple(self._mask(picture, (batch.draw, row, number)) for number, picture in enumerate(row_pictures))
-            for row, row_pictures in zip(batch.row_index.tolist(), pictures, strict=True)
+            for row, row_pictures in zip(batch.row_index[:, 0].tolist(), pictures, strict=True)
         )
         return replace(batch, pictures=masked, inputs_embeds=None, vision_inputs={})
 

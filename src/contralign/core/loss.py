@@ -22,6 +22,41 @@ def token_nll(logits: Float[Tensor, "tokens vocab"], labels: Int[Tensor, " token
     return F.cross_entropy(logits, labels, reduction="none")
 
 
+def token_coefficients(
+    weights: Float[Tensor, "batch seq"], valid: Bool[Tensor, "batch seq"], form: Form = "exact"
+) -> tuple[Float[Tensor, "batch seq"], Float[Tensor, ""]]:
+    """What every token's loss is multiplied by, and what the sum is divided by: the loss before any loss is known.
+
+    The loss of an optimizer step is Σ coefficient · nll / Σ denominator over everything that makes the step: all its
+    micro-batches, on all ranks.
+
+    Args:
+        weights: from `cal_weights`.
+        valid: True at label tokens.
+        form: "exact": the weight, over Σ w. "paper": the weight as a share of its sample's (equation 5), over the
+            number of samples with a label. "released": the weight over the micro-batch's Σ w + 1e-6, over 1, so that
+            micro-batches are averaged as they come.
+
+    Returns:
+        Coefficients, 0 where nothing is labelled; a scalar.
+
+    Raises:
+        ValueError: unknown form, or shapes that differ.
+    """
+    check_form(form)
+    if weights.shape != valid.shape or weights.dim() != 2 or valid.dtype != torch.bool:
+        raise ValueError(
+            f"weights {tuple(weights.shape)} and valid {tuple(valid.shape)} {valid.dtype}: "
+            "wanted one shape (batch, seq), valid of bool"
+        )
+    weights = torch.where(valid, weights, weights.new_zeros(()))
+    if form == "paper":
+        return ratio(weights, weights.sum(dim=1, keepdim=True)), valid.any(dim=1).sum().to(weights.dtype)
+    if form == "released":
+        return weights / (weights.sum() + RELEASED_EPS), weights.new_ones(())
+    return weights, weights.sum()
+
+
 def loss_terms(
     nll: Float[Tensor, "batch seq"],
     weights: Float[Tensor, "batch seq"],
@@ -30,15 +65,11 @@ def loss_terms(
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     """Numerator and denominator of the loss: what micro-batches and ranks add up before anybody divides.
 
-    The loss of an optimizer step is Σ numerator / Σ denominator over everything that makes the step.
-
     Args:
         nll: per-token loss, carries the gradient; what stands at ignored positions does not count.
         weights: from `cal_weights`.
         valid: True at label tokens.
-        form: "exact": Σ w·nll over Σ w. "paper": the sum of every sample's own Σ w·nll / Σ w (equation 5) over the
-            number of samples with a label. "released": the micro-batch's Σ w·nll / (Σ w + 1e-6) over 1, so that
-            micro-batches are averaged as they come.
+        form: see `token_coefficients`.
 
     Returns:
         Two scalars; only the first has a graph, and it has one even without any label, so that a distributed backward
@@ -47,22 +78,11 @@ def loss_terms(
     Raises:
         ValueError: unknown form, or shapes that differ.
     """
-    check_form(form)
-    if not nll.shape == weights.shape == valid.shape or nll.dim() != 2 or valid.dtype != torch.bool:
-        raise ValueError(
-            f"nll {tuple(nll.shape)}, weights {tuple(weights.shape)}, valid {tuple(valid.shape)} {valid.dtype}: "
-            "wanted one shape (batch, seq), valid of bool"
-        )
     nll = nll if nll.dtype == torch.float64 else nll.float()
-    zero = nll.new_zeros(())
-    nll = torch.where(valid, nll, zero)
-    weights = torch.where(valid, weights.to(nll.dtype), zero)
-    if form == "paper":
-        per_row = ratio((weights * nll).sum(dim=1), weights.sum(dim=1))
-        return per_row.sum(), valid.any(dim=1).sum().to(nll.dtype)
-    if form == "released":
-        return (weights * nll).sum() / (weights.sum() + RELEASED_EPS), torch.ones_like(zero)
-    return (weights * nll).sum(), weights.sum()
+    if nll.shape != valid.shape:
+        raise ValueError(f"nll {tuple(nll.shape)} and valid {tuple(valid.shape)}: wanted one shape (batch, seq)")
+    coefficients, denominator = token_coefficients(weights.to(nll.dtype), valid, form)
+    return (coefficients * torch.where(valid, nll, nll.new_zeros(()))).sum(), denominator
 
 
 def cal_loss(

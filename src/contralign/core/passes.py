@@ -1,55 +1,91 @@
 """The one idea: a training step looks at every batch twice, with and without the picture.
 
 This file runs the two passes and lines up their scores token by token. It knows a model only through `Reader` and a
-contrast only as a function from batch to batch.
+contrast only as a function from batch to batch. Only what Δ and the loss need is computed: hidden states where a label
+is read, one dot product a label.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.profiler import record_function
 
-from contralign.batch import VLBatch
-from contralign.core.delta import Score, token_scores
-from contralign.core.loss import token_nll
+from contralign.batch import SHARED, VLBatch
+from contralign.core.delta import Score
+from contralign.core.head import Head
+from contralign.core.label_loss import label_scores
+
+View = Callable[[VLBatch], VLBatch]
 
 
 @runtime_checkable
 class Reader(Protocol):
-    """What the two passes ask of a model; `contralign.models.adapter.Adapter` is the real one."""
+    """What the two passes ask of a model; `contralign.models.adapter.Adapter` is the real one.
+
+    Attributes:
+        model: the bare model.
+        sharded: True where every forward gathers parameters from all ranks, so that no rank may leave one out.
+    """
 
     model: nn.Module
+
+    @property
+    def sharded(self) -> bool:
+        """See above."""
+        ...
 
     def encode(self, batch: VLBatch) -> VLBatch:
         """The batch with `inputs_embeds`, encoded from `pictures` where they are missing."""
         ...
 
-    def hidden(self, batch: VLBatch) -> Float[Tensor, "batch seq hidden"]:
-        """Last hidden states of the language model."""
+    def hidden_at(self, batch: VLBatch, at: Bool[Tensor, "batch seq"]) -> Float[Tensor, "tokens hidden"]:
+        """Last hidden states of the language model where `at` is True, in reading order."""
         ...
 
-    def logits(self, hidden: Float[Tensor, "tokens hidden"]) -> Float[Tensor, "tokens vocab"]:
+    def head(self) -> Head:
         """The model's own final transform."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
-class TwoLooks:
-    """What both passes say of every label token; arrays are shifted: position t holds the label that it predicts.
+class TwoPasses:
+    """What the loss is made of; arrays are shifted: position t holds the label that it predicts.
 
     Attributes:
         targets: label ids, 0 where nothing is labelled.
         valid: True at label tokens.
         has_image: True for rows with a picture.
-        nll: negative log-likelihood with the picture, 0 where nothing is labelled; carries the gradient.
-        correct: True where the label is the most likely token.
+        rows: hidden states that the labels are read from, one a label token in reading order; carries the gradient.
         delta: Δ for every score asked for; 0 for rows without a picture and where the second pass has nothing to read.
+        head: what makes logits of rows.
+    """
+
+    targets: Int[Tensor, "batch predicted"]
+    valid: Bool[Tensor, "batch predicted"]
+    has_image: Bool[Tensor, " batch"]
+    rows: Float[Tensor, "tokens hidden"]
+    delta: dict[Score, Float[Tensor, "batch predicted"]]
+    head: Head
+
+
+@dataclass(frozen=True, kw_only=True)
+class TwoLooks:
+    """What both passes say of every label token, without gradient; arrays are shifted as in `TwoPasses`.
+
+    Attributes:
+        targets: label ids, 0 where nothing is labelled.
+        valid: True at label tokens.
+        has_image: True for rows with a picture.
+        nll: negative log-likelihood with the picture, 0 where nothing is labelled.
+        correct: True where the label is the most likely token.
+        delta: Δ for every score asked for.
     """
 
     targets: Int[Tensor, "batch predicted"]
@@ -60,17 +96,39 @@ class TwoLooks:
     delta: dict[Score, Float[Tensor, "batch predicted"]]
 
 
-def look_twice(
+def look_twice(reader: Reader, contrast: View | None, batch: VLBatch, scores: Sequence[Score] = ("logit",)) -> TwoLooks:
+    """Read a batch with the picture and without, for its numbers alone: evaluation and analysis.
+
+    Args:
+        reader: the model.
+        contrast: what the second pass sees; None runs none, and Δ is 0.
+        batch: from the adapter's `prepare`.
+        scores: which scores to difference.
+    """
+    with torch.no_grad():
+        passes = run_passes(reader, contrast, batch, scores)
+        logprob, correct = label_scores(passes.rows, passes.targets[passes.valid], passes.head)
+    return TwoLooks(
+        targets=passes.targets,
+        valid=passes.valid,
+        has_image=passes.has_image,
+        nll=laid_out(-logprob, passes.valid),
+        correct=laid_out(correct, passes.valid),
+        delta=passes.delta,
+    )
+
+
+def run_passes(
     reader: Reader,
-    contrast: Callable[[VLBatch], VLBatch] | None,
+    contrast: View | None,
     batch: VLBatch,
     scores: Sequence[Score] = ("logit",),
     at_every_position: bool = False,
-) -> TwoLooks:
+) -> TwoPasses:
     """Run both passes over a batch and take Δ of its label tokens (section 2.2.2).
 
-    The pass with the picture carries the gradient; the other has none, runs with dropout off, and leaves the random
-    state as it was.
+    The second pass comes first: it has no gradient, so nothing of it stays in memory while the other runs. Dropout is
+    off in it, and the random state is left as it was.
 
     Args:
         reader: the model.
@@ -81,57 +139,91 @@ def look_twice(
     """
     valid = batch.valid
     scored = torch.ones_like(valid) if at_every_position else valid
-    targets = batch.targets.masked_fill(~valid, 0)
-
-    logits = reader.logits(reader.hidden(batch)[:, :-1][scored])
-    nll_rows = token_nll(logits, targets[scored])
-    nll = torch.zeros_like(targets, dtype=nll_rows.dtype).masked_scatter(scored, nll_rows)
-    nll = torch.where(valid, nll, torch.zeros_like(nll))
-
-    with torch.no_grad():
-        found = _top_token(logits, scored) == targets
-        delta = _differences(reader, contrast, batch, logits.detach(), targets, scored, scores, at_every_position)
-    return TwoLooks(
-        targets=targets, valid=valid, has_image=batch.has_image, nll=nll, correct=found & valid, delta=delta
+    labels = batch.targets.masked_fill(~valid, 0)
+    head = reader.head()
+    without = None
+    if contrast is not None:
+        with record_function("contralign: contrast pass"), second_look(reader.model):
+            without = _read_without(reader, contrast, batch, labels, head, scores, at_every_position)
+    with record_function("contralign: main pass"):
+        rows = reader.hidden_at(batch, _at_tokens(scored))
+    zeros = torch.zeros(labels.shape, device=labels.device)
+    delta: dict[Score, Tensor] = dict.fromkeys(scores, zeros)
+    if without is not None:
+        with record_function("contralign: label scores"):
+            read = _scores(rows.detach(), labels[scored], head, scores)
+        reached = without.reached & scored & batch.has_image.unsqueeze(1)
+        for score in scores:
+            difference = laid_out(read[score], scored) - without.scores[score]
+            delta[score] = torch.where(reached, difference, torch.zeros_like(difference))
+    return TwoPasses(
+        targets=labels,
+        valid=valid,
+        has_image=batch.has_image,
+        rows=rows if scored is valid else rows[valid[scored]],
+        delta=delta,
+        head=head,
     )
 
 
-def _differences(
+@dataclass(frozen=True)
+class _Without:
+    """Scores of the second pass, laid out over the batch, and where there are any."""
+
+    reached: Bool[Tensor, "batch predicted"]
+    scores: dict[Score, Float[Tensor, "batch predicted"]]
+
+
+def _read_without(
     reader: Reader,
-    contrast: Callable[[VLBatch], VLBatch] | None,
+    contrast: View,
     batch: VLBatch,
-    logits: Float[Tensor, "tokens vocab"],
-    targets: Int[Tensor, "batch predicted"],
-    scored: Bool[Tensor, "batch predicted"],
+    labels: Int[Tensor, "batch predicted"],
+    head: Head,
     scores: Sequence[Score],
     at_every_position: bool,
-) -> dict[Score, Float[Tensor, "batch predicted"]]:
-    """Δ under every score."""
-    if contrast is None:
-        return {score: torch.zeros(targets.shape, device=targets.device) for score in scores}
-    with second_look(reader.model):
-        view = contrast(batch)
-        if view.row_index.numel() == 0:
-            return {score: torch.zeros(targets.shape, device=targets.device) for score in scores}
-        view = reader.encode(view)
-        read_at, readable = reading_positions(view, at_every_position)
-        hidden = reader.hidden(view)
-        picked = hidden.gather(1, read_at.unsqueeze(-1).expand(-1, -1, hidden.shape[2]))[readable]
-        rows = view.row_index.unsqueeze(1).expand_as(read_at)[readable]
-        columns = view.token_index[:, 1:][readable] - 1
-        contrast_logits = reader.logits(picked)
+) -> _Without | None:
+    """The second pass; None where no label of the batch sees a picture."""
+    view = contrast(batch)
+    if view.row_index.numel() == 0:
+        if reader.sharded:
+            _keep_in_step(reader, batch, head, scores)
+        return None
+    view = reader.encode(view)
+    read_at, readable = reading_positions(view, at_every_position)
+    at, order = _places(read_at, readable, view.input_ids.shape[1])
+    picked = reader.hidden_at(view, at)[order]
+    rows = view.row_index[:, 1:][readable]
+    columns = view.token_index[:, 1:][readable] - 1
+    reached = torch.zeros_like(batch.valid).index_put((rows, columns), torch.ones_like(rows, dtype=torch.bool))
+    found = _scores(picked, labels[rows, columns], head, scores)
+    return _Without(
+        reached,
+        {score: value.new_zeros(labels.shape).index_put((rows, columns), value) for score, value in found.items()},
+    )
 
-    reached = torch.zeros_like(scored).index_put((rows, columns), torch.ones_like(rows, dtype=torch.bool))
-    reached &= batch.has_image.unsqueeze(1)
-    differences: dict[Score, Tensor] = {}
-    for score in scores:
-        with_rows = token_scores(logits, targets[scored], score)
-        with_picture = torch.zeros_like(targets, dtype=with_rows.dtype).masked_scatter(scored, with_rows)
-        without = torch.zeros_like(with_picture).index_put(
-            (rows, columns), token_scores(contrast_logits, targets[rows, columns], score)
-        )
-        differences[score] = torch.where(reached, with_picture - without, torch.zeros_like(without))
-    return differences
+
+def _keep_in_step(reader: Reader, batch: VLBatch, head: Head, scores: Sequence[Score]) -> None:
+    """A second pass over one token: what other ranks gather for theirs, this one gathers too."""
+    first = ("input_ids", "attention_mask", "labels", "image_mask", "row_index", "token_index", "inputs_embeds")
+    token = replace(
+        batch,
+        **{name: getattr(batch, name)[:1, :1] for name in first},
+        position_ids=None if batch.position_ids is None else batch.position_ids[..., :1, :1],
+    )
+    row = reader.hidden_at(token, torch.ones_like(token.image_mask))
+    _scores(row, torch.zeros_like(token.input_ids[0]), head, scores)
+
+
+def _scores(
+    rows: Float[Tensor, "tokens hidden"], labels: Int[Tensor, " tokens"], head: Head, scores: Sequence[Score]
+) -> dict[Score, Float[Tensor, " tokens"]]:
+    """A dot product a label for the logit; the whole vocabulary, chunk by chunk, for the log-probability."""
+    found: dict[Score, Tensor] = {}
+    with torch.no_grad():
+        for score in scores:
+            found[score] = head.label_logits(rows, labels) if score == "logit" else label_scores(rows, labels, head)[0]
+    return found
 
 
 def reading_positions(
@@ -151,6 +243,11 @@ def reading_positions(
         return columns[:, :-1], torch.ones_like(view.valid)
     attended = torch.where(view.attention_mask.bool(), columns, torch.full_like(columns, -1))
     last = attended.cummax(dim=1).values[:, :-1]
+    if view.packed:
+        # The token before may belong to another row; then the label is the first of its own and follows what is shared.
+        own = view.row_index.gather(1, last.clamp(min=0)) == view.row_index[:, 1:]
+        shared = (view.row_index == SHARED).sum(dim=1, keepdim=True) - 1
+        last = torch.where(own, last, shared)
     return last.clamp(min=0), view.valid & (last >= 0)
 
 
@@ -168,8 +265,22 @@ def second_look(model: nn.Module) -> Iterator[None]:
             module.training = True
 
 
-def _top_token(
-    logits: Float[Tensor, "tokens vocab"], scored: Bool[Tensor, "batch predicted"]
-) -> Int[Tensor, "batch predicted"]:
-    top = torch.full(scored.shape, -1, dtype=torch.long, device=scored.device)
-    return top.masked_scatter(scored, logits.argmax(dim=-1)) if logits.shape[0] else top
+def laid_out(values: Float[Tensor, " tokens"] | Bool[Tensor, " tokens"], at: Bool[Tensor, "batch predicted"]) -> Tensor:
+    """One value a token back in the places where `at` is True, 0 elsewhere."""
+    return values.new_zeros(at.shape).masked_scatter(at, values)
+
+
+def _at_tokens(scored: Bool[Tensor, "batch predicted"]) -> Bool[Tensor, "batch seq"]:
+    """The same places over the unshifted tokens: the last one predicts nothing."""
+    return torch.cat([scored, torch.zeros_like(scored[:, :1])], dim=1)
+
+
+def _places(
+    read_at: Int[Tensor, "rows predicted"], readable: Bool[Tensor, "rows predicted"], width: int
+) -> tuple[Bool[Tensor, "rows seq"], Int[Tensor, " tokens"]]:
+    """The tokens that are read at, each once, and for every label which of them is its own."""
+    at = torch.zeros((readable.shape[0], width), dtype=torch.bool, device=readable.device)
+    rows = torch.arange(len(at), device=at.device).unsqueeze(1).expand_as(read_at)
+    at = at.index_put((rows[readable], read_at[readable]), torch.ones_like(rows[readable], dtype=torch.bool))
+    number = at.flatten().cumsum(dim=0).view_as(at) - 1
+    return at, number.gather(1, read_at)[readable]

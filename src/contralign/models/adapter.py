@@ -13,6 +13,11 @@ from PIL import Image
 from torch import Tensor
 
 from contralign.batch import IGNORE_INDEX, VLBatch, column_indices
+from contralign.core.head import Head, LinearHead, OpaqueHead
+from contralign.models.attention_mask import PAIR_MASKS, pair_mask
+from contralign.models.last_layer import LastLayer
+from contralign.models.output_head import UNKNOWN, is_plain_linear, transform_behind
+from contralign.models.sharding import Sharding, sharding_of
 
 PictureEncoder = Callable[[Sequence[Image.Image]], Mapping[str, Any]]
 
@@ -43,6 +48,9 @@ class Adapter(ABC):
     def __init__(self, model: Any, encode_pictures: PictureEncoder | None = None) -> None:
         self.model = model
         self.encode_pictures = encode_pictures
+        self._transform: tuple[float, float | None] | None = None
+        self._last_layer: LastLayer | None = None
+        self._sharding: Sharding | None = None
         text = model.config.get_text_config()
         layer_types: set[str] = set(getattr(text, "layer_types", None) or ())
         self.window = _sliding_window(text, layer_types)
@@ -71,14 +79,65 @@ class Adapter(ABC):
     def logits(self, hidden: Float[Tensor, "tokens hidden"]) -> Float[Tensor, "tokens vocab"]:
         """The model's own final transform, soft-capping and scale included."""
 
-    def hidden(self, batch: VLBatch) -> Float[Tensor, "batch seq hidden"]:
-        """Last hidden states of the language model."""
+    def hidden(self, batch: VLBatch, **arguments: Any) -> Float[Tensor, "rows tokens hidden"]:
+        """Last hidden states of the language model.
+
+        Args:
+            batch: with `inputs_embeds`.
+            arguments: more for the decoder; see `hidden_at`.
+        """
         return self.model.get_decoder()(
             inputs_embeds=batch.inputs_embeds,
-            attention_mask=batch.attention_mask,
+            attention_mask=pair_mask(batch, self._attention) if batch.packed else batch.attention_mask,
             position_ids=batch.position_ids,
             use_cache=False,
+            **arguments,
         ).last_hidden_state
+
+    def hidden_at(self, batch: VLBatch, at: Bool[Tensor, "batch seq"]) -> Float[Tensor, "tokens hidden"]:
+        """Last hidden states where `at` is True, in reading order; if it can be, the last layer runs there alone."""
+        read_at = at.flatten().nonzero().squeeze(1)
+        if self._last_layer is None:
+            self._last_layer = LastLayer(self.model.get_decoder())
+        short = {} if self.sharding == "modules" else self._last_layer.arguments(read_at)
+        states = self.hidden(batch, **short)
+        if short and states.shape[:2] == (1, len(read_at)):
+            return states.squeeze(0)
+        return states.flatten(0, 1)[read_at]
+
+    def head(self) -> Head:
+        """The vocabulary head: its matrix where that is all there is to it, else the function `logits`."""
+        module = self.model.get_output_embeddings()
+        if self.sharding != "modules" and is_plain_linear(module):
+            if self._transform is None:
+                self._transform = transform_behind(module, self.logits, self.model.config)
+            if self._transform != UNKNOWN:
+                scale, cap = self._transform
+                return LinearHead(weight=module.weight, bias=module.bias, scale=scale, cap=cap)
+        vocabulary = self.model.config.get_text_config().vocab_size
+        return OpaqueHead(self.logits, vocabulary, whole=self.sharding == "modules")
+
+    @property
+    def sharding(self) -> Sharding:
+        """How parameters are sharded; looked at in the first step, when wrappers are on."""
+        if self._sharding is None:
+            self._sharding = sharding_of(self.model)
+        return self._sharding
+
+    @property
+    def sharded(self) -> bool:
+        """True where every forward gathers parameters from all ranks."""
+        return self.sharding != "none"
+
+    @property
+    def packs(self) -> bool:
+        """True where the decoder can be given an attention mask over pairs of tokens."""
+        recurrent = set(getattr(self.model.config.get_text_config(), "layer_types", None) or ()) & _RECURRENT
+        return self._attention in PAIR_MASKS and self.window is None and not recurrent
+
+    @property
+    def _attention(self) -> str:
+        return str(self.model.config.get_text_config()._attn_implementation)
 
     def check_contrast(self, name: str, num_tokens: int) -> None:
         """Refuse a contrast that this model cannot be given on rows of `num_tokens`.

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.profiler import record_function
 from transformers.utils import ModelOutput
 
 from contralign.batch import VLBatch
@@ -20,11 +21,13 @@ from contralign.contrast.blur import BlurPicture
 from contralign.contrast.drop import DropImage
 from contralign.contrast.mask import MaskImage
 from contralign.contrast.patches import CLIP_MEAN_COLOUR, MaskPatches
-from contralign.core.loss import loss_terms, ratio
-from contralign.core.passes import look_twice
+from contralign.core.label_loss import label_loss
+from contralign.core.loss import ratio, token_coefficients
+from contralign.core.passes import laid_out, look_twice, run_passes
 from contralign.core.weights import cal_weights
 from contralign.models.adapter import Adapter, PictureEncoder, UnsupportedModel
 from contralign.models.registry import adapter_for
+from contralign.models.sharding import any_rank
 from contralign.training.config import CalConfig
 
 logger = logging.getLogger(__name__)
@@ -40,7 +43,7 @@ class CalOutput(ModelOutput):
 
     Attributes:
         loss: the scalar to call backward on: `numerator / denominator` of this batch.
-        numerator: see `contralign.core.loss.loss_terms`; carries the gradient.
+        numerator: see `contralign.core.loss.token_coefficients`; carries the gradient.
         denominator: the same; no gradient.
         nll: negative log-likelihood of every label token in nats, without gradient; 0 elsewhere.
         delta: Δ of every label token; 0 for rows without a picture.
@@ -98,8 +101,8 @@ class ContrastiveAlignment:
     ) -> None:
         self.config = config or CalConfig()
         self.model = model
-        self.contrast = contrast_of(self.config)
         self.adapter: Adapter = adapter_for(model, encode_pictures or _image_processor(processor))
+        self.contrast = contrast_of(self.config, pack=self.adapter.packs)
         if self.contrast is not None and self.contrast.reencodes and self.adapter.encode_pictures is None:
             raise ValueError(
                 f"contrast={self.config.contrast!r} encodes a degraded picture: pass processor=... "
@@ -129,29 +132,35 @@ class ContrastiveAlignment:
     def _step(self, inputs: Mapping[str, Any]) -> CalOutput:
         config = self.config
         cached, inputs = self._take_cached(inputs)
-        batch = self.adapter.prepare(inputs, draw=self.draw)
+        with record_function("contralign: encode"):
+            batch = self.adapter.prepare(inputs, draw=self.draw)
         if self.contrast is not None:
             self.adapter.check_contrast(config.contrast, num_tokens=batch.input_ids.shape[1])
             self._warn_of_dropout()
             self._prove(batch)
-        looks = look_twice(
+        passes = run_passes(
             self.adapter, self.contrast, batch, (config.score,), at_every_position=config.form == "released"
         )
-        delta = looks.delta[config.score] if cached is None else cached[:, 1:]
+        valid = passes.valid
+        delta = passes.delta[config.score] if cached is None else cached[:, 1:]
         weights = cal_weights(
-            delta, looks.valid, config.alpha, config.beta, config.window, config.form, has_image=looks.has_image
+            delta, valid, config.alpha, config.beta, config.window, config.form, has_image=passes.has_image
         )
-        numerator, denominator = loss_terms(looks.nll, weights, looks.valid, config.form)
+        coefficients, denominator = token_coefficients(weights, valid, config.form)
+        # Divided before and not after: the gradient is made with the loss, and in bfloat16 every factor rounds it.
+        shares = ratio(coefficients, denominator)[valid]
+        with record_function("contralign: label logits and loss"):
+            found = label_loss(passes.rows, passes.targets[valid], shares, passes.head)
         return CalOutput(
-            loss=ratio(numerator, denominator),
-            numerator=numerator,
+            loss=found.total,
+            numerator=found.total * denominator,
             denominator=denominator.detach(),
-            nll=looks.nll.detach(),
-            delta=torch.where(looks.valid, delta, torch.zeros_like(delta)),
+            nll=laid_out(found.nll, valid),
+            delta=torch.where(valid, delta, torch.zeros_like(delta)),
             weights=weights,
-            valid=looks.valid,
-            correct=looks.correct,
-            has_image=looks.has_image,
+            valid=valid,
+            correct=laid_out(found.correct, valid),
+            has_image=passes.has_image,
         )
 
     def _take_cached(self, inputs: Mapping[str, Any]) -> tuple[Tensor | None, Mapping[str, Any]]:
@@ -168,15 +177,22 @@ class ContrastiveAlignment:
         return cached, {name: value for name, value in inputs.items() if name != CACHED}
 
     def _prove(self, batch: VLBatch) -> None:
-        """Once, on the first batch with a labelled picture: "drop" must say what "mask" says."""
-        if self._proven or DropImage()(batch).row_index.numel() == 0:
+        """Once, on the first batch with a labelled picture: "drop" must say what "mask" says.
+
+        Where parameters are sharded, all ranks compare in the same step, the first in which one of them can.
+        """
+        if self._proven:
             return
-        with torch.no_grad():
-            dropped = look_twice(self.adapter, DropImage(), batch)
-            masked = look_twice(self.adapter, MaskImage(), batch)
-        difference = float((dropped.delta["logit"] - masked.delta["logit"]).abs().max())
-        scale = max(float(masked.delta["logit"].abs().max()), 1.0)
-        if not difference <= _PROOF_TOLERANCE * scale:
+        together = self.adapter.sharded
+        comparable = DropImage()(batch).row_index.numel() > 0
+        if not (any_rank(comparable, batch.input_ids.device) if together else comparable):
+            return
+        dropped = look_twice(self.adapter, self.contrast, batch).delta["logit"]
+        masked = look_twice(self.adapter, MaskImage(), batch).delta["logit"]
+        difference = float((dropped - masked).abs().max())
+        scale = max(float(masked.abs().max()), 1.0)
+        differs = not difference <= _PROOF_TOLERANCE * scale
+        if any_rank(differs, batch.input_ids.device) if together else differs:
             raise UnsupportedModel(
                 f"on the first batch Δ of contrast='drop' differs from that of 'mask' by {difference:.3g} (|Δ| up to "
                 f"{scale:.3g}): this {type(self.adapter.model).__name__} does more than causal attention over its "
@@ -203,8 +219,13 @@ class ContrastiveAlignment:
             )
 
 
-def contrast_of(config: CalConfig) -> Contrast | None:
-    """The contrast that a configuration names; None where no second pass is run."""
+def contrast_of(config: CalConfig, pack: bool = False) -> Contrast | None:
+    """The contrast that a configuration names; None where no second pass is run.
+
+    Args:
+        config: the settings.
+        pack: the model takes rows that hold several samples.
+    """
     if config.contrast == "none" or config.scores is not None:
         return None
     if config.contrast == "patches":
@@ -214,7 +235,7 @@ def contrast_of(config: CalConfig) -> Contrast | None:
         )
     if config.contrast == "blur":
         return BlurPicture(sigma=10.0 if config.blur_sigma is None else config.blur_sigma)
-    return DropImage() if config.contrast == "drop" else MaskImage()
+    return DropImage(pack) if config.contrast == "drop" else MaskImage()
 
 
 def _image_processor(processor: Any) -> PictureEncoder | None:

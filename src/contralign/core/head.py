@@ -1,0 +1,104 @@
+"""The vocabulary head: from hidden states to the score of a label, with or without the whole vocabulary."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from contralign.core.delta import token_scores
+
+
+@runtime_checkable
+class Head(Protocol):
+    """What the loss and Δ ask of a vocabulary head."""
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of words."""
+        ...
+
+    def logits(self, rows: Float[Tensor, "tokens hidden"]) -> Float[Tensor, "tokens vocab"]:
+        """Logits after the model's own final transform."""
+        ...
+
+    def label_logits(
+        self, rows: Float[Tensor, "tokens hidden"], labels: Int[Tensor, " tokens"]
+    ) -> Float[Tensor, " tokens"]:
+        """The logit of one word a token, in float32 (float64 stays)."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearHead:
+    """A matrix, perhaps a bias, perhaps a scale and soft-capping behind it: cap · tanh(scale · (W h + b) / cap).
+
+    Attributes:
+        weight: (vocab, hidden).
+        bias: (vocab,) or None.
+        scale: factor on the logits.
+        cap: bound of soft-capping (Gemma 2), None for none.
+    """
+
+    weight: Float[Tensor, "vocab hidden"]
+    bias: Float[Tensor, " vocab"] | None = None
+    scale: float = 1.0
+    cap: float | None = None
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of words."""
+        return self.weight.shape[0]
+
+    def transformed(self, raw: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
+        """Scale and soft-capping."""
+        scaled = raw if self.scale == 1.0 else raw * self.scale
+        return scaled if self.cap is None else self.cap * torch.tanh(scaled / self.cap)
+
+    def logits(self, rows: Float[Tensor, "tokens hidden"]) -> Float[Tensor, "tokens vocab"]:
+        """Logits over the vocabulary, in the dtype of the matrix product."""
+        return self.transformed(F.linear(rows, self.weight, self.bias))
+
+    def label_logits(
+        self, rows: Float[Tensor, "tokens hidden"], labels: Int[Tensor, " tokens"]
+    ) -> Float[Tensor, " tokens"]:
+        """One dot product a token, accumulated in float32: a logit of the bfloat16 matrix product has 8 bits."""
+        raw = (accurate(rows) * accurate(self.weight[labels])).sum(dim=-1)
+        if self.bias is not None:
+            raw = raw + accurate(self.bias[labels])
+        return self.transformed(raw)
+
+
+@dataclass(frozen=True)
+class OpaqueHead:
+    """A head that is known only as a function: LoRA on it, quantised, sharded, or with a transform of its own.
+
+    Attributes:
+        function: rows -> logits, the model's own.
+        vocabulary: number of words.
+        whole: it must be called as often on every rank, so rows are never cut into chunks.
+    """
+
+    function: Callable[[Tensor], Tensor]
+    vocabulary: int
+    whole: bool = False
+
+    def logits(self, rows: Float[Tensor, "tokens hidden"]) -> Float[Tensor, "tokens vocab"]:
+        """Whatever the function says."""
+        return self.function(rows)
+
+    def label_logits(
+        self, rows: Float[Tensor, "tokens hidden"], labels: Int[Tensor, " tokens"]
+    ) -> Float[Tensor, " tokens"]:
+        """Picked from all logits of the row."""
+        return token_scores(self.logits(rows), labels)
+
+
+def accurate(values: Tensor) -> Tensor:
+    """float32, and float64 stays."""
+    return values if values.dtype == torch.float64 else values.float()

@@ -1,0 +1,132 @@
+"""The last decoder layer, computed only where somebody reads it.
+
+Behind the attention of the last layer every token is on its own, and the loss reads few of them: the answer's, none of
+the picture's hundreds. So its second half (norm, feed-forward) and the final norm run on the tokens that are read. The
+layer's own modules run; only their order is written here, and it is compared with the layer's own forward before it is
+trusted.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import types
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+logger = logging.getLogger(__name__)
+
+READ_AT = "contralign_read_at"
+_PARTS = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
+_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
+_HALF_TOLERANCE = 0.05
+
+
+class LastLayer:
+    """Lets a decoder compute its last layer at some tokens only, where that layer is built like LLaMA's.
+
+    Which tokens travels as a keyword argument through the decoder to its layers: under activation checkpointing the
+    layer runs again in the backward pass, and must then read the tokens of its own first run.
+
+    Args:
+        decoder: the text model; where its last layer is built otherwise, nothing is changed.
+
+    Attributes:
+        works: None until the first tokens were read both ways and compared, then whether they were equal.
+    """
+
+    def __init__(self, decoder: nn.Module) -> None:
+        layers = getattr(decoder, "layers", None)
+        layer = layers[-1] if isinstance(layers, nn.ModuleList) and len(layers) else None
+        fits = layer is not None and _is_built_like_llama(layer) and _passes_keywords(decoder) and _install(layer)
+        self.works: bool | None = None if fits else False
+
+    def arguments(self, read_at: Int[Tensor, " tokens"]) -> dict[str, Any]:
+        """Keyword arguments for the decoder; with them its output holds the tokens read at alone, (1, tokens, hidden).
+
+        Args:
+            read_at: flat indices over (batch, seq), ascending.
+        """
+        return {} if self.works is False else {READ_AT: _Places(read_at, self)}
+
+    def decide(self, layer: Any, hidden_states: Tensor, read_at: Tensor, **kwargs: Any) -> None:
+        """Read the tokens both ways, without dropout, and see whether they are equal."""
+        with torch.no_grad(), _evaluating(layer):
+            theirs = type(layer).forward(layer, hidden_states, **kwargs).flatten(0, 1)[read_at]
+            try:
+                ours = _read(layer, hidden_states, read_at, **kwargs).squeeze(0)
+            except TypeError:  # its attention takes other arguments
+                self.works = False
+                return
+        tolerance = _TOLERANCE.get(theirs.dtype, _HALF_TOLERANCE) * float(theirs.abs().max())
+        self.works = float((ours - theirs).abs().max()) <= tolerance
+        if not self.works:
+            logger.info("the last layer is computed at every token: %s is not like LLaMA's", type(layer).__name__)
+
+
+class _Places:
+    """Where to read, and whose comparison says whether that may be done."""
+
+    def __init__(self, read_at: Tensor, owner: LastLayer) -> None:
+        self.read_at, self.owner = read_at, owner
+
+
+def _is_built_like_llama(layer: nn.Module) -> bool:
+    return {name for name, _ in layer.named_children()} == _PARTS
+
+
+def _passes_keywords(decoder: nn.Module) -> bool:
+    kinds = [parameter.kind for parameter in inspect.signature(decoder.forward).parameters.values()]
+    return inspect.Parameter.VAR_KEYWORD in kinds
+
+
+def _install(layer: Any) -> bool:
+    """Give a layer a forward that reads at some tokens when a call says so, and its own otherwise.
+
+    It is a bound method, so that a deep copy of the model runs its own. A forward that somebody else replaced is left.
+    """
+    if "forward" in layer.__dict__:
+        return getattr(layer.forward, READ_AT, False)
+    layer.forward = types.MethodType(_forward, layer)
+    return True
+
+
+def _forward(self: Any, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    places: _Places | None = kwargs.pop(READ_AT, None)
+    if places is None:
+        return type(self).forward(self, hidden_states, *args, **kwargs)
+    read_at, owner = places.read_at, places.owner
+    if owner.works is None and not args and read_at.numel():
+        owner.decide(self, hidden_states, read_at, **kwargs)
+    if owner.works and not args:
+        return _read(self, hidden_states, read_at, **kwargs)
+    return type(self).forward(self, hidden_states, *args, **kwargs).flatten(0, 1)[read_at].unsqueeze(0)
+
+
+setattr(_forward, READ_AT, True)
+
+
+def _read(
+    layer: Any, hidden_states: Float[Tensor, "batch seq hidden"], read_at: Int[Tensor, " tokens"], **kwargs: Any
+) -> Float[Tensor, "1 tokens hidden"]:
+    """A layer like LLaMA's at some tokens: attention over all, everything behind it where it is read."""
+    attended = layer.self_attn(hidden_states=layer.input_layernorm(hidden_states), **kwargs)[0]
+    rows = (hidden_states + attended).flatten(0, 1)[read_at].unsqueeze(0)
+    return rows + layer.mlp(layer.post_attention_layernorm(rows))
+
+
+@contextmanager
+def _evaluating(layer: nn.Module) -> Iterator[None]:
+    training = [module for module in layer.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
