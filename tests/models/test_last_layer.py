@@ -70,14 +70,15 @@ def test_another_layer_is_computed_whole(config_class, model_class):
     assert last_layer.works is False
 
 
-def test_the_feed_forward_runs_on_the_tokens_that_are_read_alone():
+def test_what_is_behind_attention_runs_on_the_tokens_that_are_read_alone():
     decoder = build(LlamaConfig, LlamaModel)
     last_layer, seen = LastLayer(decoder), []
     read(decoder, last_layer, tokens())
-    decoder.layers[-1].mlp.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].shape[:2]))
-    decoder.layers[0].mlp.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].shape[:2]))
+    for layer in (0, -1):
+        for module in (decoder.layers[layer].self_attn.o_proj, decoder.layers[layer].mlp):
+            module.register_forward_hook(lambda _, __, output: seen.append(output.shape[:2]))
     read(decoder, last_layer, tokens())
-    assert seen == [(2, 10), (1, 4)]
+    assert seen == [(2, 10), (2, 10), (1, 4), (1, 4)]
 
 
 def test_a_batch_without_labels_decides_nothing():

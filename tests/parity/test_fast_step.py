@@ -10,6 +10,7 @@ from small_models import IMAGE_TOKEN, PICTURE_TOKENS, build_llava
 
 from contralign import CalConfig, ContrastiveAlignment
 from contralign.batch import SHARED
+from contralign.core.head import LinearHead, OpaqueHead
 from contralign.core.reference import reference_delta, reference_loss, reference_weights
 
 
@@ -102,6 +103,26 @@ def test_loss_delta_weights_and_gradient_equal_the_reference_in_float64(score, f
     )
     assert (found - expected).norm() / expected.norm() < 1e-10
     assert cal.adapter._last_layer.works, "the short last layer was not the one that was tested"
+
+
+@pytest.mark.parametrize("head", ["opaque", "tied"])
+@pytest.mark.parametrize("score", ["logit", "logprob"])
+def test_a_head_with_a_hook_on_it_and_a_tied_one_give_the_reference_too(head, score):
+    model, inputs = build_llava(torch.float64), prompted_batch(torch.float64)
+    if head == "opaque":
+        model.lm_head.register_forward_hook(lambda _, __, logits: 3 * torch.tanh(logits / 3))
+    else:
+        model.get_input_embeddings().weight = model.lm_head.weight
+    config = CalConfig(score=score)
+    loss, _, _ = slow_step(model, inputs, config)
+    expected = gradients_of(model, loss)
+    cal = ContrastiveAlignment(model, config)
+    assert isinstance(cal.adapter.head(), OpaqueHead if head == "opaque" else LinearHead)
+    out = cal(inputs)
+    assert out.weights[out.valid].std() > 0.1
+    found = gradients_of(model, out.loss)
+    torch.testing.assert_close(out.loss, loss, rtol=1e-10, atol=0)
+    assert (found - expected).norm() / expected.norm() < 1e-10
 
 
 def test_float32_is_within_1e_5_of_the_reference():

@@ -1,9 +1,9 @@
 """The last decoder layer, computed only where somebody reads it.
 
-Behind the attention of the last layer every token is on its own, and the loss reads few of them: the answer's, none of
-the picture's hundreds. So its second half (norm, feed-forward) and the final norm run on the tokens that are read. The
-layer's own modules run; only their order is written here, and it is compared with the layer's own forward before it is
-trusted.
+Once the tokens of the last layer have looked at each other, every one is on its own, and the loss reads few of them:
+the answer's, none of the picture's hundreds. So the attention's output projection, the feed-forward and the norms behind
+it run on the tokens that are read. The layer's own modules run; only their order is written here, and it is compared
+with the layer's own forward before it is trusted.
 """
 
 from __future__ import annotations
@@ -114,10 +114,30 @@ setattr(_forward, READ_AT, True)
 def _read(
     layer: Any, hidden_states: Float[Tensor, "batch seq hidden"], read_at: Int[Tensor, " tokens"], **kwargs: Any
 ) -> Float[Tensor, "1 tokens hidden"]:
-    """A layer like LLaMA's at some tokens: attention over all, everything behind it where it is read."""
-    attended = layer.self_attn(hidden_states=layer.input_layernorm(hidden_states), **kwargs)[0]
-    rows = (hidden_states + attended).flatten(0, 1)[read_at].unsqueeze(0)
+    """A layer like LLaMA's at some tokens: keys, values and queries of all, everything behind them where it is read."""
+    with _projected_at(layer.self_attn, read_at):
+        attended = layer.self_attn(hidden_states=layer.input_layernorm(hidden_states), **kwargs)[0]
+    rows = _picked(hidden_states, read_at)
+    rows = rows + (attended if attended.shape == rows.shape else _picked(attended, read_at))
     return rows + layer.mlp(layer.post_attention_layernorm(rows))
+
+
+def _picked(states: Float[Tensor, "batch seq hidden"], read_at: Int[Tensor, " tokens"]) -> Tensor:
+    return states.flatten(0, 1)[read_at].unsqueeze(0)
+
+
+@contextmanager
+def _projected_at(attention: Any, read_at: Int[Tensor, " tokens"]) -> Iterator[None]:
+    """Within the context the attention's output projection is given the tokens read at alone."""
+    projection = getattr(attention, "o_proj", None)
+    if projection is None:
+        yield
+        return
+    hook = projection.register_forward_pre_hook(lambda _, inputs: (_picked(inputs[0], read_at),))
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 @contextmanager
