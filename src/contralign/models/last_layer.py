@@ -1,9 +1,9 @@
 """The last decoder layer, computed only where somebody reads it.
 
 Once the tokens of the last layer have looked at each other, every one is on its own, and the loss reads few of them:
-the answer's, none of the picture's hundreds. So the attention's output projection, the feed-forward and the norms behind
-it run on the tokens that are read. The layer's own modules run; only their order is written here, and it is compared
-with the layer's own forward before it is trusted.
+the answer's, none of the picture's hundreds. So the output projection of attention, the feed-forward and the norms
+behind it run on the tokens that are read. The layer's own modules run; only their order is written here, and it is
+compared with the layer's own forward before it is trusted.
 """
 
 from __future__ import annotations
