@@ -10,8 +10,8 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from contralign.bench.rows import Ingredients
-from contralign.bench.shapes import Shape, check_dtype, default_prefix, given
-from contralign.data.picture_inputs import picture_inputs
+from contralign.bench.shapes import DEFAULT_ROWS, Shape, check_dtype, default_prefix, given
+from contralign.data.picture_inputs import PictureInputs, picture_inputs
 
 _OF_THE_MODEL = ("hidden", "layers", "heads", "intermediate", "vocabulary", "image_tokens")
 
@@ -29,50 +29,48 @@ def load_local(folder: Path, **knobs: int | bool | str | None) -> tuple[Shape, A
     Raises:
         ValueError: a knob that the model itself decides, or a directory that lacks a part.
     """
-    chosen = given(knobs)
+    chosen: dict[str, Any] = {"text_only_rows": 0, "dtype": "float32", **DEFAULT_ROWS, **given(knobs)}
     for name in _OF_THE_MODEL:
         if name in chosen:
             raise ValueError(f"{name}={chosen[name]} has no effect on the model in {folder}: it brings its own")
-    text_tokens, label_tokens = int(chosen.pop("text_tokens", 128)), int(chosen.pop("label_tokens", 64))
-    batch, text_only_rows = int(chosen.pop("batch", 2)), int(chosen.pop("text_only_rows", 0))
-    dtype = str(chosen.pop("dtype", "float32"))
-    check_dtype(dtype)
-    processor, model = _load(folder, dtype)
-    text = model.config.get_text_config()
+    check_dtype(chosen["dtype"])
+    processor, model = _load(folder, chosen["dtype"])
     side = _image_side(model)
-    pictures = [Image.new("RGB", (side, side), "grey")] * max(batch - text_only_rows, 1)
-    made = picture_inputs(processor, pictures)
-    block = made.blocks[0]
-    num_images = sum(token == model.config.image_token_id for token in block)
-    shape = Shape(
+    picture = Image.new("RGB", (side, side), "grey")
+    made = picture_inputs(processor, [picture] * max(chosen["batch"] - chosen["text_only_rows"], 1))
+    num_images = made.blocks[0].count(model.config.image_token_id)
+    return _shape(folder, model, num_images, chosen), model, _ingredients(processor, model, made, num_images)
+
+
+def _shape(folder: Path, model: Any, image_tokens: int, chosen: dict[str, Any]) -> Shape:
+    text = model.config.get_text_config()
+    chosen.setdefault("prefix", default_prefix(chosen["text_tokens"], chosen["label_tokens"]))
+    return Shape(
         model=str(folder),
         hidden=text.hidden_size,
         layers=text.num_hidden_layers,
         heads=text.num_attention_heads,
         intermediate=text.intermediate_size,
         vocabulary=text.vocab_size,
-        image_tokens=num_images,
-        text_tokens=text_tokens,
-        label_tokens=label_tokens,
-        prefix=int(chosen.pop("prefix", default_prefix(text_tokens, label_tokens))),
-        batch=batch,
-        text_only_rows=text_only_rows,
-        dtype=dtype,  # type: ignore[arg-type]
-        **chosen,  # type: ignore[arg-type]
+        image_tokens=image_tokens,
+        **chosen,
     )
-    tokenizer = processor.tokenizer
+
+
+def _ingredients(processor: Any, model: Any, made: PictureInputs, image_tokens: int) -> Ingredients:
+    block, tokenizer = made.blocks[0], processor.tokenizer
     special = {*tokenizer.all_special_ids, *block}
-    ingredients = Ingredients(
-        words=torch.tensor([token for token in range(text.vocab_size) if token not in special]),
+    vocabulary = model.config.get_text_config().vocab_size
+    return Ingredients(
+        words=torch.tensor([token for token in range(vocabulary) if token not in special]),
         bos=tokenizer.bos_token_id,
         picture=block,
-        num_marks=len(block) - num_images,
+        num_marks=len(block) - image_tokens,
         vision_inputs={
             name: value.to(model.dtype) if value.is_floating_point() else value for name, value in made.vision.items()
         },
         token_fields={name: values[0] for name, values in made.token_fields.items()},
     )
-    return shape, model, ingredients
 
 
 def _load(folder: Path, dtype: str) -> tuple[Any, Any]:

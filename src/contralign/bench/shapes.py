@@ -123,12 +123,14 @@ class Shape:
         )
 
 
+DEFAULT_ROWS = {"text_tokens": 128, "label_tokens": 64, "batch": 2}
+"""Text and rows where nothing else is asked for."""
+
 _SMALL = {"hidden": 512, "layers": 8, "heads": 8, "vocabulary": 32000}
-_ROW = {"text_tokens": 128, "label_tokens": 64, "batch": 2}
 
 NAMED_SHAPES: dict[str, Mapping[str, int]] = {
-    "llava15": _SMALL | _ROW | {"image_tokens": 576},
-    "llava_next": _SMALL | _ROW | {"image_tokens": 1752},
+    "llava15": _SMALL | DEFAULT_ROWS | {"image_tokens": 576},
+    "llava_next": _SMALL | DEFAULT_ROWS | {"image_tokens": 1752},
     "tiny": {"hidden": 128, "layers": 3, "heads": 4, "intermediate": 384, "vocabulary": 4096}
     | {"image_tokens": 16, "text_tokens": 32, "label_tokens": 16, "batch": 8},
 }

@@ -71,7 +71,8 @@ def build(shape: Shape, device: str = "cpu") -> Workload:
     dtype: torch.dtype = getattr(torch, shape.dtype)
     picture, image_sizes = _picture(shape)
     config = _config(shape, picture)
-    with memory_named("building the model", shape), torch.random.fork_rng(), torch.device(device):
+    accelerators = [torch.device(device)] if device.startswith("cuda") else []
+    with memory_named("building the model", shape), torch.random.fork_rng(accelerators), torch.device(device):
         torch.manual_seed(shape.seed)
         model = AutoModelForImageTextToText.from_config(config, dtype=dtype)
     generator = torch.Generator().manual_seed(shape.seed)
