@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from contralign.cli.bench import bench
 from contralign.cli.demo import demo
 from contralign.cli.env import env
 from contralign.cli.train import train
@@ -15,7 +16,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for verb in (demo, train, env):
+for verb in (demo, train, bench, env):
     app.command()(verb)
 
 

@@ -1,0 +1,149 @@
+"""The ways to take a training step that a benchmark compares: forward and backward of one batch, no optimizer.
+
+Every way is a function from a workload to a function that gives the loss. One model serves them all: a call without
+CAL's mark runs the model's own forward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.profiler import record_function
+from transformers.modeling_outputs import BaseModelOutputWithPast
+
+from contralign.batch import IGNORE_INDEX
+from contralign.bench.workload import Workload
+from contralign.core.loss import RELEASED_EPS
+from contralign.models.recorder import forward_replaced, named_arguments
+from contralign.training.alignment import CACHED, ContrastiveAlignment
+from contralign.training.config import CalConfig
+
+Forward = Callable[[], Tensor]
+
+BACKWARD = "contralign: backward"
+_ALPHA, _BETA, _WINDOW = 1, 5, 3
+
+
+def mle(workload: Workload) -> Forward:
+    """Plain Hugging Face: the model's own loss, logits at every position."""
+    return lambda: workload.model(**workload.batch).loss
+
+
+def mle_fused(workload: Workload) -> Forward:
+    """The same loss through contralign's head and loss: logits at label positions only, every weight 1."""
+    return _aligned(workload, CalConfig(contrast="none"))
+
+
+def cal(workload: Workload) -> Forward:
+    """CAL as it comes: second pass over the text tokens, Δ from raw logits."""
+    return _aligned(workload, CalConfig())
+
+
+def cal_logprob(workload: Workload) -> Forward:
+    """CAL with Δ from log-probabilities."""
+    return _aligned(workload, CalConfig(score="logprob"))
+
+
+def cal_cached(workload: Workload) -> Forward:
+    """CAL without a second pass: Δ comes with the batch. It is taken here, once, from a step of `cal`."""
+    with torch.no_grad():
+        delta = ContrastiveAlignment(workload.model, CalConfig())(workload.batch).delta
+    alignment = ContrastiveAlignment(workload.model, CalConfig(scores="in the batch"))
+    batch = {**workload.batch, CACHED: F.pad(delta, (1, 0))}
+    return lambda: alignment(batch).loss
+
+
+def released(workload: Workload) -> Forward:
+    """The way of the released code (training_spec 1.2) on the model of today.
+
+    Pictures are encoded once. A pass without gradient goes over all tokens, the keys of image tokens masked, then the
+    pass with gradient; both make float32 logits at every position, which are shifted and flattened.
+    """
+    model, labels = workload.model, workload.batch["labels"][:, 1:].reshape(-1)
+    image = workload.batch["input_ids"] == model.config.image_token_id
+
+    def forward() -> Tensor:
+        inputs = _decoder_inputs(workload)
+        with torch.no_grad():
+            hidden_keys = {**inputs, "attention_mask": inputs["attention_mask"].masked_fill(image, 0)}
+            without_picture = model(**hidden_keys).logits.float()
+        logits = model(**inputs).logits.float()
+        return released_loss(_shifted(logits), _shifted(without_picture), labels)
+
+    return forward
+
+
+MODES: dict[str, Callable[[Workload], Forward]] = {
+    "mle": mle,
+    "mle_fused": mle_fused,
+    "cal": cal,
+    "cal_logprob": cal_logprob,
+    "cal_cached": cal_cached,
+    "released": released,
+}
+"""What can be compared; every ratio is to `mle`."""
+
+
+def released_loss(logits: Tensor, without_picture: Tensor, labels: Tensor) -> Tensor:
+    """The released code's loss, from flattened float32 logits of both passes.
+
+    Args:
+        logits: (tokens, vocab), shifted: row t predicts `labels[t]`.
+        without_picture: the same of the masked pass.
+        labels: (tokens,), `IGNORE_INDEX` where no loss is taken; Δ of token id 0 stands there.
+    """
+    labelled = labels != IGNORE_INDEX
+    with torch.no_grad():
+        words = labels.masked_fill(~labelled, 0).unsqueeze(1)
+        delta = (logits.gather(1, words) - without_picture.gather(1, words)).squeeze(1)
+        weights = F.avg_pool1d(
+            delta.clamp(_ALPHA, _BETA)[None, None], _WINDOW, stride=1, padding=_WINDOW // 2, count_include_pad=False
+        )[0, 0]
+    nll = F.cross_entropy(logits, labels, reduction="none", ignore_index=IGNORE_INDEX)
+    return (nll * weights).sum() / (weights[labelled].sum() + RELEASED_EPS)
+
+
+def take_step(forward: Forward) -> Tensor:
+    """Forward and backward; gradients are added to those that are there.
+
+    Returns:
+        The loss, without a graph.
+    """
+    loss = forward()
+    with record_function(BACKWARD):
+        loss.backward()
+    return loss.detach()
+
+
+def forget_gradients(workload: Workload) -> None:
+    """Give the gradients' memory back, so that the next step starts from nothing, as after an optimizer step."""
+    workload.model.zero_grad(set_to_none=True)
+
+
+def _aligned(workload: Workload, config: CalConfig) -> Forward:
+    alignment = ContrastiveAlignment(workload.model, config)
+    return lambda: alignment(workload.batch).loss
+
+
+def _shifted(logits: Tensor) -> Tensor:
+    return logits[:, :-1].reshape(-1, logits.shape[-1])
+
+
+def _decoder_inputs(workload: Workload) -> dict[str, Any]:
+    """What the model hands to its decoder: embeddings with the pictures in place, mask, positions."""
+    decoder = workload.model.get_decoder()
+    decoder_forward = decoder.forward
+    handed: dict[str, Any] = {}
+
+    def record(*args: Any, **kwargs: Any) -> BaseModelOutputWithPast:
+        handed.update(named_arguments(decoder_forward, args, kwargs))
+        return BaseModelOutputWithPast(last_hidden_state=handed["inputs_embeds"])
+
+    with forward_replaced(decoder, record):
+        workload.model.base_model(**{name: value for name, value in workload.batch.items() if name != "labels"})
+    read = {name: handed[name] for name in ("inputs_embeds", "position_ids") if name in handed}
+    return {**read, "attention_mask": workload.batch["attention_mask"], "use_cache": False}

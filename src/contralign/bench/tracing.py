@@ -1,0 +1,43 @@
+"""What every measurement needs around a step: no garbage collection in it, and a profiler that keeps quiet."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch.profiler import profile
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Collect garbage before the block and none inside it: it takes time, and releases memory of earlier steps."""
+    collects = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
+
+
+@contextmanager
+def settled() -> Iterator[None]:
+    """Set aside what is alive for the length of the block, so that collecting garbage in it is quick."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+@contextmanager
+def traced(**settings: Any) -> Iterator[Any]:
+    """`torch.profiler.profile(**settings)` around a block, without the lines that its tracer writes to stderr."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+    with profile(**settings) as trace:
+        yield trace

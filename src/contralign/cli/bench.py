@@ -1,0 +1,176 @@
+"""`contralign bench`: step time and peak memory of plain MLE, CAL and the released code's way, on this machine."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from contralign.cli.mistakes import readable_mistakes
+
+if TYPE_CHECKING:
+    from contralign.bench.workload import Workload
+
+Model = Annotated[
+    str,
+    typer.Option(
+        help="llava15, llava_next, tiny: random weights, by default at a size that 2 cores can train (hidden 512, 8 "
+        "layers). Or a model directory with its processor."
+    ),
+]
+Hidden = Annotated[int | None, typer.Option(help="Width of the language model (a 7B model: 4096).")]
+Layers = Annotated[int | None, typer.Option(help="Its depth (7B: 32).")]
+Heads = Annotated[int | None, typer.Option(help="Its attention heads (7B: 32).")]
+Intermediate = Annotated[int | None, typer.Option(help="Width of its feed-forward part; default 2.6875 x hidden.")]
+Vocabulary = Annotated[int | None, typer.Option(help="Rows of the head.")]
+ImageTokens = Annotated[
+    int | None, typer.Option(help="Image tokens of a picture: a square for llava15, what anyres gives for llava_next.")
+]
+TextTokens = Annotated[int | None, typer.Option(help="All other tokens of a row: prefix, question, answer.")]
+LabelTokens = Annotated[int | None, typer.Option(help="Tokens of the answer, at the end of the row.")]
+Prefix = Annotated[
+    int | None,
+    typer.Option(help="Text before the picture, the same in every row; default 35 of 128, as in vicuna_v1. 1: a BOS."),
+]
+Batch = Annotated[int | None, typer.Option(help="Rows.")]
+TextOnlyRows = Annotated[int | None, typer.Option(help="How many of them have no picture.")]
+Dtype = Annotated[str, typer.Option(help="float32 or bfloat16.")]
+Checkpointing = Annotated[bool, typer.Option("--checkpointing", help="Recompute activations in the backward pass.")]
+Seed = Annotated[int, typer.Option(help="Of weights, tokens and the order of the modes.")]
+Modes = Annotated[
+    str | None,
+    typer.Option(help="Some of mle,mle_fused,cal,cal_logprob,cal_cached,released; mle always runs. Default: all."),
+]
+Rounds = Annotated[int, typer.Option(help="How often every mode is timed; 5 or more.")]
+Threads = Annotated[int | None, typer.Option(help="Threads of torch; default: as many as it chooses.")]
+Device = Annotated[str | None, typer.Option(help="cpu or cuda; default: cuda where there is one.")]
+Memory = Annotated[bool, typer.Option("--memory/--no-memory", help="Measure peak memory too.")]
+Json = Annotated[Path | None, typer.Option("--json", help="Write the numbers here.")]
+Profile = Annotated[bool, typer.Option("--profile", help="Show where the time of the CAL step goes.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of a mistake.")]
+
+
+def bench(
+    context: typer.Context,
+    model: Model = "llava15",
+    hidden: Hidden = None,
+    layers: Layers = None,
+    heads: Heads = None,
+    intermediate: Intermediate = None,
+    vocabulary: Vocabulary = None,
+    image_tokens: ImageTokens = None,
+    text_tokens: TextTokens = None,
+    label_tokens: LabelTokens = None,
+    prefix: Prefix = None,
+    batch: Batch = None,
+    text_only_rows: TextOnlyRows = None,
+    dtype: Dtype = "float32",
+    checkpointing: Checkpointing = False,
+    seed: Seed = 0,
+    modes: Modes = None,
+    rounds: Rounds = 7,
+    threads: Threads = None,
+    device: Device = None,
+    memory: Memory = True,
+    json: Json = None,
+    profile: Profile = False,
+    debug: Debug = False,
+) -> None:
+    """Time a training step and take its peak memory: plain MLE, CAL, CAL from cached scores, the released code's way.
+
+    All modes run in one process, interleaved, on one model and one batch; ratios are to plain Hugging Face MLE. The
+    named shapes are scaled down to what a 2-core machine can run; give --hidden, --layers and --heads for a real one.
+    """
+    knobs: dict[str, Any] = {
+        "hidden": hidden,
+        "layers": layers,
+        "heads": heads,
+        "intermediate": intermediate,
+        "vocabulary": vocabulary,
+        "image_tokens": image_tokens,
+        "text_tokens": text_tokens,
+        "label_tokens": label_tokens,
+        "prefix": prefix,
+        "batch": batch,
+        "text_only_rows": text_only_rows,
+        "dtype": dtype,
+        "checkpointing": checkpointing,
+        "seed": seed,
+    }
+    with readable_mistakes(debug):
+        from contralign.bench.machine import choose_device, set_threads
+        from contralign.bench.measure import check_rounds, choose_modes
+        from contralign.bench.steps import MODES
+        from contralign.bench.workload import make_workload
+
+        check_rounds(rounds)
+        chosen = choose_modes(modes.split(",") if modes is not None else list(MODES))
+        if json is not None and not json.resolve().parent.is_dir():
+            raise FileNotFoundError(f"--json {json}: there is no folder {json.resolve().parent}")
+        set_threads(threads)
+        workload = make_workload(model, choose_device(device), **knobs)
+        _measure_and_print(
+            workload,
+            chosen,
+            rounds=rounds,
+            with_memory=memory,
+            with_profile=profile,
+            seed=seed,
+            command=command_line(context),
+            path=json,
+        )
+
+
+def command_line(context: typer.Context) -> str:
+    """The options that were given, as one would type them."""
+    words = ["contralign", "bench"]
+    for parameter in context.command.params:
+        source = context.get_parameter_source(str(parameter.name))
+        if source is None or source.name != "COMMANDLINE":
+            continue
+        value = context.params[str(parameter.name)]
+        if isinstance(value, bool):
+            words.append(parameter.opts[0] if value else parameter.secondary_opts[0])
+        else:
+            words += [parameter.opts[0], str(value)]
+    return shlex.join(words)
+
+
+def _measure_and_print(
+    workload: Workload,
+    modes: Sequence[str],
+    *,
+    rounds: int,
+    with_memory: bool,
+    with_profile: bool,
+    seed: int,
+    command: str,
+    path: Path | None,
+) -> None:
+    from rich.console import Console
+
+    from contralign.bench.machine import describe_machine
+    from contralign.bench.measure import measure
+    from contralign.bench.profile import profile_step
+    from contralign.bench.report import as_record, mode_table, notes, profile_table, write_json
+
+    with Console(stderr=True).status("building") as status:
+        measured = measure(
+            workload, modes, rounds=rounds, with_memory=with_memory, seed=seed, progress=lambda now: status.update(now)
+        )
+        status.update("profiling")
+        parts = profile_step(workload) if with_profile else []
+    machine = describe_machine(str(workload.device))
+    record = as_record(workload.shape, measured, machine=machine, command=command, profile=parts)
+    console = Console()
+    console.print(mode_table(record, modes))
+    if parts:
+        console.print(profile_table(parts))
+    for line in notes(record):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    if path is not None:
+        write_json(path, record)
+        console.print(f"JSON: {path}", highlight=False, markup=False, soft_wrap=True)
