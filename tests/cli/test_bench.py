@@ -55,6 +55,10 @@ def test_modes_and_memory_can_be_left_out(tmp_path):
         ("--model llava_next --image-tokens 576", "is no number that anyres gives"),
         ("--rounds 3", "rounds=3: wanted 5 or more"),
         ("--modes cal,call", "call: no such mode"),
+        ("--gpus 3", "--gpus has no effect without --plan"),
+        ("--plan llava-next-13b --batch 3 --profile", "--batch, --profile has no effect beside --plan"),
+        ("--plan llava-next-13", "did you mean llava-next-13b"),
+        ("--plan llava-next-13b --gpu a10", "a100"),
         ("--threads 0", "--threads 0: wanted 1 or more"),
         ("--device tpu", "wanted cpu or cuda"),
         ("--label-tokens 128", "do not fit into text_tokens=128"),
@@ -74,3 +78,13 @@ def test_a_run_on_cuda(tmp_path):
     done = bench(f"{SMALL} --rounds 5 --device cuda --dtype bfloat16 --profile --json {tmp_path / 'bench.json'}")
     assert done.exit_code == 0, done.output
     assert json.loads((tmp_path / "bench.json").read_text())["cal"]["memory_ratio"] > 0
+
+
+def test_a_plan_predicts_every_mode_and_measures_nothing(tmp_path):
+    path = tmp_path / "plan.json"
+    done = bench(f"--plan llava-next-13b --gpus 16 --gpu a100 --json {path}")
+    assert done.exit_code == 0, done.output
+    record = json.loads(path.read_text())
+    assert {"mle", "mle_fused", "cal", "cal_cached", "released", "floor"} <= record.keys()
+    assert record["cal"]["time_ratio"] < record["released"]["time_ratio"]
+    assert "llava-next-13b on 16 x a100" in done.output

@@ -50,6 +50,12 @@ Device = Annotated[str | None, typer.Option(help="cpu or cuda; default: cuda whe
 Memory = Annotated[bool, typer.Option("--memory/--no-memory", help="Measure peak memory too.")]
 Json = Annotated[Path | None, typer.Option("--json", help="Write the numbers here.")]
 Profile = Annotated[bool, typer.Option("--profile", help="Show where the time of the CAL step goes.")]
+Plan = Annotated[
+    str | None,
+    typer.Option(help="Measure nothing: predict this model (llava-next-13b …) on --gpus of --gpu; see docs/plan.md."),
+]
+Gpus = Annotated[int, typer.Option(help="With --plan: how many, in nodes of 8.")]
+Gpu = Annotated[str, typer.Option(help="With --plan: a100, h100 or h200.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of a mistake.")]
 
 
@@ -77,12 +83,16 @@ def bench(
     memory: Memory = True,
     json: Json = None,
     profile: Profile = False,
+    plan: Plan = None,
+    gpus: Gpus = 8,
+    gpu: Gpu = "a100",
     debug: Debug = False,
 ) -> None:
     """Time a training step and take its peak memory: plain MLE, CAL, CAL from cached scores, the released code's way.
 
     All modes run in one process, interleaved, on one model and one batch; ratios are to plain Hugging Face MLE. The
     named shapes are scaled down to what a 2-core machine can run; give --hidden, --layers and --heads for a real one.
+    With --plan nothing runs: counted operations and bytes predict the same modes on GPUs that are not here.
     """
     knobs: dict[str, Any] = {
         "hidden": hidden,
@@ -101,6 +111,12 @@ def bench(
         "seed": seed,
     }
     with readable_mistakes(debug):
+        refuse_idle_options(context, plan)
+        if json is not None and not json.resolve().parent.is_dir():
+            raise FileNotFoundError(f"--json {json}: there is no folder {json.resolve().parent}")
+        if plan is not None:
+            _predict_and_print(plan, gpus, gpu, json)
+            return
         from contralign.bench.machine import choose_device, set_threads
         from contralign.bench.measure import check_rounds, choose_modes
         from contralign.bench.steps import MODES
@@ -108,8 +124,6 @@ def bench(
 
         check_rounds(rounds)
         chosen = choose_modes(modes.split(",") if modes is not None else list(MODES))
-        if json is not None and not json.resolve().parent.is_dir():
-            raise FileNotFoundError(f"--json {json}: there is no folder {json.resolve().parent}")
         set_threads(threads)
         workload = make_workload(model, choose_device(device), **knobs)
         _measure_and_print(
@@ -128,8 +142,7 @@ def command_line(context: typer.Context) -> str:
     """The options that were given, as one would type them."""
     words = ["contralign", "bench"]
     for parameter in context.command.params:
-        source = context.get_parameter_source(str(parameter.name))
-        if source is None or source.name != "COMMANDLINE":
+        if not _was_given(context, str(parameter.name)):
             continue
         value = context.params[str(parameter.name)]
         if isinstance(value, bool):
@@ -137,6 +150,42 @@ def command_line(context: typer.Context) -> str:
         else:
             words += [parameter.opts[0], str(value)]
     return shlex.join(words)
+
+
+def refuse_idle_options(context: typer.Context, plan: str | None) -> None:
+    """Refuse options of a measurement beside --plan, and those of a plan without it.
+
+    Raises:
+        ValueError: names them.
+    """
+    belongs = {"gpus", "gpu"} if plan is None else {"plan", "gpus", "gpu", "json", "debug"}
+    idle = [
+        parameter.opts[0]
+        for parameter in context.command.params
+        if _was_given(context, str(parameter.name)) and (parameter.name in belongs) == (plan is None)
+    ]
+    if idle:
+        beside = "without --plan" if plan is None else "beside --plan, which measures nothing"
+        raise ValueError(f"{', '.join(idle)} has no effect {beside}: leave it out")
+
+
+def _was_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _predict_and_print(name: str, gpus: int, gpu: str, path: Path | None) -> None:
+    from rich.console import Console
+
+    from contralign.bench.plan import plan_dict, predict_all, table
+    from contralign.bench.report import write_json
+
+    plans = predict_all(name, gpus=gpus, gpu=gpu)
+    console = Console()
+    console.print(table(plans))
+    if path is not None:
+        write_json(path, plan_dict(plans))
+        console.print(f"JSON: {path}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _measure_and_print(

@@ -150,7 +150,7 @@ def run_passes(
     zeros = torch.zeros(labels.shape, device=labels.device)
     delta: dict[Score, Tensor] = dict.fromkeys(scores, zeros)
     if without is not None:
-        with record_function("contralign: label scores"):
+        with record_function("contralign: label logits and loss"):
             read = _scores(rows.detach(), labels[scored], head, scores)
         reached = without.reached & scored & batch.has_image.unsqueeze(1)
         for score in scores:

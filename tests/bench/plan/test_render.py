@@ -24,7 +24,7 @@ def test_a_table_has_a_row_a_mode_and_says_that_it_is_a_prediction():
 
 def test_a_table_shows_the_ratio_of_the_plan():
     plans = predict_all("mgm-2b", gpus=8, gpu="h100")
-    rows = {line.split("│")[1].strip(): line for line in printed(table(plans)).splitlines() if line.startswith("│")}
+    rows = {line.split()[0]: line for line in printed(table(plans)).splitlines() if line.split()}
     assert f" {plans[-1].time_ratio:.3f} " in rows["released"]
     assert rows["released"].split("│")[-2].strip() == ("yes" if plans[-1].fits else "no")
 

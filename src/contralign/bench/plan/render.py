@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from contralign.bench.plan.predict import Plan, predict_all
@@ -30,10 +31,19 @@ def table(plans: Sequence[Plan]) -> Table:
     """
     first = _one_model(plans)
     title = f"{first.model} on {first.gpus} x {first.gpu}, {first.micro_batch} samples a GPU and micro-batch"
-    drawn = Table(title=title, caption="predicted from counted operations and bytes; see docs/plan.md")
-    drawn.add_column("mode")
-    for heading in ("time", "operations", "s a step", "h an epoch", "logits GiB", "state + inputs GiB", "fits"):
-        drawn.add_column(heading, justify="right")
+    caption = "predicted from counted operations and bytes; ratios to mle; see docs/plan.md"
+    drawn = Table(title=title, caption=caption, box=SIMPLE_HEAD, pad_edge=False)
+    drawn.add_column("", no_wrap=True)
+    for heading in (
+        "time\nratio",
+        "operations\nratio",
+        "s a\nstep",
+        "h an\nepoch",
+        "logits\nGiB",
+        "state and\ninputs GiB",
+        "fits",
+    ):
+        drawn.add_column(heading, justify="right", no_wrap=True)
     for plan in plans:
         drawn.add_row(
             plan.mode,
