@@ -55,7 +55,7 @@ class Reader(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TwoPasses:
+class Passes:
     """What the loss is made of; arrays are shifted: position t holds the label that it predicts.
 
     Attributes:
@@ -77,7 +77,7 @@ class TwoPasses:
 
 @dataclass(frozen=True, kw_only=True)
 class TwoLooks:
-    """What both passes say of every label token, without gradient; arrays are shifted as in `TwoPasses`.
+    """What both passes say of every label token, without gradient; arrays are shifted as in `Passes`.
 
     Attributes:
         targets: label ids, 0 where nothing is labelled.
@@ -124,7 +124,7 @@ def run_passes(
     batch: VLBatch,
     scores: Sequence[Score] = ("logit",),
     at_every_position: bool = False,
-) -> TwoPasses:
+) -> Passes:
     """Run both passes over a batch and take Δ of its label tokens (section 2.2.2).
 
     The second pass comes first: it has no gradient, so nothing of it stays in memory while the other runs. Dropout is
@@ -156,7 +156,7 @@ def run_passes(
         for score in scores:
             difference = laid_out(read[score], scored) - without.scores[score]
             delta[score] = torch.where(reached, difference, torch.zeros_like(difference))
-    return TwoPasses(
+    return Passes(
         targets=labels,
         valid=valid,
         has_image=batch.has_image,
