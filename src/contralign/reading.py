@@ -1,0 +1,123 @@
+"""Reading records twice without training: collated batches through both passes of a model in eval mode.
+
+Evaluation counts on it, analysis shows it, scoring writes it down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from contralign.batch import VLBatch
+from contralign.contrast.base import Contrast
+from contralign.contrast.drop import DropImage
+from contralign.contrast.mask import MaskImage
+from contralign.core.delta import Score
+from contralign.core.passes import TwoLooks, look_twice, second_look
+from contralign.data.collator import VLCollator
+from contralign.data.encoded_batch import EncodedBatch
+from contralign.data.messages import Sample
+from contralign.models.adapter import Adapter, UnsupportedModel
+from contralign.models.registry import adapter_for
+
+SCORES: tuple[Score, ...] = ("logit", "logprob")
+_PROOF_TOLERANCE = 0.02
+
+
+class TwoPasses:
+    """A model and its collator: samples in, both passes of their label tokens out.
+
+    Args:
+        model: a model that `adapter_for` can serve; read in eval mode, its mode is put back.
+        collator: of its processor.
+        contrast: what the second pass sees; None is `without_picture` of the model.
+        scores: which Δ to take.
+
+    Raises:
+        UnsupportedModel: no adapter serves the model, or the contrast is not right for it.
+        ValueError: a contrast that degrades pictures, and a collator that does not keep them.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        collator: VLCollator,
+        contrast: Contrast | None = None,
+        scores: Sequence[Score] = SCORES,
+    ) -> None:
+        self.adapter = adapter_for(model, collator.picture_inputs)
+        self.collator = collator
+        self.contrast = without_picture(self.adapter) if contrast is None else contrast
+        self.scores = tuple(scores)
+        self.adapter.check_contrast(self.contrast.name, num_tokens=0)
+        if self.contrast.reencodes and not collator.keep_pictures:
+            raise ValueError(
+                f"contrast={self.contrast.name!r} degrades the original pictures: collate with keep_pictures=True"
+            )
+        self._proven = self.adapter.proven or self.contrast.name != "drop"
+
+    def __call__(self, samples: Sequence[Sample], draw: int = 0) -> tuple[EncodedBatch, TwoLooks]:
+        """One batch.
+
+        Args:
+            samples: ending with an answer.
+            draw: number of the batch, for contrasts that draw at random.
+
+        Raises:
+            BadRecord: a bad sample under the collator's `on_bad="error"`.
+            UnsupportedModel: rows too long for the contrast, or the first batch shows that "drop" is not right.
+        """
+        encoded = self.collator.encode_batch(samples)
+        self.adapter.check_contrast(self.contrast.name, encoded.inputs["input_ids"].shape[1])
+        device = self.adapter.model.device
+        inputs = {
+            name: value.to(device) if isinstance(value, Tensor) else value for name, value in encoded.inputs.items()
+        }
+        with torch.inference_mode(), second_look(self.adapter.model):
+            batch = self.adapter.prepare(inputs, draw=draw)
+            self._prove(batch)
+            return encoded, look_twice(self.adapter, self.contrast, batch, self.scores)
+
+    def over(self, samples: Sequence[Sample], batch_size: int, label: str) -> Iterator[tuple[EncodedBatch, TwoLooks]]:
+        """All samples in their order, `batch_size` at a time, under a progress bar called `label`."""
+        for start in tqdm(range(0, len(samples), batch_size), desc=label, disable=None, dynamic_ncols=True):
+            yield self(samples[start : start + batch_size], draw=start // batch_size)
+
+    def _prove(self, batch: VLBatch) -> None:
+        """Once, on the first batch with a labelled picture, where the adapter cannot vouch for "drop"."""
+        if not self._proven and DropImage()(batch).row_index.numel():
+            require_drop_equals_mask(self.adapter, batch)
+            self._proven = True
+
+
+def without_picture(adapter: Adapter) -> Contrast:
+    """The cheap contrast where it is known to equal hiding the image tokens, and hiding them where it is not."""
+    is_sure = adapter.proven and adapter.window is None
+    return DropImage() if is_sure or "mask" not in adapter.contrasts else MaskImage()
+
+
+def require_drop_equals_mask(adapter: Adapter, batch: VLBatch) -> float:
+    """Compare Δ of "drop" with that of "mask" on a batch with labelled pictures.
+
+    Returns:
+        The largest difference.
+
+    Raises:
+        UnsupportedModel: they differ by more than 2 % of the largest |Δ| (of 1 where that is smaller).
+    """
+    with torch.no_grad():
+        dropped = look_twice(adapter, DropImage(), batch)
+        masked = look_twice(adapter, MaskImage(), batch)
+    difference = float((dropped.delta["logit"] - masked.delta["logit"]).abs().max())
+    scale = max(float(masked.delta["logit"].abs().max()), 1.0)
+    if not difference <= _PROOF_TOLERANCE * scale:
+        raise UnsupportedModel(
+            f"on the first batch Δ of contrast='drop' differs from that of 'mask' by {difference:.3g} (|Δ| up to "
+            f"{scale:.3g}): this {type(adapter.model).__name__} does more than causal attention over its tokens. Use "
+            "contrast='mask'"
+        )
+    return difference
