@@ -5,7 +5,9 @@ Evaluation counts on it, analysis shows it, scoring writes it down.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -50,7 +52,7 @@ class TwoPasses:
         scores: Sequence[Score] = SCORES,
     ) -> None:
         self.adapter = adapter_for(model, collator.picture_inputs)
-        self.collator = collator
+        self.collator = collator.with_scores(None)
         self.contrast = without_picture(self.adapter) if contrast is None else contrast
         self.scores = tuple(scores)
         self.adapter.check_contrast(self.contrast.name, num_tokens=0)
@@ -72,6 +74,10 @@ class TwoPasses:
             UnsupportedModel: rows too long for the contrast, or the first batch shows that "drop" is not right.
         """
         encoded = self.collator.encode_batch(samples)
+        return encoded, self.look(encoded, draw)
+
+    def look(self, encoded: EncodedBatch, draw: int = 0) -> TwoLooks:
+        """Both passes over a collated batch; see `__call__`."""
         self.adapter.check_contrast(self.contrast.name, encoded.inputs["input_ids"].shape[1])
         device = self.adapter.model.device
         inputs = {
@@ -80,12 +86,27 @@ class TwoPasses:
         with torch.inference_mode(), second_look(self.adapter.model):
             batch = self.adapter.prepare(inputs, draw=draw)
             self._prove(batch)
-            return encoded, look_twice(self.adapter, self.contrast, batch, self.scores)
+            return look_twice(self.adapter, self.contrast, batch, self.scores)
 
     def over(self, samples: Sequence[Sample], batch_size: int, label: str) -> Iterator[tuple[EncodedBatch, TwoLooks]]:
         """All samples in their order, `batch_size` at a time, under a progress bar called `label`."""
-        for start in tqdm(range(0, len(samples), batch_size), desc=label, disable=None, dynamic_ncols=True):
-            yield self(samples[start : start + batch_size], draw=start // batch_size)
+        starts = range(0, len(samples), batch_size)
+        batches = [samples[start : start + batch_size] for start in starts]
+        shown = tqdm(self.collated(batches), desc=label, total=len(batches), disable=None, dynamic_ncols=True)
+        for number, encoded in enumerate(shown):
+            yield encoded, self.look(encoded, draw=number)
+
+    def collated(self, batches: Iterable[Sequence[Sample]]) -> Iterator[EncodedBatch]:
+        """Every batch collated; while one is being looked at, a thread opens the pictures of the next."""
+        with ThreadPoolExecutor(max_workers=1) as ahead:
+            waiting: Future[EncodedBatch] | None = None
+            for samples in batches:
+                coming = ahead.submit(self.collator.encode_batch, samples)
+                if waiting is not None:
+                    yield waiting.result()
+                waiting = coming
+            if waiting is not None:
+                yield waiting.result()
 
     def _prove(self, batch: VLBatch) -> None:
         """Once, on the first batch with a labelled picture, where the adapter cannot vouch for "drop"."""
@@ -98,6 +119,11 @@ def without_picture(adapter: Adapter) -> Contrast:
     """The cheap contrast where it is known to equal hiding the image tokens, and hiding them where it is not."""
     is_sure = adapter.proven and adapter.window is None
     return DropImage() if is_sure or "mask" not in adapter.contrasts else MaskImage()
+
+
+def contrast_settings(contrast: Contrast) -> dict[str, Any]:
+    """A contrast as a score file names it: its word, and what it was set to, such as the σ of "blur"."""
+    return {"contrast": contrast.name, "contrast_settings": asdict(contrast)}  # type: ignore[call-overload]
 
 
 def require_drop_equals_mask(adapter: Adapter, batch: VLBatch) -> float:

@@ -6,6 +6,7 @@ import typer
 
 from contralign.cli.demo import demo
 from contralign.cli.env import env
+from contralign.cli.score import score
 from contralign.cli.train import train
 
 app = typer.Typer(
@@ -15,7 +16,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for verb in (demo, train, env):
+for verb in (demo, train, score, env):
     app.command()(verb)
 
 
