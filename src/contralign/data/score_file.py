@@ -49,11 +49,11 @@ class ScoreFile:
         settings: what the file was made with: model, template, contrast, max_length, data …
     """
 
-    def __init__(self, path: Path, score: Score, settings: Mapping[str, Any], table: ScoreIndex) -> None:
+    def __init__(self, path: Path, score: Score, settings: Mapping[str, Any], index: ScoreIndex) -> None:
         self.path = path
         self.score: Score = score
         self.settings = dict(settings)
-        self._table = table
+        self.index = index
 
     @classmethod
     def open(cls, path: str | Path, score: Score = "logit") -> ScoreFile:
@@ -74,7 +74,7 @@ class ScoreFile:
             return cls(path, score, settings, ScoreIndex.read(file, f"delta_{score}", settings["num_tokens"]))
 
     def __len__(self) -> int:
-        return len(self._table.rows)
+        return len(self.index.rows)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return ScoreFile.open, (str(self.path), self.score)
@@ -96,7 +96,7 @@ class ScoreFile:
         """
         names = list(ids)
         keys = np.fromiter((id_key(name) for name in names), np.uint64, len(names))
-        unknown = np.flatnonzero(~np.isin(keys, self._table.keys))
+        unknown = np.flatnonzero(~np.isin(keys, self.index.keys))
         if len(unknown):
             first = ", ".join(repr(names[place]) for place in unknown[:3])
             raise ScoreMismatch(
@@ -115,7 +115,7 @@ class ScoreFile:
             ScoreMismatch: the file does not hold this sample, or with other tokens, labels or pictures.
         """
         digest = row_digest(sample, row)
-        values = self._table.find(id_key(sample.id), digest.whole)
+        values = self.index.find(id_key(sample.id), digest.whole)
         if values is None:
             raise ScoreMismatch(self._explain(sample, row, digest))
         return values
@@ -167,7 +167,7 @@ def read_settings(path: Path) -> dict[str, Any]:
         ValueError: no such file, no score file, or another format.
     """
     if not path.is_file():
-        raise ValueError(f"score file {str(path)!r} does not exist; `contralign score` writes one")
+        raise ValueError(f"score file {str(path)!r} is not there, or a folder; `contralign score` writes one")
     try:
         settings = settings_of(pq.read_schema(path))
     except (pa.ArrowInvalid, pa.ArrowException, ValueError) as error:

@@ -43,6 +43,7 @@ class _CALMixin(ResumingTrainer):
         self.alignment = self._align(self.cal_config)
         self.eval_alignment = self.alignment
         self._eval_collator: VLCollator | None = None
+        self._said_how_evaluated = False
         if self.cal_config.scores is not None:
             self._take_cached_scores()
         # num_items_in_batch, the label count of the whole step, is asked for whatever the model class declares.
@@ -176,10 +177,12 @@ class _CALMixin(ResumingTrainer):
         if self._eval_collator is None:
             yield
             return
-        logger.warning(
-            "evaluation takes Δ from the model as it is, with a second pass: %s holds training samples",
-            self.cal_config.scores,
-        )
+        if not self._said_how_evaluated:
+            self._said_how_evaluated = True
+            logger.warning(
+                "evaluation takes Δ from the model as it is, with a second pass: %s holds training samples",
+                self.cal_config.scores,
+            )
         training, self.data_collator = self.data_collator, self._eval_collator
         try:
             yield
