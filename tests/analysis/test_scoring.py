@@ -153,6 +153,19 @@ def test_a_kill_in_the_merge_keeps_every_part(pair, tmp_path, monkeypatch):
     assert resumed.read_bytes() == unbroken.read_bytes()
 
 
+def test_a_process_that_finds_the_parts_joined_by_another_takes_the_file_as_done(pair, tmp_path, monkeypatch):
+    model, collator = pair
+    merge = score_parts.ScoreParts.merge
+
+    def twice(self, bad=()):
+        first = merge(self, bad)
+        assert merge(self, bad) == first
+        return first
+
+    monkeypatch.setattr(score_parts.ScoreParts, "merge", twice)
+    assert len(scored(tmp_path / "s.parquet", model, collator, SAMPLES)) == len(SAMPLES)
+
+
 def test_a_finished_file_needs_no_model(pair, tmp_path):
     model, collator = pair
     first = scored(tmp_path / "s.parquet", model, collator, SAMPLES).path.stat().st_mtime_ns

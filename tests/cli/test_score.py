@@ -102,7 +102,7 @@ def test_changes_to_the_recipe_are_those_of_train(tmp_path, model, recipe):
         (["scenes:train", "--setting", "scenes=5"], "data.settings.scenes: wanted settings"),
         (["scenes:train", "--setting", "scenes.count=5", "--template", "vicunja"], "data.template: got 'vicunja'"),
         (["scenes:train", "--setting", "scenes.count=5", "--contrast", "none"], "there is no Δ to score"),
-        (["scenes:train", "--setting", "scenes.count=5", "--contrast", "dorp"], "cal.contrast: got 'dorp'"),
+        (["scenes:train", "--setting", "scenes.count=5", "--contrast", "wipe"], "cal.contrast: got 'wipe'"),
         (["scenes:train", "--setting", "scenes.count=5", "--score", "logits"], "--score logits: wanted logit, logprob"),
         (["scenes:train", "--setting", "scenes.count=5", "--device", "abacus"], "--device abacus"),
         (["scenes:train", "--setting", "scenes.count=5", "--dtype", "int3"], "model.dtype: got 'int3'"),
@@ -152,16 +152,20 @@ def test_a_bad_record_is_counted_in_the_summary(tmp_path, model):
     assert read_settings(tmp_path / "s")["bad_records"][0]["record"].endswith("r3")
 
 
-def start(model, folder, output):
-    command = f"from contralign.cli.main import main; main()  # {output.name}"
+def start(model, folder, output, processes=1):
     words = ["score", model, folder / "records.json", "--image-root", folder, "-o", output]
     words += ["--batch-size", 1, "--part-size", 8]
+    command = folder / "command.py"
+    command.write_text("from contralign.cli.main import main\n\nmain()\n")
+    torchrun = ["-m", "torch.distributed.run", f"--nproc_per_node={processes}", "--standalone"]
     source = str(Path(sys.modules["contralign"].__file__).parents[1])
+    settings = {"PYTHONPATH": source, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
     return subprocess.Popen(
-        [sys.executable, "-c", command, *map(str, words)],
-        env={**os.environ, "PYTHONPATH": source, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
-        stdout=subprocess.DEVNULL,
+        [sys.executable, *(torchrun if processes > 1 else []), str(command), *map(str, words)],
+        env={**os.environ, **settings},
+        stdout=subprocess.PIPE if processes > 1 else subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        text=True,
     )
 
 
@@ -193,3 +197,16 @@ def test_five_kills_at_random_moments_and_resuming_equal_an_unbroken_run_to_the_
     assert broken.read_bytes() == unbroken.read_bytes()
     assert not broken.with_name("broken.parquet.parts").exists()
     assert ScoreFile.open(broken).index.values.std() > 0.5
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_parts_and_write_the_file_of_one(tmp_path, model):
+    write_records(tmp_path, 8 * 7)
+    one, two = tmp_path / "one.parquet", tmp_path / "two.parquet"
+    assert start(model, tmp_path, one).wait(timeout=120) == 0
+    process = start(model, tmp_path, two, processes=2)
+    said, _ = process.communicate(timeout=180)
+    assert process.returncode == 0
+    assert said.count(f"Score file: {two}") >= 1
+    assert two.read_bytes() == one.read_bytes()
+    assert not two.with_name("two.parquet.parts").exists()

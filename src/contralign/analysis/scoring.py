@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 from tqdm.auto import tqdm
 
 from contralign.contrast.base import Contrast
@@ -62,8 +64,11 @@ def score_samples(
     batch_size: int = 16,
     part_size: int = PART_SIZE,
     fresh: bool = False,
-) -> ScoringSummary:
+) -> ScoringSummary | None:
     """Write a score file, or go on with one that was begun with the same settings.
+
+    Started by torchrun or `accelerate launch`, the processes share the parts between them; the last one to finish joins
+    them. The file is the same, however many there are.
 
     Args:
         load_model: gives the model that takes Δ; called only where something is left to do.
@@ -76,6 +81,9 @@ def score_samples(
         batch_size: samples at a time, of like length inside of a part.
         part_size: samples a part: what a kill loses at most.
         fresh: start anew, whatever an earlier run left.
+
+    Returns:
+        None in all but one of several processes.
 
     Raises:
         BadRecord: a bad record under `on_bad="error"`; a Δ that is not finite is one.
@@ -95,17 +103,26 @@ def score_samples(
         "num_samples": len(samples),
         "samples_digest": samples_digest(samples),
     }
-    parts = ScoreParts(output, settings)
-    if parts.begin(fresh):
-        return _summary(output, read_settings(output), len(samples), started)
-    missing = parts.missing
-    found = len(samples) - sum(len(parts.ranges[number]) for number in missing)
+    parts, state = ScoreParts(output, settings), PartialState()
+    if _begin(parts, fresh, state):
+        return _summary(output, read_settings(output), len(samples), started) if state.is_main_process else None
+    own = range(state.process_index, len(parts.ranges), state.num_processes)
+    missing = [number for number in own if number in set(parts.missing)]
+    found = sum(len(parts.ranges[number]) for number in own if number not in missing)
     if missing:
         passes = TwoPasses(load_model(), collator, contrast, scores)
-        with _progress(len(samples), found) as bar:
+        with _progress(sum(len(parts.ranges[number]) for number in own), found, state) as bar:
             for number in missing:
                 parts.write(number, *_score_part(passes, samples, parts.ranges[number], batch_size, bar))
+    if parts.folder.exists() and parts.missing:
+        return None
     return _summary(output, parts.merge(samples.report.bad), found, started)
+
+
+def _begin(parts: ScoreParts, fresh: bool, state: PartialState) -> bool:
+    """Whether there is nothing to do; the main process looks, and makes ready for all."""
+    finished = [parts.begin(fresh) if state.is_main_process else None]
+    return bool(broadcast_object_list(finished)[0])
 
 
 def _score_part(
@@ -179,10 +196,17 @@ def _not_finite(row: ScoredSample) -> BadRecord | None:
     return None
 
 
-def _progress(total: int, done: int) -> tqdm:
+def _progress(total: int, done: int, state: PartialState) -> tqdm:
     """Samples, samples a second and the time left; a line every half minute where the output is no terminal."""
-    interval = 0.5 if sys.stderr.isatty() else 30
-    return tqdm(total=total, initial=done, desc="scoring", unit="sample", mininterval=interval, dynamic_ncols=True)
+    return tqdm(
+        total=total,
+        initial=done,
+        desc="scoring" if state.num_processes == 1 else f"scoring, process 1 of {state.num_processes}",
+        unit="sample",
+        mininterval=0.5 if sys.stderr.isatty() else 30,
+        disable=not state.is_main_process,
+        dynamic_ncols=True,
+    )
 
 
 def _summary(output: Path, settings: Mapping[str, Any], found: int, started: float) -> ScoringSummary:

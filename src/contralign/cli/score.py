@@ -71,7 +71,10 @@ def score(
     fresh: Fresh = False,
     debug: Debug = False,
 ) -> None:
-    """Write Δ of every label token; what was killed goes on where it stopped when the command is given again."""
+    """Write Δ of every label token; what was killed goes on where it stopped when the command is given again.
+
+    Under torchrun the processes share the work between them.
+    """
     with readable_mistakes(debug):
         from contralign.cli.score_work import do_work, work_of_options, work_of_recipe
 
@@ -91,9 +94,11 @@ def score(
             beside = {**given, **({"settings": setting} if setting else {})}
             _refuse_beside_recipe([*(f"data.{name}" for name in beside), *(["cal.contrast"] if contrast else [])])
             work = work_of_recipe(model, recipe, data or (), stage, dtype)
-        _print(
-            do_work(work, output, score=score, batch_size=batch_size, part_size=part_size, device=device, fresh=fresh)
+        summary = do_work(
+            work, output, score=score, batch_size=batch_size, part_size=part_size, device=device, fresh=fresh
         )
+        if summary is not None:  # of several processes the last one has it
+            _print(summary)
 
 
 def _refuse_beside_recipe(places: list[str]) -> None:

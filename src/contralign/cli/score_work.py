@@ -114,7 +114,7 @@ def do_work(
     part_size: int = 2048,
     device: str | None = None,
     fresh: bool = False,
-) -> ScoringSummary:
+) -> ScoringSummary | None:
     """Score; everything that is named is looked at before the model is loaded.
 
     Args:
@@ -163,8 +163,9 @@ def do_work(
 
 
 def _device(name: str | None) -> torch.device:
+    state = PartialState(cpu=not torch.accelerator.is_available())  # on a CPU too, torchrun's processes find each other
     if name is None:
-        return torch.device(PartialState().device or "cpu")
+        return torch.device(state.device or "cpu")
     try:
         device = torch.device(name)
         torch.empty(0, device=device)

@@ -4,7 +4,7 @@
                          part-00000.parquet  samples 0 to part_size - 1, and so on
 
 Every file is written under another name, brought to disk and renamed: what bears its name is whole. The parts become
-one file in the same way, and only then go.
+one file in the same way, and only then go. Several processes may write parts side by side.
 """
 
 from __future__ import annotations
@@ -64,8 +64,6 @@ class ScoreParts:
                 "file, or replace it with --fresh"
             )
         self.folder.mkdir(parents=True, exist_ok=True)
-        for torn in self.folder.glob("*.partial"):
-            torn.unlink()
         if not self.manifest.exists():
             with _renamed_when_whole(self.manifest) as partial:
                 partial.write_text(json.dumps(self.settings, indent=2, sort_keys=True), encoding="utf-8")
@@ -90,7 +88,7 @@ class ScoreParts:
             pq.write_table(table.cast(with_settings(table.schema, about)), partial, compression="zstd")
 
     def merge(self, bad: Sequence[BadRecord] = ()) -> dict[str, Any]:
-        """Join the parts, one row group each, and remove them.
+        """Join the parts, one row group each, and remove them; of two processes that try, one may find it done.
 
         Args:
             bad: records that were left out before they came to a part.
@@ -98,6 +96,14 @@ class ScoreParts:
         Returns:
             The settings in the file, with `num_scored`, `num_tokens` and `bad_records`.
         """
+        try:
+            return self._merge(bad)
+        except FileNotFoundError:
+            if self.output.exists() and not self._differences_to_output():
+                return read_settings(self.output)
+            raise
+
+    def _merge(self, bad: Sequence[BadRecord]) -> dict[str, Any]:
         paths = [self._path(number) for number in range(len(self.ranges))]
         about = [settings_of(pq.read_schema(path)) for path in paths]
         settings = {
@@ -143,8 +149,8 @@ def bad_as_json(bad: Sequence[BadRecord]) -> list[dict[str, str]]:
 
 @contextmanager
 def _renamed_when_whole(path: Path) -> Iterator[Path]:
-    """A name to write under; the file gets its own once all of it is on disk."""
-    partial = path.with_name(f"{path.name}.partial")
+    """A name to write under, of this process alone; the file gets its own once all of it is on disk."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     yield partial
     _to_disk(partial)
     partial.replace(path)
