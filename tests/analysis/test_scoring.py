@@ -239,6 +239,9 @@ def test_bad_records_are_named_and_counted_and_never_kill_a_run_that_skips(pair,
     assert len(bad) == 2
     assert len(file) == file.settings["num_scored"] == 11
     assert file.settings["num_samples"] == 12
+    rows = pq.read_table(file.path, columns=["index", "id"]).to_pylist()
+    assert [row["index"] for row in rows] == [0, 1, 2, *range(4, 12)]
+    assert [row["id"] for row in rows] == [sample.id for sample in SAMPLES]
     again = scoring._summary(file.path, file.settings, 0, 0.0)
     assert sum(again.bad.values()) == 2
 
