@@ -151,6 +151,7 @@ def test_a_kill_in_the_merge_keeps_every_part(pair, tmp_path, monkeypatch):
     assert not (tmp_path / "s.parquet").exists()
     resumed = scored(tmp_path / "s.parquet", None, collator, SAMPLES).path
     assert resumed.read_bytes() == unbroken.read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["s.parquet", "unbroken.parquet"]
 
 
 def test_a_process_that_finds_the_parts_joined_by_another_takes_the_file_as_done(pair, tmp_path, monkeypatch):

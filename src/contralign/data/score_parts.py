@@ -65,7 +65,7 @@ class ScoreParts:
             )
         self.folder.mkdir(parents=True, exist_ok=True)
         if not self.manifest.exists():
-            with _renamed_when_whole(self.manifest) as partial:
+            with self._renamed_when_whole(self.manifest) as partial:
                 partial.write_text(json.dumps(self.settings, indent=2, sort_keys=True), encoding="utf-8")
         return False
 
@@ -84,7 +84,7 @@ class ScoreParts:
         """Write one part: its rows, and the records that were left out of it."""
         table = score_table(rows, self.settings["scores"])
         about = {"num_tokens": sum(len(row.position) for row in rows), "bad_records": bad_as_json(bad)}
-        with _renamed_when_whole(self._path(number)) as partial:
+        with self._renamed_when_whole(self._path(number)) as partial:
             pq.write_table(table.cast(with_settings(table.schema, about)), partial, compression="zstd")
 
     def merge(self, bad: Sequence[BadRecord] = ()) -> dict[str, Any]:
@@ -114,7 +114,7 @@ class ScoreParts:
         }
         schema = with_settings(score_schema(self.settings["scores"]), settings)
         with (
-            _renamed_when_whole(self.output) as partial,
+            self._renamed_when_whole(self.output) as partial,
             pq.ParquetWriter(partial, schema, compression="zstd") as writer,
         ):
             for path in paths:
@@ -125,6 +125,15 @@ class ScoreParts:
 
     def _path(self, number: int) -> Path:
         return self.folder / f"part-{number:05d}.parquet"
+
+    @contextmanager
+    def _renamed_when_whole(self, path: Path) -> Iterator[Path]:
+        """A name in the folder to write under, of this process alone; all of it is on disk before it is renamed."""
+        partial = self.folder / f"{path.name}.{os.getpid()}.partial"
+        yield partial
+        _to_disk(partial)
+        partial.replace(path)
+        _to_disk(path.parent)
 
     def _differences_to_output(self) -> list[str]:
         try:
@@ -145,16 +154,6 @@ class ScoreParts:
 def bad_as_json(bad: Sequence[BadRecord]) -> list[dict[str, str]]:
     """Bad records as the metadata of a file holds them."""
     return [{"record": fault.record, "reason": fault.reason, "message": fault.message} for fault in bad]
-
-
-@contextmanager
-def _renamed_when_whole(path: Path) -> Iterator[Path]:
-    """A name to write under, of this process alone; the file gets its own once all of it is on disk."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    yield partial
-    _to_disk(partial)
-    partial.replace(path)
-    _to_disk(path.parent)
 
 
 def _to_disk(path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,8 @@ from contralign.training.config import CalConfig
 from contralign.training.recipe import Recipe
 from contralign.training.schema import RecipeError
 from contralign.training.settings import DataSettings
+
+logger = logging.getLogger(__name__)
 
 _PROBES = 16
 
@@ -47,6 +50,7 @@ def with_cached_scores(cal: CalConfig, collator: VLCollator, train: Any) -> VLCo
         _check_same_file(cal, collator.scores)
         attached = collator
     _check_samples(attached, train)
+    logger.info("Δ of %s: %d samples, scored by %s", path, settings["num_scored"], settings.get("model"))
     return attached
 
 
