@@ -16,7 +16,7 @@ from contralign.data.collator import VLCollator
 from contralign.models.adapter import UnsupportedModel
 from contralign.models.llava import LlavaAdapter
 from contralign.models.registry import adapter_for
-from contralign.reading import TwoPasses, contrast_settings, require_drop_equals_mask, without_picture
+from contralign.reading import SampleReader, contrast_settings, require_drop_equals_mask, without_picture
 
 SAMPLES = mixed_samples(5)
 
@@ -29,7 +29,7 @@ def pair():
 def test_batches_are_those_of_the_passes_alone_and_come_in_order(pair):
     model, collator = pair
     adapter, seen = adapter_for(model), []
-    for encoded, looks in TwoPasses(model, collator).over(SAMPLES, 4, "reading"):
+    for encoded, looks in SampleReader(model, collator).over(SAMPLES, 4, "reading"):
         alone = look_twice(adapter, DropImage(), adapter.prepare(encoded.inputs), ("logit", "logprob"))
         for score in ("logit", "logprob"):
             torch.testing.assert_close(looks.delta[score], alone.delta[score])
@@ -48,7 +48,7 @@ def test_the_next_batch_is_collated_while_one_is_looked_at(pair, monkeypatch):
         return original(self, samples)
 
     monkeypatch.setattr(VLCollator, "encode_batch", noted)
-    collated = TwoPasses(model, collator).collated([[sample] for sample in SAMPLES[:3]])
+    collated = SampleReader(model, collator).collated([[sample] for sample in SAMPLES[:3]])
     next(collated)
     assert begun[1].wait(timeout=10)
     assert len(list(collated)) == 2
@@ -58,14 +58,14 @@ def test_a_bad_sample_ends_the_reading_where_the_collator_says_so(pair):
     model, collator = pair
     short = VLCollator(collator.processor, max_length=4)
     with pytest.raises(BadRecord, match="c0"):
-        list(TwoPasses(model, short).over(SAMPLES, 2, "reading"))
+        list(SampleReader(model, short).over(SAMPLES, 2, "reading"))
 
 
 def test_the_mode_of_every_module_is_put_back(pair):
     model, collator = pair
     model.train()
     model.model.vision_tower.eval()
-    TwoPasses(model, collator)(SAMPLES[:2])
+    SampleReader(model, collator)(SAMPLES[:2])
     assert model.training
     assert not model.model.vision_tower.training
     model.eval()
@@ -81,8 +81,8 @@ def test_where_dropping_is_proven_the_cheap_contrast_is_taken(pair, monkeypatch)
 def test_a_degraded_picture_is_encoded_again(pair):
     model, collator = pair
     keeping = VLCollator(collator.processor, keep_pictures=True)
-    _, blurred = TwoPasses(model, keeping, BlurPicture(sigma=10.0))(SAMPLES[:2])
-    _, covered = TwoPasses(model, keeping, MaskPatches(ratio=1.0))(SAMPLES[:2])
+    _, blurred = SampleReader(model, keeping, BlurPicture(sigma=10.0))(SAMPLES[:2])
+    _, covered = SampleReader(model, keeping, MaskPatches(ratio=1.0))(SAMPLES[:2])
     assert blurred.delta["logit"].abs().max() < 1e-3  # a picture of one colour stays what it is
     assert covered.delta["logit"].abs().max() > 0.1
 
@@ -90,13 +90,13 @@ def test_a_degraded_picture_is_encoded_again(pair):
 def test_a_contrast_that_degrades_pictures_needs_them_kept(pair):
     model, collator = pair
     with pytest.raises(ValueError, match="keep_pictures=True"):
-        TwoPasses(model, collator, BlurPicture(sigma=1.0))
+        SampleReader(model, collator, BlurPicture(sigma=1.0))
 
 
 def test_an_adapter_that_cannot_vouch_for_drop_is_proven_on_the_first_batch(pair, monkeypatch):
     model, collator = pair
     monkeypatch.setattr(LlavaAdapter, "proven", False)
-    TwoPasses(model, collator, DropImage())(SAMPLES[:2])
+    SampleReader(model, collator, DropImage())(SAMPLES[:2])
 
     def looks_at_places(self, batch):
         hidden = original(self, batch)
@@ -105,7 +105,7 @@ def test_an_adapter_that_cannot_vouch_for_drop_is_proven_on_the_first_batch(pair
     original = LlavaAdapter.hidden
     monkeypatch.setattr(LlavaAdapter, "hidden", looks_at_places)
     with pytest.raises(UnsupportedModel, match="differs from that of 'mask'"):
-        TwoPasses(model, collator, DropImage())(SAMPLES[:2])
+        SampleReader(model, collator, DropImage())(SAMPLES[:2])
 
 
 def test_proof_on_a_right_model_returns_a_difference_of_rounding(pair):
@@ -120,7 +120,7 @@ def test_a_contrast_the_model_cannot_have_is_refused(pair, monkeypatch):
     _, collator = pair
     monkeypatch.setattr(LlavaAdapter, "contrasts", frozenset({"drop"}))
     with pytest.raises(UnsupportedModel, match="mask"):
-        TwoPasses(build_llava(), collator, MaskImage())
+        SampleReader(build_llava(), collator, MaskImage())
 
 
 def test_a_contrast_says_what_it_was_set_to():

@@ -30,7 +30,7 @@ SCORES: tuple[Score, ...] = ("logit", "logprob")
 _PROOF_TOLERANCE = 0.02
 
 
-class TwoPasses:
+class SampleReader:
     """A model and its collator: samples in, both passes of their label tokens out.
 
     Args:

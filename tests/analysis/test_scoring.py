@@ -110,9 +110,9 @@ def test_a_killed_run_goes_on_and_equals_an_unbroken_one_to_the_bit(writes, pair
     assert len(list(folder.glob("part-*.parquet"))) == writes
     assert list(folder.glob("*.partial"))
     read = []
-    original = scoring.TwoPasses.look
+    original = scoring.SampleReader.look
     monkeypatch.setattr(
-        scoring.TwoPasses, "look", lambda self, *rest, **named: read.append(1) or original(self, *rest, **named)
+        scoring.SampleReader, "look", lambda self, *rest, **named: read.append(1) or original(self, *rest, **named)
     )
     resumed = scored(tmp_path / "s.parquet", model, collator, SAMPLES).path
     assert len(read) == 3 - writes
@@ -257,7 +257,7 @@ def test_a_bad_record_ends_a_run_that_does_not_skip(pair, tmp_path):
 @pytest.mark.parametrize("on_bad", ["error", "skip"])
 def test_a_delta_that_is_not_finite_is_never_written(on_bad, pair, tmp_path, monkeypatch):
     model, collator = pair
-    original = scoring.TwoPasses.look
+    original = scoring.SampleReader.look
 
     def overflow(self, encoded, draw=0):
         looks = original(self, encoded, draw)
@@ -267,7 +267,7 @@ def test_a_delta_that_is_not_finite_is_never_written(on_bad, pair, tmp_path, mon
                     looks.delta["logit"][row, looks.valid[row].nonzero()[1]] = float("inf")
         return looks
 
-    monkeypatch.setattr(scoring.TwoPasses, "look", overflow)
+    monkeypatch.setattr(scoring.SampleReader, "look", overflow)
     collator = VLCollator(collator.processor, on_bad=on_bad)
     if on_bad == "error":
         with pytest.raises(BadRecord, match=r"c2: delta_logit of the token at \d+ is not finite"):

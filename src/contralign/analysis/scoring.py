@@ -26,7 +26,7 @@ from contralign.data.score_digest import row_digest, samples_digest
 from contralign.data.score_file import read_settings
 from contralign.data.score_parts import ScoreParts
 from contralign.data.score_table import FORMAT, ScoredSample, value_columns
-from contralign.reading import SCORES, TwoPasses, contrast_settings
+from contralign.reading import SCORES, SampleReader, contrast_settings
 
 PART_SIZE = 2048
 
@@ -110,10 +110,10 @@ def score_samples(
     missing = [number for number in own if number in set(parts.missing)]
     found = sum(len(parts.ranges[number]) for number in own if number not in missing)
     if missing:
-        passes = TwoPasses(load_model(), collator, contrast, scores)
+        reader = SampleReader(load_model(), collator, contrast, scores)
         with _progress(sum(len(parts.ranges[number]) for number in own), found, state) as bar:
             for number in missing:
-                parts.write(number, *_score_part(passes, samples, parts.ranges[number], batch_size, bar))
+                parts.write(number, *_score_part(reader, samples, parts.ranges[number], batch_size, bar))
     if parts.folder.exists() and parts.missing:
         return None
     return _summary(output, parts.merge(samples.report.bad), found, started)
@@ -126,21 +126,21 @@ def _begin(parts: ScoreParts, fresh: bool, state: PartialState) -> bool:
 
 
 def _score_part(
-    passes: TwoPasses, samples: SampleSet, part: range, batch_size: int, bar: tqdm
+    reader: SampleReader, samples: SampleSet, part: range, batch_size: int, bar: tqdm
 ) -> tuple[list[ScoredSample], list[BadRecord]]:
     """Rows of a part in the order of the data, and what was left out of it."""
     rows: list[ScoredSample] = []
     bad: list[BadRecord] = []
     batches = _batches(samples, part, batch_size)
-    collated = passes.collated([samples[index] for index in batch] for batch in batches)
+    collated = reader.collated([samples[index] for index in batch] for batch in batches)
     for batch, encoded in zip(batches, collated, strict=True):
-        looks = passes.look(encoded, draw=min(batch))
+        looks = reader.look(encoded, draw=min(batch))
         bad += encoded.left_out
-        for row in _rows(samples, batch, encoded, looks, passes.scores):
+        for row in _rows(samples, batch, encoded, looks, reader.scores):
             fault = _not_finite(row)
             if fault is None:
                 rows.append(row)
-            elif passes.collator.on_bad == "skip":
+            elif reader.collator.on_bad == "skip":
                 bad.append(fault)
             else:
                 raise fault

@@ -17,7 +17,7 @@ from contralign.core.weights import cal_weights
 from contralign.data.collator import VLCollator
 from contralign.data.encoded_batch import EncodedBatch
 from contralign.data.messages import Sample
-from contralign.reading import SCORES, TwoPasses
+from contralign.reading import SCORES, SampleReader
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +70,7 @@ def read_label_tokens(
         raise ValueError("no samples to read: wanted at least one")
     ids: list[str] = []
     columns: list[dict[str, NDArray[Any]]] = []
-    for encoded, looks in TwoPasses(model, collator).over(samples, batch_size, label):
+    for encoded, looks in SampleReader(model, collator).over(samples, batch_size, label):
         columns.append(_columns(encoded, looks, first=len(ids)))
         ids += [sample.id for sample in encoded.samples if sample is not None]
     joined = {name: np.concatenate([part[name] for part in columns]) for name in columns[0]}
