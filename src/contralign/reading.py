@@ -122,8 +122,12 @@ def without_picture(adapter: Adapter) -> Contrast:
 
 
 def contrast_settings(contrast: Contrast) -> dict[str, Any]:
-    """A contrast as a score file names it: its word, and what it was set to, such as the σ of "blur"."""
-    return {"contrast": contrast.name, "contrast_settings": asdict(contrast)}  # type: ignore[call-overload]
+    """A contrast as a score file names it: its word, and what a degraded picture was degraded with.
+
+    "drop" and "mask" have no settings that could change Δ.
+    """
+    settings = asdict(contrast) if contrast.reencodes else {}  # type: ignore[call-overload]
+    return {"contrast": contrast.name, "contrast_settings": settings}
 
 
 def require_drop_equals_mask(adapter: Adapter, batch: VLBatch) -> float:
