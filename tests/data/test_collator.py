@@ -157,6 +157,31 @@ def test_an_undecodable_picture_drops_its_row_under_skip_counted_and_logged_once
     assert sum("broken" in message for message in caplog.messages) == 1
 
 
+def test_a_batch_names_what_was_left_out_of_it(llava, one_picture):
+    collate = VLCollator(llava, on_bad="skip")
+    batches = [collate.encode_batch(batch) for batch in ([one_picture], [broken_picture_sample(), one_picture])]
+    assert [[(bad.record, bad.reason) for bad in batch.left_out] for batch in batches] == [
+        [],
+        [("broken", "corrupt_picture")],
+    ]
+
+
+def test_settings_are_all_that_token_ids_and_pixels_depend_on(llava, make_llava):
+    settings = VLCollator(llava, max_length=9, image_aspect="pad").settings
+    assert settings | {"tokenizer": "", "image_processor": ""} == {
+        "template": "chat",
+        "max_length": 9,
+        "image_aspect": "pad",
+        "tokenizer": "",
+        "image_processor": "",
+    }
+    assert VLCollator(llava, max_length=9, image_aspect="pad", padding_side="left").settings == settings
+    larger = make_llava(size={"shortest_edge": 56}, crop_size={"height": 56, "width": 56})
+    assert (
+        VLCollator(larger, max_length=9, image_aspect="pad").settings["image_processor"] != settings["image_processor"]
+    )
+
+
 def test_a_batch_with_no_good_sample_is_one_row_with_nothing_to_learn(llava):
     batch = VLCollator(llava, on_bad="skip", keep_pictures=True).encode_batch([broken_picture_sample()])
     assert (batch.inputs["labels"] == IGNORE_INDEX).all()

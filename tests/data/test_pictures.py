@@ -2,10 +2,11 @@ import pickle
 
 import numpy as np
 import pytest
+from datasets import Dataset
 from PIL import Image
 
 from contralign.data.bad_record import BadRecord
-from contralign.data.pictures import as_picture, check_picture, locate_picture, open_picture
+from contralign.data.pictures import StoredPicture, as_picture, check_picture, contents, locate_picture, open_picture
 
 
 def test_a_picture_is_found_under_its_root_through_inward_links(image_root):
@@ -74,3 +75,24 @@ def test_an_open_picture_is_not_closed_by_a_check(image_root):
 def test_a_bad_record_travels_between_processes_with_its_reason():
     fault = pickle.loads(pickle.dumps(BadRecord("some_reason", "what came", "file[3]")))
     assert (fault.reason, fault.record, str(fault)) == ("some_reason", "file[3]", "file[3]: what came [some_reason]")
+
+
+def test_a_picture_is_known_by_its_file_wherever_it_lies_and_by_its_pixels_in_memory(image_root):
+    path = image_root / "good.png"
+    assert contents(path) == path.read_bytes()
+    rows = Dataset.from_dict(
+        {"image": [{"bytes": path.read_bytes(), "path": None}, {"bytes": None, "path": "good.png"}]}
+    )
+    for row in range(2):
+        assert contents(StoredPicture(rows, row, "image", None, image_root)) == path.read_bytes()
+    with Image.open(path) as opened:
+        pixels = opened.convert("RGB")
+    assert contents(pixels) == contents(pixels.copy()) != contents(pixels.transpose(Image.Transpose.TRANSPOSE))
+    changed = pixels.copy()
+    changed.putpixel((0, 0), (0, 0, 0))
+    assert contents(changed) != contents(pixels)
+
+
+def test_contents_that_are_gone_are_a_missing_picture(image_root):
+    with pytest.raises(BadRecord, match="missing_picture"):
+        contents(image_root / "gone.png")

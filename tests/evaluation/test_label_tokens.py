@@ -5,9 +5,10 @@ from tiny_worlds import coloured, coloured_samples, seeing_pair, tiny_pair
 
 from contralign.batch import IGNORE_INDEX
 from contralign.contrast.mask import MaskImage
-from contralign.evaluation.label_tokens import read_label_tokens, without_picture
+from contralign.evaluation.label_tokens import read_label_tokens
 from contralign.models.llava import LlavaAdapter
 from contralign.models.registry import adapter_for
+from contralign.reading import without_picture
 
 
 @pytest.fixture(scope="module")

@@ -7,25 +7,17 @@ from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
-import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from contralign.analysis.caption_delta import CaptionDelta, Piece
-from contralign.contrast.base import Contrast
-from contralign.contrast.drop import DropImage
-from contralign.contrast.mask import MaskImage
 from contralign.core.delta import Score
-from contralign.core.passes import TwoLooks, look_twice, second_look
+from contralign.core.passes import TwoLooks
 from contralign.core.weights import cal_weights
 from contralign.data.collator import VLCollator
 from contralign.data.encoded_batch import EncodedBatch
 from contralign.data.loss_mask import TokenSpan
 from contralign.data.messages import Sample
-from contralign.models.adapter import Adapter
-from contralign.models.registry import adapter_for
-
-SCORES: tuple[Score, ...] = ("logit", "logprob")
+from contralign.reading import SCORES, SampleReader
 
 
 def token_delta(
@@ -59,18 +51,8 @@ def token_delta(
         UnsupportedModel: no adapter serves the model.
         ValueError: α, β and window that mean nothing.
     """
-    adapter = adapter_for(model)
-    contrast = without_picture(adapter)
     captions: list[CaptionDelta] = []
-    for start in tqdm(range(0, len(samples), batch_size), desc="Δ of tokens", disable=None, dynamic_ncols=True):
-        encoded = collator.encode_batch(samples[start : start + batch_size])
-        adapter.check_contrast(contrast.name, encoded.inputs["input_ids"].shape[1])
-        inputs = {
-            name: value.to(adapter.model.device) if isinstance(value, Tensor) else value
-            for name, value in encoded.inputs.items()
-        }
-        with torch.inference_mode(), second_look(adapter.model):
-            looks = look_twice(adapter, contrast, adapter.prepare(inputs), SCORES)
+    for encoded, looks in SampleReader(model, collator).over(samples, batch_size, "Δ of tokens"):
         weights: dict[Score, Tensor] = {
             score: cal_weights(looks.delta[score], looks.valid, alpha, beta, window, has_image=looks.has_image)
             for score in scores
@@ -137,9 +119,3 @@ def _cut(text: str, turn: int, tokens: list[Learned]) -> list[Piece]:
         pieces.append(replace(piece, turn=turn, text=text[place:end]))
         place = max(place, end)
     return pieces if place == len(text) else [*pieces, Piece(turn=turn, text=text[place:])]
-
-
-def without_picture(adapter: Adapter) -> Contrast:
-    """The cheap contrast where it is known to equal hiding the image tokens, and hiding them where it is not."""
-    is_sure = adapter.proven and adapter.window is None
-    return DropImage() if is_sure or "mask" not in adapter.contrasts else MaskImage()

@@ -7,6 +7,7 @@ import typer
 from contralign.cli.bench import bench
 from contralign.cli.demo import demo
 from contralign.cli.env import env
+from contralign.cli.score import score
 from contralign.cli.train import train
 
 app = typer.Typer(
@@ -16,7 +17,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for verb in (demo, train, bench, env):
+for verb in (demo, train, score, bench, env):
     app.command()(verb)
 
 

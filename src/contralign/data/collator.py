@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +21,8 @@ from contralign.data.encoded_batch import EncodedBatch
 from contralign.data.loss_mask import Encoded, encode, resolve_template
 from contralign.data.messages import Sample, open_picture
 from contralign.data.picture_inputs import PictureInputs, picture_inputs
+from contralign.data.score_digest import image_processor_digest, tokenizer_digest
+from contralign.data.score_file import CACHED_DELTA, ScoreFile
 from contralign.data.splice import Spliced, splice
 from contralign.data.templates import Template
 
@@ -33,7 +36,8 @@ class VLCollator:
 
     Returns `input_ids`, `attention_mask` and `labels` (batch, seq), whatever the processor makes of the pictures
     (`pixel_values`, `image_sizes` …; absent from a batch of text alone), and `pictures` under `keep_pictures`: for
-    every row the tuple of its original pictures. Which tokens a picture takes is what the processor says.
+    every row the tuple of its original pictures. Which tokens a picture takes is what the processor says. With `scores`
+    there is also `cached_delta` (batch, seq), float32: Δ at label tokens, 0 elsewhere.
 
     Args:
         processor: a Hugging Face processor, or a bare tokenizer for text alone. It needs a pad token.
@@ -45,9 +49,11 @@ class VLCollator:
         image_aspect: what is done to a picture before the processor: "processor" nothing, "pad" pads it to a square
             with the mean colour, "square" crops it to a square.
         padding_side: "right" for training.
+        scores: Δ of the samples, for `CalConfig(scores=FILE)`.
 
     Raises:
         ValueError: an unknown setting, or one that has no effect on a bare tokenizer; no pad token; no chat template.
+        ScoreMismatch: the score file was made with other settings.
     """
 
     def __init__(
@@ -59,6 +65,7 @@ class VLCollator:
         on_bad: Literal["error", "skip"] = "error",
         image_aspect: ImageAspect = "processor",
         padding_side: PaddingSide = "right",
+        scores: ScoreFile | None = None,
     ) -> None:
         _refuse_unknown("on_bad", on_bad, ("error", "skip"))
         _refuse_unknown("image_aspect", image_aspect, get_args(ImageAspect))
@@ -73,6 +80,7 @@ class VLCollator:
         if self.tokenizer.pad_token_id is None:
             raise ValueError("the tokenizer has no pad token; set tokenizer.pad_token (its unk_token does for LLaMA)")
         self.template = resolve_template(template, processor)
+        self.template_name = template if isinstance(template, str) else type(template).__name__
         self.max_length = max_length
         self.keep_pictures = keep_pictures
         self.on_bad = on_bad
@@ -82,10 +90,37 @@ class VLCollator:
         names = processor.model_input_names if self.reads_pictures else ()
         self.token_fields = tuple(name for name in names if name.endswith("token_type_ids"))
         self._named: set[str] = set()
+        self.scores: ScoreFile | None = None
+        if scores is not None:
+            scores.check(self.settings)
+            self.scores = scores
 
     def __call__(self, samples: Sequence[Sample]) -> dict[str, Any]:
         """The batch as a model takes it."""
         return self.encode_batch(samples).inputs
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What token ids and pixels depend on beside the sample: a score file keeps it."""
+        return {
+            "template": self.template_name,
+            "max_length": self.max_length,
+            "image_aspect": self.image_aspect,
+            "tokenizer": tokenizer_digest(self.tokenizer),
+            "image_processor": image_processor_digest(self.processor),
+        }
+
+    def with_scores(self, scores: ScoreFile | None) -> VLCollator:
+        """The same collator with Δ of another file in its batches, or with none; both count into one `skipped`.
+
+        Raises:
+            ScoreMismatch: the score file was made with other settings.
+        """
+        if scores is not None:
+            scores.check(self.settings)
+        other = copy.copy(self)
+        other.scores = scores
+        return other
 
     def check(self, sample: Sample) -> None:
         """Refuse a sample that gives nothing to learn; pictures are not opened, so cutting is not foreseen.
@@ -100,13 +135,15 @@ class VLCollator:
 
         Raises:
             BadRecord: a bad sample under `on_bad="error"`.
+            ScoreMismatch: the score file does not hold a sample as it is now.
             ValueError: no samples.
         """
         if not samples:
             raise ValueError("an empty batch; wanted at least one sample")
         read: list[_Read] = []
+        left_out: list[BadRecord] = []
         for sample in samples:
-            with self._bad_may_be_skipped(sample):
+            with self._bad_may_be_skipped(sample, left_out):
                 read.append(self._read(sample))
         made = self._make([picture for line in read for picture in line.pictures])
         rows: list[_Row] = []
@@ -114,11 +151,11 @@ class VLCollator:
         for line in read:
             own = slice(first, first + len(line.pictures))
             first = own.stop
-            with self._bad_may_be_skipped(line.sample):
+            with self._bad_may_be_skipped(line.sample, left_out):
                 rows.append(self._splice(line, made, own))
         kept = [picture for row in rows for picture in row.pictures]
         vision = made.vision if len(kept) == first else self.picture_inputs(kept)
-        return self._batch(rows or [_empty_row(self.tokenizer.pad_token_id)], vision)
+        return self._batch(rows or [_empty_row(self.tokenizer.pad_token_id)], vision, tuple(left_out))
 
     def picture_inputs(self, pictures: Sequence[Image.Image]) -> dict[str, Tensor]:
         """Pictures as the vision tower takes them, just as in a batch; for contrasts that degrade pictures."""
@@ -128,13 +165,14 @@ class VLCollator:
         return picture_inputs(self.processor, pictures, self.image_aspect)
 
     @contextmanager
-    def _bad_may_be_skipped(self, sample: Sample) -> Iterator[None]:
+    def _bad_may_be_skipped(self, sample: Sample, left_out: list[BadRecord]) -> Iterator[None]:
         try:
             yield
         except BadRecord as fault:
             named = fault.named(f"{sample.source}, {sample.id}" if sample.source else sample.id)
             if self.on_bad == "error":
                 raise named from fault
+            left_out.append(named)
             self.skipped[fault.reason] += 1
             if named.record not in self._named:
                 self._named.add(named.record)
@@ -163,7 +201,7 @@ class VLCollator:
         fields = {name: values[own] for name, values in made.token_fields.items()}
         return _Row(read.sample, tokens, read.pictures[: len(tokens.image_starts)], fields)
 
-    def _batch(self, rows: Sequence[_Row], vision: dict[str, Tensor]) -> EncodedBatch:
+    def _batch(self, rows: Sequence[_Row], vision: dict[str, Tensor], left_out: tuple[BadRecord, ...]) -> EncodedBatch:
         width = max(len(row.tokens.input_ids) for row in rows)
         offsets = [0 if self.padding_side == "right" else width - len(row.tokens.input_ids) for row in rows]
 
@@ -182,9 +220,14 @@ class VLCollator:
         }
         if self.keep_pictures:
             inputs["pictures"] = tuple(row.pictures for row in rows)
-        tokens = tuple(row.tokens for row in rows)
+        if self.scores is not None:
+            inputs[CACHED_DELTA] = _cached_delta(self.scores, rows, offsets, width)
         return EncodedBatch(
-            inputs=inputs, samples=tuple(row.sample for row in rows), rows=tokens, offsets=tuple(offsets)
+            inputs=inputs,
+            samples=tuple(row.sample for row in rows),
+            rows=tuple(row.tokens for row in rows),
+            offsets=tuple(offsets),
+            left_out=left_out,
         )
 
 
@@ -208,6 +251,16 @@ class _Row:
         for start, block in zip(self.tokens.image_starts, self.fields.get(name, ()), strict=False):
             values[start : start + len(block)] = block
         return values
+
+
+def _cached_delta(scores: ScoreFile, rows: Sequence[_Row], offsets: Sequence[int], width: int) -> Tensor:
+    """(batch, seq) Δ of a file at the label tokens of every row."""
+    delta = torch.zeros(len(rows), width)
+    for line, row, begin in zip(delta, rows, offsets, strict=True):
+        if row.sample is not None:
+            places = torch.tensor(row.tokens.label_positions) + begin
+            line[places] = torch.tensor(scores.delta_of(row.sample, row.tokens))
+    return delta
 
 
 def _refuse_unknown(name: str, value: str, choices: tuple[str, ...]) -> None:

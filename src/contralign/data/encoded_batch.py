@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from contralign.data.bad_record import BadRecord
 from contralign.data.loss_mask import TokenSpan, kinds
 from contralign.data.messages import Sample
 from contralign.data.splice import Spliced
@@ -20,12 +21,14 @@ class EncodedBatch:
         samples: the sample of every row; None for the empty row that stands for a batch with no good sample.
         rows: the row's tokens before padding.
         offsets: the column where each row begins.
+        left_out: what was wrong with the samples that are not here (`on_bad="skip"`).
     """
 
     inputs: dict[str, Any]
     samples: tuple[Sample | None, ...]
     rows: tuple[Spliced, ...]
     offsets: tuple[int, ...]
+    left_out: tuple[BadRecord, ...] = ()
 
     @property
     def kinds(self) -> list[list[str | None]]:

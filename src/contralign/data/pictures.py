@@ -38,10 +38,15 @@ class StoredPicture:
     position: int | None
     root: Path | None = None
 
+    @property
+    def cell(self) -> object:
+        """What the dataset holds of this picture."""
+        cell = self.rows[self.row][self.column]
+        return cell if self.position is None else cell[self.position]
+
     def read(self) -> Image.Image:
         """The picture, header read, pixels not yet decoded."""
-        cell = self.rows[self.row][self.column]
-        return _open_cell(cell if self.position is None else cell[self.position], self.root)
+        return _open_cell(self.cell, self.root)
 
 
 Picture = Image.Image | Path | StoredPicture
@@ -120,6 +125,23 @@ def open_picture(picture: Picture) -> Image.Image:
         raise BadRecord("corrupt_picture", f"{describe(picture)} cannot be decoded: {error}") from error
 
 
+def contents(picture: Picture) -> bytes:
+    """What a picture is known by: the bytes of its file, as they are, or the RGB pixels of one that is in memory.
+
+    Raises:
+        BadRecord: `missing_picture` or `corrupt_picture`.
+    """
+    try:
+        if isinstance(picture, Path):
+            return picture.read_bytes()
+        if isinstance(picture, StoredPicture):
+            return _cell_bytes(picture.cell, picture.root)
+    except OSError as error:
+        raise BadRecord("missing_picture", f"{describe(picture)} is gone: {error}") from error
+    opened = open_picture(picture)
+    return repr(opened.size).encode() + opened.tobytes()
+
+
 def describe(picture: Picture) -> str:
     """A short name for messages."""
     if isinstance(picture, Path):
@@ -143,13 +165,23 @@ def _open(picture: Picture) -> Image.Image:
 
 
 def _open_cell(cell: object, root: Path | None) -> Image.Image:
-    """A cell of an undecoded picture column; `datasets` writes full paths, which are fine under the root."""
     if isinstance(cell, Mapping) and cell.get("bytes") is not None:
         return _open_bytes(cell["bytes"])
+    return Image.open(_cell_path(cell, root))
+
+
+def _cell_bytes(cell: object, root: Path | None) -> bytes:
+    if isinstance(cell, Mapping) and isinstance(cell.get("bytes"), bytes):
+        return cell["bytes"]
+    return _cell_path(cell, root).read_bytes()
+
+
+def _cell_path(cell: object, root: Path | None) -> Path:
+    """The file that a cell of an undecoded picture column names; `datasets` writes full paths, fine under the root."""
     name = cell.get("path") if isinstance(cell, Mapping) else cell
     if isinstance(name, str) and root is not None and Path(name).is_relative_to(root.resolve()):
         name = str(Path(name).relative_to(root.resolve()))
-    return Image.open(locate_picture(name, root))
+    return locate_picture(name, root)
 
 
 def _open_bytes(encoded: object) -> Image.Image:

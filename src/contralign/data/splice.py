@@ -19,6 +19,11 @@ class Spliced(Encoded):
 
     image_starts: tuple[int, ...] = ()
 
+    @property
+    def label_positions(self) -> tuple[int, ...]:
+        """Where the labels of a row stand; its first token has none, since nothing predicts it."""
+        return tuple(place for place, label in enumerate(self.labels) if place and label != IGNORE_INDEX)
+
 
 def expand(
     encoded: Encoded, image_lengths: Sequence[int], image_token_id: int, max_length: int | None = None

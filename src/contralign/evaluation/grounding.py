@@ -53,7 +53,7 @@ def grounding(
           tokens included), "visual", "filler", "contradictory". Pictures: "right", "wrong".
         - `nll[kind][picture]`: nats per label token; also under "none": image tokens taken out and the text left at
           its positions, which is the second pass of CAL (they are hidden from attention instead where only that is
-          known to be right, see `label_tokens.without_picture`); and "wrong_minus_right", paired, token by token.
+          known to be right, see `contralign.reading.without_picture`); and "wrong_minus_right", paired, token by token.
         - `auc[task][score]`: area under the ROC of Δ as it comes ("logit", "logprob") and as training sees it, clamped
           and pooled with the paper's settings ("logit_weight", "logprob_weight"; tokens only). Tasks:
           "visual_vs_filler", "visual_vs_contradictory" (tokens), "right_vs_wrong_picture" (mean Δ of a held-out

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,21 +10,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm.auto import tqdm
 
-from contralign.contrast.base import Contrast
-from contralign.contrast.drop import DropImage
-from contralign.contrast.mask import MaskImage
 from contralign.core.delta import Score
-from contralign.core.passes import TwoLooks, look_twice, second_look
+from contralign.core.passes import TwoLooks
 from contralign.core.weights import cal_weights
 from contralign.data.collator import VLCollator
 from contralign.data.encoded_batch import EncodedBatch
 from contralign.data.messages import Sample
-from contralign.models.adapter import Adapter
-from contralign.models.registry import adapter_for
-
-SCORES: tuple[Score, ...] = ("logit", "logprob")
+from contralign.reading import SCORES, SampleReader
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +70,7 @@ def read_label_tokens(
         raise ValueError("no samples to read: wanted at least one")
     ids: list[str] = []
     columns: list[dict[str, NDArray[Any]]] = []
-    for encoded, looks in _looks(model, collator, samples, batch_size, label):
+    for encoded, looks in SampleReader(model, collator).over(samples, batch_size, label):
         columns.append(_columns(encoded, looks, first=len(ids)))
         ids += [sample.id for sample in encoded.samples if sample is not None]
     joined = {name: np.concatenate([part[name] for part in columns]) for name in columns[0]}
@@ -91,22 +84,6 @@ def read_label_tokens(
         delta={score: joined[score] for score in SCORES},
         weight={score: joined[f"{score} weight"] for score in SCORES},
     )
-
-
-def _looks(
-    model: Any, collator: VLCollator, samples: Sequence[Sample], batch_size: int, label: str
-) -> Iterator[tuple[EncodedBatch, TwoLooks]]:
-    adapter = adapter_for(model)
-    contrast = without_picture(adapter)
-    device = adapter.model.device
-    for start in tqdm(range(0, len(samples), batch_size), desc=label, disable=None, dynamic_ncols=True):
-        encoded = collator.encode_batch(samples[start : start + batch_size])
-        adapter.check_contrast(contrast.name, encoded.inputs["input_ids"].shape[1])
-        inputs = {
-            name: value.to(device) if isinstance(value, Tensor) else value for name, value in encoded.inputs.items()
-        }
-        with torch.inference_mode(), second_look(adapter.model):
-            yield encoded, look_twice(adapter, contrast, adapter.prepare(inputs), SCORES)
 
 
 def _columns(encoded: EncodedBatch, looks: TwoLooks, first: int) -> dict[str, NDArray[Any]]:
@@ -128,9 +105,3 @@ def _columns(encoded: EncodedBatch, looks: TwoLooks, first: int) -> dict[str, ND
         weights = cal_weights(looks.delta[score], looks.valid, has_image=looks.has_image)
         found |= {score: picked(looks.delta[score]), f"{score} weight": picked(weights)}
     return found
-
-
-def without_picture(adapter: Adapter) -> Contrast:
-    """The cheap contrast where it is known to equal hiding the image tokens, and hiding them where it is not."""
-    is_sure = adapter.proven and adapter.window is None
-    return DropImage() if is_sure or "mask" not in adapter.contrasts else MaskImage()

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.profiler import record_function
 from transformers.utils import ModelOutput
 
-from contralign.batch import VLBatch
 from contralign.contrast.base import Contrast
 from contralign.contrast.blur import BlurPicture
 from contralign.contrast.drop import DropImage
@@ -23,18 +22,17 @@ from contralign.contrast.mask import MaskImage
 from contralign.contrast.patches import CLIP_MEAN_COLOUR, MaskPatches
 from contralign.core.label_loss import label_loss
 from contralign.core.loss import ratio, token_coefficients
-from contralign.core.passes import laid_out, look_twice, run_passes
+from contralign.core.passes import laid_out, run_passes
 from contralign.core.weights import cal_weights
-from contralign.models.adapter import Adapter, PictureEncoder, UnsupportedModel
+from contralign.models.adapter import Adapter, PictureEncoder
 from contralign.models.registry import adapter_for
-from contralign.models.sharding import any_rank
+from contralign.reading import drop_is_proven
 from contralign.training.config import CalConfig
 
 logger = logging.getLogger(__name__)
 
 MARK = "contrastive_alignment"
 CACHED = "cached_delta"
-_PROOF_TOLERANCE = 0.02
 
 
 @dataclass
@@ -137,7 +135,7 @@ class ContrastiveAlignment:
         if self.contrast is not None:
             self.adapter.check_contrast(config.contrast, num_tokens=batch.input_ids.shape[1])
             self._warn_of_dropout()
-            self._prove(batch)
+            self._proven = self._proven or drop_is_proven(self.adapter, self.contrast, batch)
         passes = run_passes(
             self.adapter, self.contrast, batch, (config.score,), at_every_position=config.form == "released"
         )
@@ -175,31 +173,6 @@ class ContrastiveAlignment:
                 f"tokens; got {came}. VLCollator(scores=...) puts it there; another collator has to"
             )
         return cached, {name: value for name, value in inputs.items() if name != CACHED}
-
-    def _prove(self, batch: VLBatch) -> None:
-        """Once, on the first batch with a labelled picture: "drop" must say what "mask" says.
-
-        Where parameters are sharded, all ranks compare in the same step, the first in which one of them can.
-        """
-        if self._proven:
-            return
-        together = self.adapter.sharded
-        comparable = DropImage()(batch).row_index.numel() > 0
-        if not (any_rank(comparable, batch.input_ids.device) if together else comparable):
-            return
-        dropped = look_twice(self.adapter, self.contrast, batch).delta["logit"]
-        masked = look_twice(self.adapter, MaskImage(), batch).delta["logit"]
-        difference = float((dropped - masked).abs().max())
-        scale = max(float(masked.abs().max()), 1.0)
-        differs = not difference <= _PROOF_TOLERANCE * scale
-        if any_rank(differs, batch.input_ids.device) if together else differs:
-            raise UnsupportedModel(
-                f"on the first batch Δ of contrast='drop' differs from that of 'mask' by {difference:.3g} (|Δ| up to "
-                f"{scale:.3g}): this {type(self.adapter.model).__name__} does more than causal attention over its "
-                "tokens. Use contrast='mask', or check_views=False if you know that dropping is right"
-            )
-        logger.info("contrast='drop' equals 'mask' on the first batch to %.2g", difference)
-        self._proven = True
 
     def _warn_of_dropout(self) -> None:
         if self._warned:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor, Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
+from transformers.utils.hub import cached_file
 
 from contralign.data.collator import VLCollator
 from contralign.data.messages import IMAGE, Sample
@@ -71,6 +72,20 @@ def load_model(path: str, settings: ModelSettings) -> Any:
             attn_implementation=settings.attn_implementation,
             use_safetensors=True,
         )
+    except OSError as error:
+        raise _unreachable(path, error) from error
+
+
+def model_folder(path: str) -> Path:
+    """Where a model lies: the directory itself, or that of the hub's cache.
+
+    Raises:
+        RecipeError: there is none, with what to do.
+    """
+    if Path(path).is_dir():
+        return Path(path).resolve()
+    try:
+        return Path(str(cached_file(path, "config.json"))).parent
     except OSError as error:
         raise _unreachable(path, error) from error
 

@@ -29,7 +29,8 @@ class CalConfig:
         patch_seed: seed of the draw.
         blur_sigma: σ of `contrast="blur"` in pixels of the original picture.
         scores: Δ comes from this file, written by `contralign score`, and no second pass is run; `contrast` and `score`
-            must be those of the file. Batches carry it as `cached_delta`, which `VLCollator` puts there.
+            must be those of the file. Batches carry it as `cached_delta`, which `VLCollator` puts there. Evaluation
+            takes Δ from the model all the same: its samples are not those that were scored.
         check_views: on the first batch with a picture, compare Δ of "drop" and "mask" where a model is served by the
             generic adapter, and refuse to go on if they differ; False trusts the model.
 

@@ -40,6 +40,7 @@ from contralign.training.recipe import Recipe
 from contralign.training.records import RecordReader, as_captions, as_chat, make_collator, with_swaps
 from contralign.training.run_directory import RunDirectory, Step
 from contralign.training.schema import RecipeError
+from contralign.training.scores import check_score_files
 from contralign.training.settings import TINY
 
 logger = logging.getLogger(__name__)
@@ -96,6 +97,7 @@ def run_recipe(
     directory.check(resume, overwrite)
     for stage in recipe.stages.values():
         training_arguments(recipe, stage, directory / "checkpoints")
+    check_score_files(recipe)
     PartialState().wait_for_everyone()  # all ranks have looked before the first one writes
     if resume and directory.is_finished:
         return directory

@@ -9,6 +9,10 @@ synchronised and before they are clipped.
 from __future__ import annotations
 
 import functools
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -19,10 +23,13 @@ from transformers.trainer_utils import EvalLoopOutput
 
 from contralign.core.loss import ratio
 from contralign.data.collator import VLCollator
-from contralign.training.alignment import MARK, CalOutput, ContrastiveAlignment
+from contralign.training.alignment import CACHED, MARK, CalOutput, ContrastiveAlignment
 from contralign.training.checkpoint import ResumingTrainer
 from contralign.training.config import CalConfig
+from contralign.training.scores import with_cached_scores
 from contralign.training.statistics import CalStatistics
+
+logger = logging.getLogger(__name__)
 
 
 class _CALMixin(ResumingTrainer):
@@ -33,13 +40,12 @@ class _CALMixin(ResumingTrainer):
     def __init__(self, *args: Any, cal: CalConfig | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.cal_config = cal or CalConfig()
-        collator: Any = self.data_collator
-        self.alignment = ContrastiveAlignment(
-            cast(nn.Module, self.model),
-            self.cal_config,
-            processor=self.processing_class,
-            encode_pictures=collator.picture_inputs if isinstance(collator, VLCollator) else None,
-        )
+        self.alignment = self._align(self.cal_config)
+        self.eval_alignment = self.alignment
+        self._eval_collator: VLCollator | None = None
+        self._said_how_evaluated = False
+        if self.cal_config.scores is not None:
+            self._take_cached_scores()
         # num_items_in_batch, the label count of the whole step, is asked for whatever the model class declares.
         self.model_accepts_loss_kwargs = True
         self._train_statistics = CalStatistics(self.cal_config.alpha, self.cal_config.beta)
@@ -47,6 +53,26 @@ class _CALMixin(ResumingTrainer):
         self._step_terms: list[Tensor] = []
         self._micro_batch = 0
         self._refuse_what_has_no_effect()
+
+    def _align(self, config: CalConfig) -> ContrastiveAlignment:
+        collator: Any = self.data_collator
+        return ContrastiveAlignment(
+            cast(nn.Module, self.model),
+            config,
+            processor=self.processing_class,
+            encode_pictures=collator.picture_inputs if isinstance(collator, VLCollator) else None,
+        )
+
+    def _take_cached_scores(self) -> None:
+        """Training takes Δ from the file, and evaluation, whose samples are not in it, from the model itself."""
+        self.eval_alignment = self._align(replace(self.cal_config, scores=None))
+        collator = self.data_collator
+        if not isinstance(collator, VLCollator):
+            return
+        self._eval_collator = collator.with_scores(None)
+        contrast = self.eval_alignment.contrast
+        self._eval_collator.keep_pictures |= contrast is not None and contrast.reencodes
+        self.data_collator = with_cached_scores(self.cal_config, collator, self.train_dataset)
 
     def _refuse_what_has_no_effect(self) -> None:
         if self.args.label_smoothing_factor:
@@ -69,11 +95,12 @@ class _CALMixin(ResumingTrainer):
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """The CAL loss; in training what `training_step` takes the gradient of, in evaluation that of the batch."""
-        out: CalOutput = model(**inputs, **{MARK: self.alignment})
+        alignment = self.alignment if model.training or CACHED in inputs else self.eval_alignment
+        out: CalOutput = model(**inputs, **{MARK: alignment})
         numerator, denominator = out.numerator, out.denominator
         if not model.training:
             self._eval_statistics.add(out)
-            self.alignment.draw += 1
+            self.eval_alignment.draw += 1
             return (out.loss, out) if return_outputs else out.loss
         self._train_statistics.add(out)
         terms = torch.stack([numerator.detach(), denominator]).double()
@@ -131,16 +158,43 @@ class _CALMixin(ResumingTrainer):
             loss = self.compute_loss(model, inputs)
             if prediction_loss_only:
                 return loss.detach(), None, None
-            shown = {name: value for name, value in inputs.items() if name not in ("labels", "pictures")}
+            shown = {name: value for name, value in inputs.items() if name not in ("labels", "pictures", CACHED)}
             logits = model(**shown).logits
         return loss.detach(), logits.detach(), inputs["labels"]
+
+    def get_eval_dataloader(self, *args: Any, **kwargs: Any) -> Any:
+        """The usual loader; its batches bring no Δ of a score file, which holds training samples."""
+        with self._evaluation_batches():
+            return super().get_eval_dataloader(*args, **kwargs)
+
+    def get_test_dataloader(self, *args: Any, **kwargs: Any) -> Any:
+        """See `get_eval_dataloader`."""
+        with self._evaluation_batches():
+            return super().get_test_dataloader(*args, **kwargs)
+
+    @contextmanager
+    def _evaluation_batches(self) -> Iterator[None]:
+        if self._eval_collator is None:
+            yield
+            return
+        if not self._said_how_evaluated:
+            self._said_how_evaluated = True
+            logger.warning(
+                "evaluation takes Δ from the model as it is, with a second pass: %s holds training samples",
+                self.cal_config.scores,
+            )
+        training, self.data_collator = self.data_collator, self._eval_collator
+        try:
+            yield
+        finally:
+            self.data_collator = training
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
         """The usual loop; its loss becomes that of the whole data set, however it was cut into batches."""
         self._eval_statistics.clear()
-        draw, self.alignment.draw = self.alignment.draw, 0
+        draw, self.eval_alignment.draw = self.eval_alignment.draw, 0
         output = super().evaluation_loop(*args, **kwargs)
-        self.alignment.draw = draw
+        self.eval_alignment.draw = draw
         report = self._report(self._eval_statistics)
         prefix = kwargs.get("metric_key_prefix", "eval")
         if report and output.metrics is not None:

@@ -1,0 +1,125 @@
+"""`contralign score`: Δ of every label token of a data set into a score file, for `cal.scores=FILE`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from contralign.cli.mistakes import readable_mistakes
+from contralign.cli.train import Debug
+
+if TYPE_CHECKING:
+    from contralign.analysis.scoring import ScoringSummary
+
+Model = Annotated[str, typer.Argument(help="A model directory (an arm of a run directory), or a name on the hub.")]
+Words = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[DATA]...",
+        help="What data.train of a recipe takes: LLaVA JSON or chat files, or SET:SPLIT of a built-in set. With "
+        "--recipe: changes to the recipe, as for `contralign train`.",
+    ),
+]
+Output = Annotated[
+    Path, typer.Option("--output", "-o", help="The score file; its parts lie beside it until it is done.")
+]
+RecipeOption = Annotated[
+    str | None,
+    typer.Option("--recipe", help="Score just what this recipe trains on with CAL: its data, noise, template, cal."),
+]
+StageOption = Annotated[str | None, typer.Option("--stage", help="Which stage of the recipe, where several have CAL.")]
+Setting = Annotated[
+    list[str] | None,
+    typer.Option("--setting", metavar="SET.KEY=VALUE", help="Of a built-in set, such as scenes.count=200; repeatable."),
+]
+ImageRoot = Annotated[
+    list[str] | None, typer.Option("--image-root", help="Picture folder of all files, or one for each; repeatable.")
+]
+Template = Annotated[str | None, typer.Option(help="chat (default), plain, vicuna_v1 or gemma.")]
+ImageAspect = Annotated[str | None, typer.Option(help="processor (default), pad or square.")]
+MaxLength = Annotated[int | None, typer.Option(help="Tokens of a record, image tokens included; longer ones are cut.")]
+OnBad = Annotated[str | None, typer.Option(help="error (default) or skip: what a broken record does.")]
+ContrastOption = Annotated[str | None, typer.Option("--contrast", help="drop (default), mask, patches or blur.")]
+ScoreOption = Annotated[str, typer.Option("--score", help="logit, logprob, or both, which cost one pass together.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Samples at a time.")]
+PartSize = Annotated[int, typer.Option(min=1, help="Samples a part: what a kill loses at most.")]
+Dtype = Annotated[str | None, typer.Option(help="float32 (default) or bfloat16, of the weights.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 …; default: the accelerator where there is one.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Start anew: throw away parts, replace an older score file.")]
+
+
+def score(
+    model: Model,
+    data: Words = None,
+    output: Output = Path("scores.parquet"),
+    recipe: RecipeOption = None,
+    stage: StageOption = None,
+    setting: Setting = None,
+    image_root: ImageRoot = None,
+    template: Template = None,
+    image_aspect: ImageAspect = None,
+    max_length: MaxLength = None,
+    on_bad: OnBad = None,
+    contrast: ContrastOption = None,
+    score: ScoreOption = "both",
+    batch_size: BatchSize = 16,
+    part_size: PartSize = 2048,
+    dtype: Dtype = None,
+    device: Device = None,
+    fresh: Fresh = False,
+    debug: Debug = False,
+) -> None:
+    """Write Δ of every label token; what was killed goes on where it stopped when the command is given again.
+
+    Under torchrun the processes share the work between them.
+    """
+    with readable_mistakes(debug):
+        from contralign.cli.score_work import do_work, work_of_options, work_of_recipe
+
+        given = {
+            "image_root": image_root,
+            "template": template,
+            "image_aspect": image_aspect,
+            "max_length": max_length,
+            "on_bad": on_bad,
+        }
+        given = {name: value for name, value in given.items() if value is not None}
+        if recipe is None:
+            if stage is not None:
+                raise ValueError(f"--stage {stage} has no effect without --recipe")
+            work = work_of_options(model, data or (), given, setting or (), dtype or "float32", contrast or "drop")
+        else:
+            beside = {**given, **({"settings": setting} if setting else {})}
+            _refuse_beside_recipe([*(f"data.{name}" for name in beside), *(["cal.contrast"] if contrast else [])])
+            work = work_of_recipe(model, recipe, data or (), stage, dtype)
+        summary = do_work(
+            work, output, score=score, batch_size=batch_size, part_size=part_size, device=device, fresh=fresh
+        )
+        if summary is not None:  # of several processes the last one has it
+            _print(summary)
+
+
+def _refuse_beside_recipe(places: list[str]) -> None:
+    if places:
+        raise ValueError(
+            f"{', '.join(places)}: the recipe says so already; change it as for `contralign train`, with "
+            f"{places[0]}=VALUE instead of an option"
+        )
+
+
+def _print(summary: ScoringSummary) -> None:
+    from rich.console import Console
+
+    console = Console()
+
+    def say(line: str) -> None:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    earlier = f", {summary.found:,} of them by an earlier run" if summary.found else ""
+    say(f"Scored {summary.samples:,} samples, {summary.tokens:,} label tokens{earlier}; took {summary.seconds:.1f} s.")
+    if summary.bad:
+        reasons = ", ".join(f"{reason} {count}" for reason, count in summary.bad.items())
+        say(f"Left out {sum(summary.bad.values()):,} bad records: {reasons}. The file's metadata names them.")
+    say(f"Score file: {summary.path}")

@@ -1,0 +1,73 @@
+"""Scores in memory: plain arrays, sorted for a search by id and digest."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+_COPY_NUMBER = re.compile(r"#\d+$")
+
+
+class ScoreIndex:
+    """The file in memory, sorted by (key of the id, digest).
+
+    Attributes:
+        keys: (samples,) hashed ids, sorted.
+        digests: (samples,) of the rows, sorted inside of a key.
+        rows: (samples,) rows of the file in this order.
+        offsets: (samples + 1,) where the values of a row of the file begin.
+        values: (tokens,) Δ.
+    """
+
+    def __init__(
+        self,
+        ids: Sequence[str],
+        digests: NDArray[np.uint64],
+        offsets: NDArray[np.int64],
+        values: NDArray[np.float32],
+    ) -> None:
+        keys = np.fromiter(map(id_key, ids), np.uint64, len(ids))
+        order = np.lexsort((digests, keys))
+        self.keys, self.digests = keys[order], digests[order]
+        self.rows = order.astype(np.int32)
+        self.offsets = offsets
+        self.values = values
+
+    @classmethod
+    def read(cls, file: pq.ParquetFile, column: str, num_tokens: int) -> ScoreIndex:
+        """Row group by row group, so that nothing is in memory twice."""
+        ids: list[str] = []
+        digests, lengths = [np.zeros(0, np.uint64)], [np.zeros(1, np.int64)]
+        values = np.empty(num_tokens, np.float32)
+        filled = 0
+        for group in range(file.num_row_groups):
+            table = file.read_row_group(group, columns=["id", "digest", column])
+            ids += table["id"].to_pylist()
+            digests.append(table["digest"].to_numpy())
+            lengths.append(pc.list_value_length(table[column]).to_numpy())  # type: ignore[attr-defined]
+            flat = pc.list_flatten(table[column]).to_numpy()  # type: ignore[attr-defined]
+            values[filled : filled + len(flat)] = flat
+            filled += len(flat)
+        return cls(ids, np.concatenate(digests), np.cumsum(np.concatenate(lengths), dtype=np.int64), values)
+
+    def find(self, key: int, digest: int) -> NDArray[np.float32] | None:
+        """The values of one row; None where there is none such."""
+        first = np.searchsorted(self.keys, np.uint64(key), "left")
+        last = np.searchsorted(self.keys, np.uint64(key), "right")
+        place = first + np.searchsorted(self.digests[first:last], np.uint64(digest))
+        if place == last or self.digests[place] != np.uint64(digest):
+            return None
+        row = self.rows[place]
+        return self.values[self.offsets[row] : self.offsets[row + 1]]
+
+
+def id_key(sample_id: str) -> int:
+    """The id without its copy number, hashed."""
+    plain = _COPY_NUMBER.sub("", sample_id).encode()
+    return int.from_bytes(hashlib.blake2b(plain, digest_size=8).digest(), "little")

@@ -1,0 +1,113 @@
+"""Score files in training: `CalConfig(scores=FILE)` meets collator, data and recipe before the first step."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from contralign.data.collator import VLCollator
+from contralign.data.messages import Sample
+from contralign.data.mixture import SampleSet
+from contralign.data.score_file import ScoreFile, check_settings, read_settings
+from contralign.reading import contrast_settings
+from contralign.training.alignment import contrast_of
+from contralign.training.config import CalConfig
+from contralign.training.recipe import Recipe
+from contralign.training.schema import RecipeError
+from contralign.training.settings import DataSettings
+
+logger = logging.getLogger(__name__)
+
+_PROBES = 16
+
+
+def with_cached_scores(cal: CalConfig, collator: VLCollator, train: Any) -> VLCollator:
+    """The collator with Δ of `cal.scores` in its batches, once the file is known to be the right one.
+
+    All ids of the training data must be in the file where they can be listed without opening a picture (a `SampleSet`
+    or a list), and some samples spread over the data are compared token by token and picture by picture. Every other
+    sample is compared when its batch is made.
+
+    Args:
+        cal: with `scores`.
+        collator: of the training; if it has scores already, they must be those of `cal`.
+        train: the training data; None where there are none.
+
+    Raises:
+        ScoreMismatch: the file was made with other settings or of other data.
+        ValueError: no such file, or the collator has another one.
+    """
+    path = Path(cal.scores or "")
+    settings = read_settings(path)
+    check_settings(path, settings, {**collator.settings, **_wanted(cal)})
+    if collator.scores is None:
+        attached = collator.with_scores(ScoreFile.open(path, cal.score))
+    else:
+        _check_same_file(cal, collator.scores)
+        attached = collator
+    _check_samples(attached, train)
+    logger.info("Δ of %s: %d samples, scored by %s", path, settings["num_scored"], settings.get("model"))
+    return attached
+
+
+def check_score_files(recipe: Recipe) -> None:
+    """Refuse, before anything is trained, a recipe whose score file was made with other settings than a stage has.
+
+    Raises:
+        RecipeError: no such file, or with every setting that differs.
+    """
+    for arm, cal in recipe.arm_configs().items():
+        if cal is None or cal.scores is None:
+            continue
+        place = f"arms.{arm}.scores" if recipe.arms else "cal.scores"
+        for name, stage in recipe.stages.items():
+            if stage.cal:
+                try:
+                    _check_stage(Path(cal.scores), cal, recipe.stage_data(name), recipe.seed)
+                except ValueError as error:
+                    raise RecipeError(f"{place}: stages.{name}: {error}") from error
+
+
+def noise_settings(data: DataSettings, seed: int) -> dict[str, Any]:
+    """The swaps of a recipe as a score file names them; the seed is None where nothing is swapped."""
+    own_seed = seed if data.noise_seed is None else data.noise_seed
+    return {"swap_noise": data.swap_noise, "noise_seed": own_seed if data.swap_noise else None}
+
+
+def _check_stage(path: Path, cal: CalConfig, data: DataSettings, seed: int) -> None:
+    scored = read_settings(path)
+    collation = {"template": data.template, "max_length": data.max_length, "image_aspect": data.image_aspect}
+    noise = {name: value for name, value in noise_settings(data, seed).items() if name in scored}
+    check_settings(path, scored, {**collation, **_wanted(cal), **noise})
+
+
+def _wanted(cal: CalConfig) -> dict[str, Any]:
+    """What a file must say of the contrast and the score."""
+    contrast = contrast_of(replace(cal, scores=None))
+    assert contrast is not None  # contrast="none" with scores is refused by CalConfig
+    return {**contrast_settings(contrast), "score": cal.score}
+
+
+def _check_same_file(cal: CalConfig, there: ScoreFile) -> None:
+    if there.path.resolve() != Path(cal.scores or "").resolve() or there.score != cal.score:
+        raise ValueError(
+            f"the collator brings Δ ({there.score}) of {str(there.path)!r}, and CalConfig has scores={cal.scores!r} "
+            f"and score={cal.score!r}: leave scores out of the collator, or give both the same"
+        )
+
+
+def _check_samples(collator: VLCollator, train: Any) -> None:
+    """Compare ids, and some samples whole."""
+    listed = isinstance(train, SampleSet | list | tuple)
+    if not listed or not len(train) or not isinstance(train[0], Sample):
+        return
+    assert collator.scores is not None
+    collator.scores.check_ids(sample.id for sample in train)
+    probe = copy.copy(collator)
+    probe.skipped = Counter()
+    step = max(len(train) // _PROBES, 1)
+    probe.encode_batch([train[index] for index in range(0, len(train), step)][:_PROBES])

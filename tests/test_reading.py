@@ -1,0 +1,125 @@
+import threading
+
+import pytest
+import torch
+from small_models import build_llava
+from small_scores import mixed_samples, spread_pair
+from tiny_worlds import coloured_samples
+
+from contralign import reading
+from contralign.contrast.blur import BlurPicture
+from contralign.contrast.drop import DropImage
+from contralign.contrast.mask import MaskImage
+from contralign.contrast.patches import MaskPatches
+from contralign.core.passes import look_twice
+from contralign.data.bad_record import BadRecord
+from contralign.data.collator import VLCollator
+from contralign.models.adapter import UnsupportedModel
+from contralign.models.llava import LlavaAdapter
+from contralign.models.registry import adapter_for
+from contralign.reading import SampleReader, contrast_settings, drop_is_proven, without_picture
+
+SAMPLES = mixed_samples(5)
+
+
+@pytest.fixture(scope="module")
+def pair():
+    return spread_pair(SAMPLES)
+
+
+def test_batches_are_those_of_the_passes_alone_and_come_in_order(pair):
+    model, collator = pair
+    adapter, seen = adapter_for(model), []
+    for encoded, looks in SampleReader(model, collator).over(SAMPLES, 4, "reading"):
+        alone = look_twice(adapter, DropImage(), adapter.prepare(encoded.inputs), ("logit", "logprob"))
+        for score in ("logit", "logprob"):
+            torch.testing.assert_close(looks.delta[score], alone.delta[score])
+        assert not looks.nll.requires_grad
+        seen += [sample.id for sample in encoded.samples]
+    assert seen == [sample.id for sample in SAMPLES]
+
+
+def test_the_next_batch_is_collated_while_one_is_looked_at(pair, monkeypatch):
+    model, collator = pair
+    begun = [threading.Event() for _ in range(3)]
+    original = VLCollator.encode_batch
+
+    def noted(self, samples):
+        begun[SAMPLES.index(samples[0])].set()
+        return original(self, samples)
+
+    monkeypatch.setattr(VLCollator, "encode_batch", noted)
+    collated = SampleReader(model, collator).collated([[sample] for sample in SAMPLES[:3]])
+    next(collated)
+    assert begun[1].wait(timeout=10)
+    assert len(list(collated)) == 2
+
+
+def test_a_bad_sample_ends_the_reading_where_the_collator_says_so(pair):
+    model, collator = pair
+    short = VLCollator(collator.processor, max_length=4)
+    with pytest.raises(BadRecord, match="c0"):
+        list(SampleReader(model, short).over(SAMPLES, 2, "reading"))
+
+
+def test_the_mode_of_every_module_is_put_back(pair):
+    model, collator = pair
+    model.train()
+    model.model.vision_tower.eval()
+    SampleReader(model, collator)(SAMPLES[:2])
+    assert model.training
+    assert not model.model.vision_tower.training
+    model.eval()
+
+
+def test_where_dropping_is_proven_the_cheap_contrast_is_taken(pair, monkeypatch):
+    model, _ = pair
+    assert without_picture(adapter_for(model)) == DropImage()
+    monkeypatch.setattr(LlavaAdapter, "proven", False)
+    assert without_picture(adapter_for(model)) == MaskImage()
+
+
+def test_a_degraded_picture_is_encoded_again(pair):
+    model, collator = pair
+    keeping = VLCollator(collator.processor, keep_pictures=True)
+    _, blurred = SampleReader(model, keeping, BlurPicture(sigma=10.0))(SAMPLES[:2])
+    _, covered = SampleReader(model, keeping, MaskPatches(ratio=1.0))(SAMPLES[:2])
+    assert blurred.delta["logit"].abs().max() < 1e-3  # a picture of one colour stays what it is
+    assert covered.delta["logit"].abs().max() > 0.1
+
+
+def test_a_contrast_that_degrades_pictures_needs_them_kept(pair):
+    model, collator = pair
+    with pytest.raises(ValueError, match="keep_pictures=True"):
+        SampleReader(model, collator, BlurPicture(sigma=1.0))
+
+
+def test_an_adapter_that_cannot_vouch_for_drop_is_proven_on_the_first_batch(pair, monkeypatch):
+    model, collator = pair
+    monkeypatch.setattr(LlavaAdapter, "proven", False)
+    SampleReader(model, collator, DropImage())(SAMPLES[:2])
+
+    monkeypatch.setattr(reading, "MaskImage", lambda: lambda batch: batch)  # hides nothing: not what "drop" says
+    with pytest.raises(UnsupportedModel, match="differs from that of 'mask'"):
+        SampleReader(model, collator, DropImage())(SAMPLES[:2])
+
+
+def test_a_right_model_is_proven_on_the_first_batch_with_a_picture_and_not_before(pair):
+    model, collator = pair
+    adapter = adapter_for(model)
+    text = [sample for sample in SAMPLES if not sample.pictures]
+    with torch.no_grad():
+        assert not drop_is_proven(adapter, DropImage(), adapter.prepare(collator(text)))
+        assert drop_is_proven(adapter, DropImage(pack=True), adapter.prepare(collator(coloured_samples(4))))
+
+
+def test_a_contrast_the_model_cannot_have_is_refused(pair, monkeypatch):
+    _, collator = pair
+    monkeypatch.setattr(LlavaAdapter, "contrasts", frozenset({"drop"}))
+    with pytest.raises(UnsupportedModel, match="mask"):
+        SampleReader(build_llava(), collator, MaskImage())
+
+
+def test_a_contrast_says_what_it_was_set_to():
+    assert contrast_settings(DropImage()) == {"contrast": "drop", "contrast_settings": {}}
+    assert contrast_settings(BlurPicture(sigma=2.0))["contrast_settings"] == {"sigma": 2.0}
