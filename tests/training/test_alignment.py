@@ -235,3 +235,26 @@ def test_it_is_built_before_accelerate_prepares_the_model():
     model._original_forward = model.forward
     with pytest.raises(ValueError, match=r"before accelerator\.prepare"):
         ContrastiveAlignment(model)
+
+
+def test_cached_delta_takes_the_place_of_the_second_pass():
+    model, inputs = build_llava(torch.float64), mixed_batch(dtype=torch.float64)
+    live = ContrastiveAlignment(model)(inputs)
+    assert live.weights[live.valid].std() > 0.1
+    cached = torch.nn.functional.pad(live.delta, (1, 0), value=float("nan"))
+    found = ContrastiveAlignment(model, CalConfig(scores="a file"))({**inputs, "cached_delta": cached})
+    torch.testing.assert_close(found.loss, live.loss)
+    torch.testing.assert_close(found.weights, live.weights)
+
+
+@pytest.mark.parametrize(
+    ("config", "extra", "message"),
+    [
+        (CalConfig(), {"cached_delta": torch.zeros(4, 30)}, "has no effect without CalConfig"),
+        (CalConfig(scores="a file"), {}, "wants 'cached_delta' in every batch.*got nothing"),
+        (CalConfig(scores="a file"), {"cached_delta": torch.zeros(4, 3)}, r"got shape \(4, 3\)"),
+    ],
+)
+def test_cached_delta_where_it_is_not_wanted_or_missing_is_refused(config, extra, message):
+    with pytest.raises(ValueError, match=message):
+        ContrastiveAlignment(build_llava(), config)({**mixed_batch(), **extra})

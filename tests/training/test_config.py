@@ -39,6 +39,10 @@ def test_the_ranges_of_table_4_and_plain_mle_are_allowed(alpha, beta):
         ({"contrast": "noise"}, "contrast='noise': wanted one of drop, mask, patches, blur"),
         ({"patch_ratio": 0.5}, "patch_ratio=0.5 has no effect with contrast='drop'"),
         ({"blur_sigma": 1.0, "contrast": "patches"}, "blur_sigma=1.0 has no effect"),
+        ({"contrast": "none", "beta": 3.0}, "beta=3.0 has no effect with contrast='none'"),
+        ({"contrast": "none", "score": "logprob"}, "score='logprob' has no effect with contrast='none'"),
+        ({"contrast": "none", "scores": "a.parquet"}, "scores='a.parquet' has no effect with contrast='none'"),
+        ({"form": "released", "contrast": "mask", "scores": "a.parquet"}, "no score file holds"),
         ({"form": "released"}, r"use CalConfig\.released\(\)"),
         ({"form": "released", "contrast": "mask", "score": "logprob"}, r"use CalConfig\.released\(\)"),
     ],
@@ -49,7 +53,10 @@ def test_a_setting_that_means_nothing_is_refused(settings, message):
 
 
 def test_a_configuration_names_its_contrast():
-    assert isinstance(contrast_of(CalConfig()), DropImage)
+    assert contrast_of(CalConfig()) == DropImage(pack=False)
+    assert contrast_of(CalConfig(), pack=True) == DropImage(pack=True)
+    assert contrast_of(CalConfig(contrast="none")) is None
+    assert contrast_of(CalConfig(scores="a.parquet")) is None
     assert isinstance(contrast_of(CalConfig.released()), MaskImage)
     assert contrast_of(CalConfig(contrast="patches", patch_ratio=0.9, patch_seed=3)) == MaskPatches(ratio=0.9, seed=3)
     assert contrast_of(CalConfig(contrast="blur", blur_sigma=1)) == BlurPicture(sigma=1)

@@ -76,6 +76,17 @@ def test_a_step_is_the_same_however_it_is_cut_into_micro_batches(form, tmp_path)
             assert (one - other).norm() <= TOLERANCE * one.norm(), (name, batch_size)
 
 
+@pytest.mark.parametrize(("batch_size", "accumulation"), [(8, 1), (2, 4)])
+def test_no_contrast_is_plain_mle_through_our_loss_and_logs_no_delta(batch_size, accumulation, tmp_path):
+    fused, *ours = trained(tmp_path, batch_size, accumulation, CalConfig(contrast="none"))
+    _, *theirs = trained(tmp_path, batch_size, accumulation, trainer_class=Trainer)
+    for name, one, other in zip(("loss", "gradient", "weights"), ours, theirs, strict=True):
+        assert (one - other).norm() <= TOLERANCE * other.norm(), name
+    logged = fused.state.log_history[0]
+    assert logged["weight_mean"] == 1.0
+    assert not [name for name in logged if name.startswith(("share_at_", "delta_"))]
+
+
 def test_a_step_of_fewer_micro_batches_at_the_end_of_an_epoch_is_right_too(tmp_path):
     """8 rows in micro-batches of 2, three to a step: the second step of the epoch has one."""
     trainer, losses, _, _ = trained(tmp_path, 2, 3)

@@ -217,6 +217,8 @@ class _CALMixin(ResumingTrainer):
             pad=lambda tensor: cast(Tensor, accelerator.pad_across_processes(tensor, pad_index=float("nan"))),  # type: ignore[arg-type]
         )
         statistics.clear()
+        if self.cal_config.contrast == "none":  # no Δ was taken
+            report = {name: value for name, value in report.items() if not name.startswith(("share_at_", "delta_"))}
         return report
 
 
