@@ -82,6 +82,16 @@ def test_peak_memory_is_what_was_held_at_once(losses):
     assert losses.peak_bytes(allocate) == 5 * mib
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_ours_holds_the_logits_of_one_chunk_beside_the_gradients(losses, dtype):
+    rows, words, hidden, chunk = 600, 1000, 8, 100
+    problem = losses.random_problem(rows, words, hidden, dtype, "cpu")
+    peak = losses.peak_bytes(lambda: losses.step(losses.Candidate(total=lambda p: losses.ours(p, chunk)), problem))
+    logits = chunk * words * (4 if dtype == torch.float32 else 4 + 2 + 4)  # float32, raw, and raised for the product
+    gradients = (rows + words) * hidden * 8
+    assert logits <= peak <= logits + gradients + 60_000
+
+
 def test_rounds_call_every_function_once_and_begin_with_another(losses):
     order = []
     found = losses.interleaved({name: lambda name=name: order.append(name) for name in "abc"}, repeats=3)
