@@ -174,6 +174,19 @@ def ligers(problem: Problem) -> Tensor:
     )
 
 
+def ligers_scaled(problem: Problem) -> Tensor:
+    """Liger's newer loss a token with a temperature: Hopper kernels of its own, 512 rows at a time elsewhere."""
+    from liger_kernel.ops.fused_linear_scaled_cross_entropy import LigerFusedLinearScaledCrossEntropyFunction
+
+    if problem.bias is not None or problem.cap is not None:
+        raise NotOffered("bias, soft-cap")
+    return problem.weighted(
+        LigerFusedLinearScaledCrossEntropyFunction.apply(
+            problem.rows, problem.weight, problem.labels, 1 / problem.scale
+        )
+    )
+
+
 def apples(problem: Problem, implementation: str, filter_eps: str | None = "high") -> Tensor:
     """Cut cross-entropy; `filter_eps="high"` is its default, which leaves small gradients out."""
     from cut_cross_entropy import linear_cross_entropy
@@ -214,6 +227,7 @@ CANDIDATES: dict[str, Candidate] = {
     "ours, any head, 5 rows a chunk": Candidate(total=lambda problem: our_fallback(problem, FEW_ROWS), package=None),
     "TRL": Candidate(total=trls, package="trl"),
     "Liger": Candidate(total=ligers, package="liger-kernel", triton_kernel=True),
+    "Liger, scaled": Candidate(total=ligers_scaled, package="liger-kernel"),
     "cut-cross-entropy": Candidate(
         total=lambda problem: apples(problem, "cce"),
         package="cut-cross-entropy",

@@ -106,6 +106,8 @@ def judged(candidate: Candidate, case: str) -> str:
         return "refused"
     if dtype == torch.float32 and case != "autocast":
         return f"yes {error:.0e}" if error < EXACT else f"WRONG {error:.2g}"
+    if error < EXACT:
+        return f"in float32 {error:.0e}"
     against_plain = error / gradient_error(CANDIDATES["plain"], case, dtype)
     verdict = "yes" if against_plain <= AS_PLAIN else "coarser" if error < WRONG else "WRONG"
     return f"{verdict} {error:.0e} ({against_plain:.2f}×)"

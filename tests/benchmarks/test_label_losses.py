@@ -37,7 +37,12 @@ def test_candidates_agree_with_float64_on_every_gradient(losses, name, case):
 @pytest.mark.parametrize("name", HERE)
 @pytest.mark.parametrize("case", ["half", "autocast"])
 def test_in_bfloat16_none_is_worse_than_plain_logits(losses, name, case):
-    assert losses.judged(losses.CANDIDATES[name], case).startswith("yes")
+    assert losses.judged(losses.CANDIDATES[name], case).startswith(("yes", "in float32"))
+
+
+def test_who_does_not_follow_autocast_is_named(losses):
+    assert losses.judged(losses.CANDIDATES["torch, 5 rows a chunk"], "autocast").startswith("in float32")
+    assert losses.judged(losses.CANDIDATES["ours"], "autocast").startswith("yes")
 
 
 def test_the_coefficients_of_a_case_vary(losses):
