@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
@@ -21,7 +20,10 @@ from contralign.core.head import Head, LinearHead, OpaqueHead, accurate
 from contralign.core.loss import token_nll
 
 CHUNK_BYTES = 256 * 2**20
-"""Float32 logits that exist at a time: larger saves no time, smaller goes over the head's gradient more often."""
+"""Float32 logits that exist at a time: larger saves no time, smaller goes over the head's gradient more often.
+
+Measured in docs/losses.md.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,22 +119,22 @@ class _FusedLoss(torch.autograd.Function):
         gradients = _Gradients(rows, head, wanted, len(parts)) if any(wanted) else None
         nll = coefficients.new_empty(labels.shape)
         correct = torch.empty_like(labels, dtype=torch.bool)
+        room = _Room(rows, head, parts[0])
         for part in parts:
-            logits = accurate(F.linear(rows[part], weight, bias))
-            slope = _transform_(logits, scale, cap)
+            logits = room.logits(rows[part])
+            bend = _transform_(logits, scale, cap)
             label = labels[part].unsqueeze(-1)
             label_logit = logits.gather(-1, label)
             top, word = logits.max(dim=-1, keepdim=True)
-            shares = logits.sub_(top).exp_()  # logits are gone from here on
-            total = shares.sum(dim=-1, keepdim=True)
-            nll[part] = (total.log() + top - label_logit).squeeze(-1)
+            shares = torch.softmax(logits, dim=-1, out=logits)  # logits are gone from here on
+            nll[part] = (top - shares.gather(-1, word).log() - label_logit).squeeze(-1)
             correct[part] = (word == label).squeeze(-1)
             if gradients is not None:
-                coefficient = coefficients[part].unsqueeze(-1)
-                slopes = shares.mul_(coefficient / total).scatter_add_(-1, label, -coefficient)
-                if slope is not None:
-                    slopes.mul_(slope)
-                gradients.add(part, slopes.to(rows.dtype))
+                factor = scale * coefficients[part].unsqueeze(-1)
+                slopes = shares.mul_(factor).scatter_add_(-1, label, -factor)
+                if bend is not None:
+                    slopes.mul_(bend)
+                gradients.add(part, room.narrow(slopes))
         ctx.gradients = gradients
         ctx.mark_non_differentiable(nll, correct)
         return (coefficients * nll).sum(), nll, correct
@@ -143,6 +145,29 @@ class _FusedLoss(torch.autograd.Function):
         if gradients is None:
             raise RuntimeError("the gradient of the label loss was taken twice: it is given away the first time")
         return (*gradients.scaled_(grad), None, None, None, None, None, None)
+
+
+class _Room:
+    """Memory for the logits of one chunk, and in half precision for a float32 copy too: taken once, for all chunks."""
+
+    def __init__(self, rows: Tensor, head: LinearHead, largest: slice) -> None:
+        self._head = head
+        self._raw = rows.new_empty(rows[largest].shape[0], head.vocabulary)
+        precise = accurate(rows[:0]).dtype
+        self._accurate = self._raw if rows.dtype == precise else torch.empty_like(self._raw, dtype=precise)
+
+    def logits(self, rows: Tensor) -> Tensor:
+        """Of one chunk, before scale and soft-cap, in float32 (float64 stays)."""
+        raw, weight, bias = self._raw[: rows.shape[0]], self._head.weight, self._head.bias
+        if bias is None:
+            torch.mm(rows, weight.T, out=raw)
+        else:
+            torch.addmm(bias, rows, weight.T, out=raw)
+        return raw if self._accurate is self._raw else self._accurate[: rows.shape[0]].copy_(raw)
+
+    def narrow(self, slopes: Tensor) -> Tensor:
+        """The same in the dtype of the rows; in half precision over the raw logits, which are done with."""
+        return slopes if self._accurate is self._raw else self._raw[: slopes.shape[0]].copy_(slopes)
 
 
 class _Gradients:
@@ -165,42 +190,45 @@ class _Gradients:
         if self.rows is not None:
             torch.mm(slopes, self._head.weight, out=self.rows[part])
         if self.weight is not None:
-            if self.weight.dtype == slopes.dtype:
-                self.weight.addmm_(slopes.T, self._inputs[part], beta=float(self._begun))
-            else:
-                product = _product(slopes.T, self._inputs[part])
-                self.weight = self.weight.add_(product) if self._begun else self.weight.copy_(product)
+            _add_product_(self.weight, slopes.T, self._inputs[part], beta=float(self._begun))
         if self.bias is not None:
             self.bias += accurate(slopes).sum(dim=0)
         self._begun = True
 
     def scaled_(self, factor: Tensor) -> tuple[Tensor | None, ...]:
         """All three times the factor, in place, and given away: autograd takes a gradient that nobody else holds."""
+        one = factor.is_cpu and bool(factor == 1)  # to ask a GPU would cost more than the multiplication
         given = [
-            None if kept is None else kept.mul_(factor).to(self._head.weight.dtype)
+            None if kept is None else (kept if one else kept.mul_(factor)).to(self._head.weight.dtype)
             for kept in (self.rows, self.weight, self.bias)
         ]
         self.rows = self.weight = self.bias = None
         return tuple(given)
 
 
-def _product(left: Tensor, right: Tensor) -> Tensor:
-    """Matrix product of half-precision operands, in float32."""
-    if left.is_cuda:
-        return torch.mm(left, right, out_dtype=torch.float32)
-    return left.float() @ right.float()
+def _add_product_(total: Tensor, left: Tensor, right: Tensor, beta: float) -> None:
+    """Left @ right into `beta` times the total; half-precision operands are multiplied and added in its dtype."""
+    if total.dtype == left.dtype:
+        total.addmm_(left, right, beta=beta)
+    elif not total.is_cuda:
+        total.addmm_(left.to(total.dtype), right.to(total.dtype), beta=beta)
+    elif torch.__version__ >= "2.10":  # before, CUDA could not add such a product to a float32 matrix in place
+        torch.addmm(total, left, right, beta=beta, out_dtype=total.dtype, out=total)
+    else:
+        product = torch.mm(left, right, out_dtype=total.dtype)
+        total.copy_(product) if beta == 0 else total.add_(product)
 
 
 def _transform_(logits: Tensor, scale: float, cap: float | None) -> Tensor | None:
-    """Scale and soft-cap in place; the derivative of the transform, None where it is 1."""
+    """Scale and soft-cap in place; the derivative of the soft-cap, None where there is none."""
     if scale != 1.0:
         logits.mul_(scale)
     if cap is None:
-        return None if scale == 1.0 else torch.full((), scale, device=logits.device, dtype=logits.dtype)
+        return None
     logits.div_(cap).tanh_()
-    slope = (1 - logits * logits).mul_(scale)
+    bend = logits.square().neg_().add_(1)
     logits.mul_(cap)
-    return slope
+    return bend
 
 
 def _as_autocast(rows: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
