@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import DistributedType
+from rank_engines import ENGINES
 from rank_roles import rows_by_role
 from small_models import build_llava, collate
 from transformers import TrainingArguments
@@ -21,9 +21,9 @@ from transformers import TrainingArguments
 from contralign import CalConfig, CALTrainer
 from contralign.training.parts import freeze_unread_layers
 
-PATIENCE = int(os.environ.get("PATIENCE", 50))
+PATIENCE = 50
 CASE = {
-    "engine": "ddp",  # or fsdp, zero2, zero3
+    "engine": "ddp",
     "form": "exact",
     "score": "logit",
     "contrast": "drop",
@@ -31,6 +31,7 @@ CASE = {
     "accumulation": 1,
     "steps": 4,
     "roles": "mixed",
+    "rows_per_role": 4,
     "unread_layers": "learn",  # or freeze
     "dtype": "float64",
     "learning_rate": 0.05,
@@ -44,14 +45,9 @@ def main(folder: str, given: str) -> None:
     faulthandler.dump_traceback_later(PATIENCE, exit=True)  # a rank that waits for ever says where
     torch.set_num_threads(1)
     case = CASE | json.loads(given)
-    if case["engine"].startswith("zero"):
-        import deepspeed.ops
-
-        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False  # else it compiles; gloo does as well
-        # accelerate knows DeepSpeed on devices only, and would take the CPU for one process.
-        PartialState._prepare_backend = lambda *_, **__: ("gloo", DistributedType.MULTI_CPU)
     dtype = getattr(torch, case["dtype"])
-    rows = rows_by_role(case["roles"], dtype)
+    rows = rows_by_role(case["roles"], dtype, case["rows_per_role"])
+    engine = ENGINES[case["engine"]]()
     model = build_llava(dtype)
     if case["unread_layers"] == "freeze":
         freeze_unread_layers(model)
@@ -68,17 +64,13 @@ def main(folder: str, given: str) -> None:
         logging_steps=1,
         save_strategy="no",
         report_to=[],
-        use_cpu=not case["engine"].startswith("zero"),
         remove_unused_columns=False,
         disable_tqdm=True,
         train_sampling_strategy="sequential",
         dataloader_pin_memory=False,
-        **engine_arguments(case["engine"]),
+        **engine,
         **case["arguments"],
     )
-    if case["engine"] == "fsdp":
-        # accelerate turns FSDP on between GPUs only; the device stays the CPU.
-        PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
     config = (
         CalConfig.released()
         if case["form"] == "released"
@@ -110,29 +102,6 @@ def main(folder: str, given: str) -> None:
     PartialState().wait_for_everyone()
     # Every number is written; gloo's own teardown at the end of the interpreter now and then aborts or hangs.
     os._exit(0)
-
-
-def engine_arguments(engine: str) -> dict:
-    """TrainingArguments that bring the engine in."""
-    if engine == "fsdp":
-        return {"fsdp": True, "fsdp_config": {"transformer_layer_cls_to_wrap": ["LlamaDecoderLayer"]}}
-    if engine.startswith("zero"):
-        zero = {
-            "stage": int(engine[-1]),
-            "stage3_param_persistence_threshold": 0,
-            "stage3_max_live_parameters": 0,
-            "stage3_gather_16bit_weights_on_model_save": True,
-        }
-        sizes = {"train_micro_batch_size_per_gpu": "auto", "gradient_accumulation_steps": "auto"}
-        return {
-            "deepspeed": {
-                "zero_optimization": zero,
-                "gradient_clipping": "auto",
-                "zero_allow_untested_optimizer": True,
-                **sizes,
-            }
-        }
-    return {}
 
 
 if __name__ == "__main__":

@@ -80,6 +80,9 @@ class _CALMixin(ResumingTrainer):
         if self.current_gradient_accumulation_steps == 1:
             terms = self._over_all_ranks(terms)
             scale = terms[1]
+        elif self.cal_config.form == "released":
+            # Known beforehand, 1 a micro-batch and rank, and so right where gradients cannot be scaled (DeepSpeed).
+            scale = torch.as_tensor(self.current_gradient_accumulation_steps * self.accelerator.num_processes)
         else:
             # Any number that all ranks share will do; the label count keeps gradients in the usual range.
             scale = torch.as_tensor(1.0 if num_items_in_batch is None else num_items_in_batch)
