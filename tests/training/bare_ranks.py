@@ -24,19 +24,34 @@ from torch.distributed.tensor import DTensor
 from contralign import CalConfig, ContrastiveAlignment
 from contralign.core import label_loss, passes
 from contralign.core.head import Head
+from contralign.models.registry import ADAPTERS
 
 PATIENCE = 40
 STEPS = 50
 RANK_BATCH = 4
 
+PLAN = {
+    "adapter": "llava",
+    "late": False,  # ContrastiveAlignment is built when the model is already sharded
+    "units": (),
+    "config": {},
+    "text": {},
+    "checkpointing": False,
+    "roles": "changing",
+    "first": 0,
+    "steps": STEPS,
+}
 PLANS = {
     "layers": {},
     "units": {"units": ("tower", "head")},
     "pieces": {"units": ("pieces",), "steps": 16},
     "pieces_mle": {"units": ("pieces",), "config": {"contrast": "none"}, "steps": 8, "first": 2},
     "checkpointed": {"checkpointing": True, "units": ("head",)},
-    "tied": {"text": {"tie_word_embeddings": True}},
+    "tied": {"text": {"tie_word_embeddings": True}, "steps": 16},
+    "late": {"late": True, "steps": 16},
     "logprob": {"config": {"score": "logprob"}, "units": ("head",), "steps": 16},
+    "generic": {"adapter": "generic", "roles": "pictured", "units": ("tower", "head"), "steps": 8},
+    "generic_text": {"adapter": "generic", "units": ("tower",)},
     "mask": {"config": {"contrast": "mask", "form": "paper"}, "units": ("tower", "head"), "steps": 16},
 }
 
@@ -49,7 +64,9 @@ def main(folder: str, name: str, skip: str = "") -> None:
         passes._keep_in_step = lambda *_: None
     # Four rows of logits a chunk: ranks with fewer labels would have fewer chunks.
     label_loss.chunks = functools.partial(small_chunks, label_loss.chunks)
-    plan = {"units": (), "config": {}, "text": {}, "checkpointing": False, "steps": STEPS, "first": 0} | PLANS[name]
+    plan = PLAN | PLANS[name]
+    if plan["adapter"] == "generic":
+        ADAPTERS.clear()
     found = {"sharded": trained(plan, sharded=True), "alone": trained(plan, sharded=False)}
     if dist.get_rank() == 0:
         Path(folder, "result.json").write_text(json.dumps(found))
@@ -64,17 +81,18 @@ def small_chunks(chunks: Callable, rows: torch.Tensor, head: Head, _: int) -> li
 def trained(plan: dict, sharded: bool) -> dict:
     """Losses, gradient norms and last weights of some steps."""
     model = build_llava(torch.float64, **plan["text"])
-    alignment = ContrastiveAlignment(model, CalConfig(**plan["config"]))
+    alignment = None if plan["late"] else ContrastiveAlignment(model, CalConfig(**plan["config"]))
     if plan["checkpointing"]:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     if sharded:
         for module in units_of(model, plan["units"]):
             fully_shard(module)
         fully_shard(model)
+    alignment = alignment or ContrastiveAlignment(model, CalConfig(**plan["config"]))
     model.train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
     losses, norms = [], []
-    for batch in batches(plan["first"], plan["steps"], both=not sharded):
+    for batch in batches(plan, both=not sharded):
         out = alignment(batch)
         terms = torch.stack([out.numerator.detach(), out.denominator])
         if sharded:
@@ -110,11 +128,11 @@ def units_of(model: torch.nn.Module, names: tuple[str, ...]) -> Iterator[torch.n
         yield model.lm_head
 
 
-def batches(begin: int, steps: int, both: bool) -> Iterator[dict]:
-    """This rank's batches from the step `begin` of the roles on, or those of both ranks in one."""
-    rows = rows_by_role("changing", batch=RANK_BATCH)
+def batches(plan: dict, both: bool) -> Iterator[dict]:
+    """This rank's batches, or those of both ranks in one."""
+    rows = rows_by_role(plan["roles"], batch=RANK_BATCH)
     size, first = (2 * RANK_BATCH, 0) if both else (RANK_BATCH, dist.get_rank() * RANK_BATCH)
-    for step in range(begin, begin + steps):
+    for step in range(plan["first"], plan["first"] + plan["steps"]):
         start = step * 2 * RANK_BATCH % len(rows) + first
         yield collate(rows[start : start + size])
 

@@ -7,6 +7,7 @@ from small_models import IMAGE_TOKEN, training_rows
 
 ROLES = {
     "mixed": (("mixed", "mixed"), ("mixed", "mixed")),
+    "pictured": (("unlabelled", "mixed"), ("mixed", "unlabelled"), ("mixed", "mixed")),
     # Every pair that differs in what a rank has to run, the harder ones first.
     "changing": (
         ("mixed", "text"),

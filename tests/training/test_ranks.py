@@ -82,7 +82,7 @@ def test_two_ranks_and_accumulation_equal_one_process(form, tmp_path, alone):
 
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_ddp_with_changing_roles_equals_one_process(checkpointing, tmp_path, alone):
-    """Layers that nobody reads are frozen; every other parameter gets a gradient, so DDP need not look for those without."""
+    """Layers that nobody reads are frozen; all other parameters get a gradient, so DDP need not look for any."""
     arguments = {"ddp_find_unused_parameters": False, "gradient_checkpointing": checkpointing}
     split = run(tmp_path / "two", 2, unread_layers="freeze", arguments=arguments, **LONG)
     assert split["sharding"] == "none"
@@ -134,8 +134,10 @@ def test_released_form_accumulates_under_deepspeed_as_under_ddp(tmp_path):
         ("units", "layers"),
         ("checkpointed", "layers"),
         ("tied", "layers"),
+        ("late", "layers"),
         ("logprob", "layers"),
         ("mask", "layers"),
+        ("generic", "layers"),
         ("pieces", "modules"),
         ("pieces_mle", "modules"),
     ],
@@ -146,6 +148,13 @@ def test_fully_sharded_by_hand_equals_the_unsharded_twin(plan, sharding, tmp_pat
     found = json.loads((tmp_path / "result.json").read_text())
     assert (found["sharded"]["sharding"], found["alone"]["sharding"]) == (sharding, "none")
     assert_equal(found["sharded"], found["alone"], tolerance=1e-9, numbers=("loss", "grad_norm", "weights"))
+
+
+def test_a_model_without_a_blank_picture_is_refused_where_a_rank_has_text_alone(tmp_path):
+    done = start("bare_ranks.py", 2, tmp_path, "generic_text")
+    assert done.returncode != 0
+    for rank, came in enumerate(("pictures", "text alone")):
+        assert f"[rank{rank}]: ValueError: this rank's batch holds {came} and another rank's does not" in done.stderr
 
 
 def test_ranks_wait_for_ever_where_one_leaves_the_second_pass_out(tmp_path):

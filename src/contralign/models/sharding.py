@@ -50,3 +50,8 @@ def any_rank(here: bool, device: torch.device) -> bool:
     flag = torch.tensor(float(here), device=device)
     dist.all_reduce(flag, op=dist.ReduceOp.MAX)
     return bool(flag)
+
+
+def ranks_agree(here: bool, device: torch.device) -> bool:
+    """True where it is so on every rank or on none; every rank has to ask."""
+    return any_rank(here, device) != any_rank(not here, device)
