@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import LlavaForConditionalGeneration
 
 HERE = Path(__file__).parent
@@ -148,6 +149,21 @@ def test_fully_sharded_by_hand_equals_the_unsharded_twin(plan, sharding, tmp_pat
     found = json.loads((tmp_path / "result.json").read_text())
     assert (found["sharded"]["sharding"], found["alone"]["sharding"]) == (sharding, "none")
     assert_equal(found["sharded"], found["alone"], tolerance=1e-9, numbers=("loss", "grad_norm", "weights"))
+
+
+@pytest.mark.parametrize("engine", ["fsdp", pytest.param("zero3", marks=needs_deepspeed)])
+def test_a_recipe_with_adapters_saves_whole_models_where_they_are_sharded(engine, tmp_path):
+    for name, ranks in (("ddp", 1), (engine, 2)):
+        (tmp_path / name).mkdir()
+        done = start("recipe_ranks.py", ranks, tmp_path / name, name)
+        assert done.returncode == 0, done.stderr[-6000:]
+    arms = {}
+    for arm in ("mle", "cal"):
+        alone, split = (load_file(tmp_path / name / "run" / arm / "model.safetensors") for name in ("ddp", engine))
+        assert alone.keys() == split.keys()
+        assert all((alone[name] - split[name]).abs().max() < 1e-6 for name in alone)
+        arms[arm] = split
+    assert any((arms["mle"][name] - arms["cal"][name]).abs().max() > 1e-4 for name in arms["mle"])
 
 
 def test_a_model_without_a_blank_picture_is_refused_where_a_rank_has_text_alone(tmp_path):
