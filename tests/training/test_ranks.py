@@ -104,6 +104,14 @@ def test_fsdp_scales_accumulated_gradients(tmp_path, alone):
     assert_equal(split, alone(**short))
 
 
+def test_fsdp_in_bfloat16_does_not_round_the_normaliser(tmp_path):
+    half = {"dtype": "float32", "arguments": {"bf16": True, "ddp_find_unused_parameters": True}}
+    split = run(tmp_path / "fsdp", 2, engine="fsdp", **half)
+    ddp = run(tmp_path / "ddp", 2, **half)
+    assert split["returned_dtype"] == ddp["returned_dtype"] == "torch.float32"
+    assert_equal(split, ddp, tolerance=0.01, numbers=("loss", "nll"))
+
+
 @needs_deepspeed
 @pytest.mark.parametrize("engine, sharding", [("zero2", "none"), ("zero3", "modules")])
 def test_deepspeed_with_changing_roles_equals_one_process(engine, sharding, tmp_path, alone):

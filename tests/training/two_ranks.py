@@ -41,6 +41,14 @@ CASE = {
 }
 
 
+class RememberingTrainer(CALTrainer):
+    """Keeps what the last forward returned."""
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        loss, self.returned = super().compute_loss(model, inputs, True, num_items_in_batch)
+        return (loss, self.returned) if return_outputs else loss
+
+
 def main(folder: str, given: str) -> None:
     faulthandler.dump_traceback_later(PATIENCE, exit=True)  # a rank that waits for ever says where
     torch.set_num_threads(1)
@@ -76,7 +84,7 @@ def main(folder: str, given: str) -> None:
         if case["form"] == "released"
         else CalConfig(form=case["form"], score=case["score"], contrast=case["contrast"])
     )
-    trainer = CALTrainer(
+    trainer = RememberingTrainer(
         model=model, args=args, train_dataset=rows, eval_dataset=rows, data_collator=collate, cal=config
     )
     trainer.train()
@@ -94,6 +102,7 @@ def main(folder: str, given: str) -> None:
         flat = torch.cat([weights[name].detach().flatten() for name in sorted(weights)])
         result |= {
             "ranks": trainer.accelerator.num_processes,
+            "returned_dtype": str(trainer.returned.denominator.dtype),
             "sharding": trainer.alignment.adapter.sharding,
             "norm": flat.norm().item(),
             "sketch": flat[:: max(flat.numel() // 500, 1)].tolist(),

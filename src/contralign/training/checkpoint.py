@@ -1,4 +1,4 @@
-"""Weights into a model that is already built: from a checkpoint, or gathered from the ranks that hold shards of them."""
+"""Weights into a model that is already built: from a checkpoint, or gathered from the ranks that hold them."""
 
 from __future__ import annotations
 

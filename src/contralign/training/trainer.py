@@ -9,11 +9,13 @@ synchronised and before they are clipped.
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
 from accelerate.utils import DistributedType
 from torch import Tensor, nn
+from torch.distributed.fsdp import MixedPrecisionPolicy
 from transformers import Trainer
 from transformers.trainer_utils import EvalLoopOutput
 
@@ -47,6 +49,7 @@ class _CALMixin(ResumingTrainer):
         self._step_terms: list[Tensor] = []
         self._micro_batch = 0
         self._refuse_what_has_no_effect()
+        self._keep_outputs_accurate()
 
     def _refuse_what_has_no_effect(self) -> None:
         if self.args.label_smoothing_factor:
@@ -64,6 +67,13 @@ class _CALMixin(ResumingTrainer):
                 f"{self.args.gradient_accumulation_steps} under DeepSpeed: its engine holds the gradients, so the "
                 "step's normaliser cannot be applied; accumulate 1, or use form='released'"
             )
+
+    def _keep_outputs_accurate(self) -> None:
+        """Accelerate has FSDP2 round all that a forward returns to bfloat16, and with it Σ w, by which ranks divide."""
+        plugin = getattr(self.accelerator.state, "fsdp_plugin", None)
+        policy = getattr(plugin, "mixed_precision_policy", None)
+        if plugin is not None and isinstance(policy, MixedPrecisionPolicy):
+            plugin.mixed_precision_policy = replace(policy, output_dtype=None)
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
