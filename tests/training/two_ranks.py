@@ -1,8 +1,9 @@
-"""Run by test_ranks.py under torchrun: a few steps of CAL, and what came out, written by rank 0.
+"""Run by test_ranks.py under torchrun: steps of CAL in the Trainer, and what came out, written by rank 0.
 
-Usage: two_ranks.py FOLDER FORM BATCH_SIZE ACCUMULATION MIXED
+Usage: two_ranks.py FOLDER CASE, where CASE is JSON; see `CASE` for its keys.
 """
 
+import faulthandler
 import json
 import os
 import sys
@@ -11,54 +12,103 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
-from small_models import build_llava, collate, training_rows
+from accelerate import PartialState
+from rank_engines import ENGINES
+from rank_roles import rows_by_role
+from small_models import build_llava, collate
 from transformers import TrainingArguments
 
 from contralign import CalConfig, CALTrainer
+from contralign.training.parts import freeze_unread_layers
+
+PATIENCE = 50
+CASE = {
+    "engine": "ddp",
+    "form": "exact",
+    "score": "logit",
+    "contrast": "drop",
+    "batch_size": 4,
+    "accumulation": 1,
+    "steps": 4,
+    "roles": "mixed",
+    "rows_per_role": 4,
+    "unread_layers": "learn",  # or freeze
+    "dtype": "float64",
+    "learning_rate": 0.05,
+    "evaluate": False,
+    "save": False,
+    "arguments": {},
+}
 
 
-def main(folder: str, form: str, batch_size: str, accumulation: str, mixed: str) -> None:
+class RememberingTrainer(CALTrainer):
+    """Keeps what the last forward returned."""
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        loss, self.returned = super().compute_loss(model, inputs, True, num_items_in_batch)
+        return (loss, self.returned) if return_outputs else loss
+
+
+def main(folder: str, given: str) -> None:
+    faulthandler.dump_traceback_later(PATIENCE, exit=True)  # a rank that waits for ever says where
     torch.set_num_threads(1)
-    rows = training_rows(16)
-    if mixed == "text_rank":
-        # Batches of four: the second rank has text alone.
-        empty = rows[1]
-        rows = [row if index % 8 < 4 else empty for index, row in enumerate(rows)]
-    model = build_llava(torch.float64)
+    case = CASE | json.loads(given)
+    dtype = getattr(torch, case["dtype"])
+    rows = rows_by_role(case["roles"], dtype, case["rows_per_role"])
+    engine = ENGINES[case["engine"]]()
+    model = build_llava(dtype)
+    if case["unread_layers"] == "freeze":
+        freeze_unread_layers(model)
     args = TrainingArguments(
         output_dir=folder,
-        per_device_train_batch_size=int(batch_size),
-        gradient_accumulation_steps=int(accumulation),
-        max_steps=4,
-        learning_rate=0.05,
+        per_device_train_batch_size=case["batch_size"],
+        per_device_eval_batch_size=case["batch_size"],
+        gradient_accumulation_steps=case["accumulation"],
+        max_steps=case["steps"],
+        learning_rate=case["learning_rate"],
         optim="sgd",
         lr_scheduler_type="constant",
         max_grad_norm=0.5,
         logging_steps=1,
         save_strategy="no",
         report_to=[],
-        use_cpu=True,
         remove_unused_columns=False,
         disable_tqdm=True,
         train_sampling_strategy="sequential",
-        ddp_find_unused_parameters=True,
         dataloader_pin_memory=False,
+        **engine,
+        **case["arguments"],
     )
-    config = CalConfig.released() if form == "released" else CalConfig(form=form)
-    trainer = CALTrainer(model=model, args=args, train_dataset=rows, data_collator=collate, cal=config)
+    config = (
+        CalConfig.released()
+        if case["form"] == "released"
+        else CalConfig(form=case["form"], score=case["score"], contrast=case["contrast"])
+    )
+    trainer = RememberingTrainer(
+        model=model, args=args, train_dataset=rows, eval_dataset=rows, data_collator=collate, cal=config
+    )
     trainer.train()
+    result = {
+        name: [entry[name] for entry in trainer.state.log_history if name in entry]
+        for name in ("loss", "nll", "delta_q95", "grad_norm")
+    }
+    if case["evaluate"]:
+        evaluated = trainer.evaluate()
+        result["evaluated"] = [evaluated[f"eval_{name}"] for name in ("loss", "nll", "delta_q95")]
+    weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    if case["save"]:
+        trainer.save_model(str(Path(folder, "saved")))
     if trainer.is_world_process_zero():
-        logged = [entry for entry in trainer.state.log_history if "loss" in entry]
-        flat = torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
-        result = {
+        flat = torch.cat([weights[name].detach().flatten() for name in sorted(weights)])
+        result |= {
             "ranks": trainer.accelerator.num_processes,
-            "loss": [entry["loss"] for entry in logged],
-            "nll": [entry["nll"] for entry in logged],
-            "delta_q95": [entry["delta_q95"] for entry in logged],
+            "returned_dtype": str(trainer.returned.denominator.dtype),
+            "sharding": trainer.alignment.adapter.sharding,
             "norm": flat.norm().item(),
             "sketch": flat[:: max(flat.numel() // 500, 1)].tolist(),
         }
         Path(folder, "result.json").write_text(json.dumps(result))
+    PartialState().wait_for_everyone()
     # Every number is written; gloo's own teardown at the end of the interpreter now and then aborts or hangs.
     os._exit(0)
 

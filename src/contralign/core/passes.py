@@ -19,7 +19,7 @@ from torch.profiler import record_function
 
 from contralign.batch import SHARED, VLBatch
 from contralign.core.delta import Score
-from contralign.core.head import Head
+from contralign.core.head import Head, accurate
 from contralign.core.label_loss import label_scores
 
 View = Callable[[VLBatch], VLBatch]
@@ -147,7 +147,7 @@ def run_passes(
             without = _read_without(reader, contrast, batch, labels, head, scores, at_every_position)
     with record_function("contralign: main pass"):
         rows = reader.hidden_at(batch, _at_tokens(scored))
-    zeros = torch.zeros(labels.shape, device=labels.device)
+    zeros = accurate(rows[:0]).new_zeros(labels.shape)
     delta: dict[Score, Tensor] = dict.fromkeys(scores, zeros)
     if without is not None:
         with record_function("contralign: label logits and loss"):
@@ -183,12 +183,10 @@ def _read_without(
     scores: Sequence[Score],
     at_every_position: bool,
 ) -> _Without | None:
-    """The second pass; None where no label of the batch sees a picture."""
+    """The second pass; None where no label of the batch sees a picture, and nothing need be run for other ranks."""
     view = contrast(batch)
     if view.row_index.numel() == 0:
-        if reader.sharded:
-            _keep_in_step(reader, batch, head, scores)
-        return None
+        return _keep_in_step(reader, batch, head, scores) if reader.sharded else None
     view = reader.encode(view)
     read_at, readable = reading_positions(view, at_every_position)
     at, order = _places(read_at, readable, view.input_ids.shape[1])
@@ -203,16 +201,22 @@ def _read_without(
     )
 
 
-def _keep_in_step(reader: Reader, batch: VLBatch, head: Head, scores: Sequence[Score]) -> None:
-    """A second pass over one token: what other ranks gather for theirs, this one gathers too."""
-    first = ("input_ids", "attention_mask", "labels", "image_mask", "row_index", "token_index", "inputs_embeds")
+def _keep_in_step(reader: Reader, batch: VLBatch, head: Head, scores: Sequence[Score]) -> _Without:
+    """A second pass over one token: what other ranks gather for theirs, this one gathers too.
+
+    Its scores reach no label; that they are there makes the main pass read its own, as it does on other ranks.
+    """
+    first = ("input_ids", "labels", "image_mask", "row_index", "token_index", "inputs_embeds")
     token = replace(
         batch,
         **{name: getattr(batch, name)[:1, :1] for name in first},
+        attention_mask=torch.ones_like(batch.attention_mask[:1, :1]),
         position_ids=None if batch.position_ids is None else batch.position_ids[..., :1, :1],
     )
     row = reader.hidden_at(token, torch.ones_like(token.image_mask))
-    _scores(row, torch.zeros_like(token.input_ids[0]), head, scores)
+    found = _scores(row, torch.zeros_like(token.input_ids[0]), head, scores)
+    nowhere = torch.zeros_like(batch.valid)
+    return _Without(nowhere, {score: value.new_zeros(nowhere.shape) for score, value in found.items()})
 
 
 def _scores(

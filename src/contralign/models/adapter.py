@@ -115,11 +115,11 @@ class Adapter(ABC):
                 scale, cap = self._transform
                 return LinearHead(weight=module.weight, bias=module.bias, scale=scale, cap=cap)
         vocabulary = self.model.config.get_text_config().vocab_size
-        return OpaqueHead(self.logits, vocabulary, whole=self.sharding == "modules")
+        return OpaqueHead(self.logits, vocabulary, whole=self.sharded)
 
     @property
     def sharding(self) -> Sharding:
-        """How parameters are sharded; looked at in the first step, when wrappers are on."""
+        """How parameters are sharded; `prepare` looks again in every step, since wrappers come on when they like."""
         if self._sharding is None:
             self._sharding = sharding_of(self.model)
         return self._sharding
@@ -167,6 +167,7 @@ class Adapter(ABC):
         Raises:
             ValueError: tensors are missing or do not fit, or the pictures do not fit the image tokens.
         """
+        self._sharding = None
         given = {name: value for name, value in inputs.items() if value is not None}
         for needed in ("input_ids", "labels"):
             if needed not in given:

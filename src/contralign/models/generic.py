@@ -18,6 +18,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from contralign.models.adapter import Adapter, PictureEncoder, UnsupportedModel, counted_positions
 from contralign.models.recorder import forward_replaced, named_arguments
+from contralign.models.sharding import ranks_agree
 
 _READ = frozenset({"inputs_embeds", "attention_mask", "position_ids"})
 _HARMLESS = frozenset(
@@ -55,7 +56,10 @@ class GenericAdapter(Adapter):
 
         Raises:
             UnsupportedModel: it hands over something that a pass without the picture cannot be given.
+            ValueError: parameters are sharded, and some ranks have pictures and others none.
         """
+        if self.sharded:
+            self._refuse_unlike_ranks(bool(vision_inputs), input_ids.device)
         handed: dict[str, Any] = {}
         decoder_forward = self.decoder.forward
 
@@ -81,6 +85,15 @@ class GenericAdapter(Adapter):
 
         with forward_replaced(self.body, body):
             return self.model.forward(inputs_embeds=hidden.unsqueeze(0)).logits.squeeze(0)
+
+    def _refuse_unlike_ranks(self, pictures: bool, device: torch.device) -> None:
+        """The tower runs where there are pictures; sharded, it would wait for ever for ranks that have none."""
+        if not ranks_agree(pictures, device):
+            raise ValueError(
+                f"this rank's batch holds {'pictures' if pictures else 'text alone'} and another rank's does not: with "
+                f"sharded parameters (FSDP, DeepSpeed ZeRO-3) the vision tower of {type(self.model).__name__} must run "
+                "on all ranks or none. Put a row with a picture into every batch, or train with DDP or ZeRO-2"
+            )
 
     def _refuse_by_call(self, handed: Mapping[str, Any]) -> None:
         name = type(self.model).__name__

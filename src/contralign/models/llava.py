@@ -43,18 +43,17 @@ class LlavaAdapter(Adapter):
                 f"{int(image_mask.sum())} image tokens and no pixel_values: give the pictures, or take the tokens out"
             )
         elif runs_on_many_ranks():
-            embeds = embeds + 0 * self._blank_features().sum().to(embeds.device, embeds.dtype)
+            embeds = embeds + 0 * self._blank_features(embeds).sum().to(embeds.device, embeds.dtype)
         return embeds, counted_positions(input_ids, position_ids)
 
     def logits(self, hidden: Float[Tensor, "tokens hidden"]) -> Float[Tensor, "tokens vocab"]:
         """The linear head; LLaVA puts nothing behind it."""
         return self.model.get_output_embeddings()(hidden)
 
-    def _blank_features(self) -> Tensor:
+    def _blank_features(self, like: Tensor) -> Tensor:
         """Features of an empty picture: on a rank with text alone, tower and projector still take part in the step."""
         side = self.model.config.vision_config.image_size
-        parameter = next(self.model.model.vision_tower.parameters())
-        picture = parameter.new_zeros(1, 3, side, side)
+        picture = like.new_zeros(1, 3, side, side)  # not like a parameter, of which this rank may hold a shard
         return torch.cat(list(self.model.get_image_features(pixel_values=picture).pooler_output))
 
     @staticmethod

@@ -39,5 +39,5 @@ def adapter_for(model: Any, encode_pictures: PictureEncoder | None = None) -> Ad
         UnsupportedModel: no adapter can serve it correctly; the message says why.
     """
     inner = bare_model(model)
-    family = ADAPTERS.get(type(inner).__name__)
+    family = ADAPTERS.get(type(inner).__name__.removeprefix("FSDP"))  # fully_shard renames the class
     return family(inner, encode_pictures) if family else GenericAdapter(inner, encode_pictures)

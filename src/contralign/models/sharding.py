@@ -17,14 +17,25 @@ def sharding_of(model: nn.Module) -> Sharding:
     """How the parameters of a model are sharded, as of now.
 
     Returns:
-        "none": not at all, as under DDP. "layers": FSDP gathers whole layers when they are called. "modules":
-        DeepSpeed ZeRO-3 gathers every small module when it is called.
+        "none": not at all, as under DDP and ZeRO-1 and -2. "layers": FSDP gathers whole layers when they are called.
+        "modules": DeepSpeed ZeRO-3 gathers every small module when it is called; so does FSDP where it was told to wrap
+        parts of layers.
     """
     if any(hasattr(parameter, "ds_id") for parameter in model.parameters()):
         return "modules"
-    if any(isinstance(module, FSDPModule | FullyShardedDataParallel) for module in model.modules()):
-        return "layers"
+    if any(_is_unit(module) for module in model.modules()):
+        lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
+        layers = [layer for each in lists for layer in each]
+        return "modules" if any(_has_units_inside(layer) for layer in layers) else "layers"
     return "layers" if any(isinstance(parameter, DTensor) for parameter in model.parameters()) else "none"
+
+
+def _is_unit(module: nn.Module) -> bool:
+    return isinstance(module, FSDPModule | FullyShardedDataParallel)
+
+
+def _has_units_inside(layer: nn.Module) -> bool:
+    return any(_is_unit(module) for module in layer.modules() if module is not layer)
 
 
 def runs_on_many_ranks() -> bool:
@@ -39,3 +50,8 @@ def any_rank(here: bool, device: torch.device) -> bool:
     flag = torch.tensor(float(here), device=device)
     dist.all_reduce(flag, op=dist.ReduceOp.MAX)
     return bool(flag)
+
+
+def ranks_agree(here: bool, device: torch.device) -> bool:
+    """True where it is so on every rank or on none; every rank has to ask."""
+    return any_rank(here, device) != any_rank(not here, device)

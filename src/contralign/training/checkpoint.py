@@ -1,10 +1,14 @@
-"""Weights from a checkpoint into a model that is already built."""
+"""Weights into a model that is already built: from a checkpoint, or gathered from the ranks that hold them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from transformers import PreTrainedModel, Trainer
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
+from contralign.models.sharding import sharding_of
 
 
 def load_weights(model: PreTrainedModel, folder: str) -> None:
@@ -19,6 +23,33 @@ def load_weights(model: PreTrainedModel, folder: str) -> None:
     """
     saved = type(model).from_pretrained(folder, dtype=model.dtype)
     model.load_state_dict(saved.state_dict(), strict=True)
+
+
+def whole_model(trainer: Trainer, fresh: Callable[[], Any]) -> Any | None:
+    """The trained model; where its parameters are sharded, a fresh one on the main process with all of its weights.
+
+    Every rank has to call it.
+
+    Args:
+        trainer: has trained.
+        fresh: makes a model like the one that the Trainer was given.
+
+    Returns:
+        The model; None on the other ranks of a sharded run, which hold parts of it only.
+
+    Raises:
+        ValueError: DeepSpeed ZeRO-3 without `stage3_gather_16bit_weights_on_model_save`.
+    """
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if sharding_of(model) == "none":
+        return model
+    weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    unset_hf_deepspeed_config()  # while it is set, every model that is loaded is sharded
+    if not trainer.is_world_process_zero():
+        return None
+    whole = fresh()
+    whole.load_state_dict(weights)
+    return whole
 
 
 class ResumingTrainer(Trainer):

@@ -93,6 +93,7 @@ class Recipe:
 
         known = get_type_hints(TrainingArguments)
         known = {item.name: known[item.name] for item in fields(TrainingArguments) if item.name not in OWNED_ARGUMENTS}
+        known["fsdp"] |= bool  # annotated as text, documented as true or false
         for name, value in self.trainer.items():
             if name in OWNED_ARGUMENTS:
                 raise RecipeError(f"trainer.{name}: set {OWNED_ARGUMENTS[name]} instead")

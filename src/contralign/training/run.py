@@ -34,6 +34,7 @@ from contralign.training.build import (
     save_tiny,
 )
 from contralign.training.callbacks import LogToFile, StageBar
+from contralign.training.checkpoint import whole_model
 from contralign.training.environment import describe_environment
 from contralign.training.lora import merge_lora
 from contralign.training.recipe import Recipe
@@ -198,8 +199,12 @@ class _Run:
             self.swapped[step.stage] = swapped
             self.directory.write_json("swapped.json", self.swapped)
         args = training_arguments(self.recipe, stage, step.checkpoints)
+
+        def learner(start: Any) -> Any:
+            return ready_to_learn(start, self.recipe.model, stage)
+
         trainer = build_trainer(
-            ready_to_learn(model, self.recipe.model, stage),
+            learner(model),
             args,
             stage,
             processor=processor,
@@ -215,7 +220,7 @@ class _Run:
         if PartialState().is_main_process:
             self.directory.metrics.forget(step.arm, step.stage, after_step=done)
         trainer.train(resume_from_checkpoint=checkpoint)
-        trained = trainer.accelerator.unwrap_model(trainer.model)
+        trained = whole_model(trainer, lambda: learner(load_model(step.start, self.recipe.model)))
         return merge_lora(trained) if isinstance(trained, PeftModel) else trained
 
     def _held_out(self, collate: VLCollator) -> SampleSet:

@@ -18,6 +18,7 @@ from typing import Any, cast
 import torch
 from accelerate.utils import DistributedType
 from torch import Tensor, nn
+from torch.distributed.fsdp import MixedPrecisionPolicy
 from transformers import Trainer
 from transformers.trainer_utils import EvalLoopOutput
 
@@ -53,6 +54,7 @@ class _CALMixin(ResumingTrainer):
         self._step_terms: list[Tensor] = []
         self._micro_batch = 0
         self._refuse_what_has_no_effect()
+        self._keep_outputs_accurate()
 
     def _align(self, config: CalConfig) -> ContrastiveAlignment:
         collator: Any = self.data_collator
@@ -91,6 +93,13 @@ class _CALMixin(ResumingTrainer):
                 "step's normaliser cannot be applied; accumulate 1, or use form='released'"
             )
 
+    def _keep_outputs_accurate(self) -> None:
+        """Accelerate has FSDP2 round all that a forward returns to bfloat16, and with it Σ w, by which ranks divide."""
+        plugin = getattr(self.accelerator.state, "fsdp_plugin", None)
+        policy = getattr(plugin, "mixed_precision_policy", None)
+        if plugin is not None and isinstance(policy, MixedPrecisionPolicy):
+            plugin.mixed_precision_policy = replace(policy, output_dtype=None)
+
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
@@ -107,6 +116,9 @@ class _CALMixin(ResumingTrainer):
         if self.current_gradient_accumulation_steps == 1:
             terms = self._over_all_ranks(terms)
             scale = terms[1]
+        elif self.cal_config.form == "released":
+            # Known beforehand, 1 a micro-batch and rank, and so right where gradients cannot be scaled (DeepSpeed).
+            scale = torch.as_tensor(self.current_gradient_accumulation_steps * self.accelerator.num_processes)
         else:
             # Any number that all ranks share will do; the label count keeps gradients in the usual range.
             scale = torch.as_tensor(1.0 if num_items_in_batch is None else num_items_in_batch)
