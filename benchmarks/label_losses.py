@@ -102,7 +102,7 @@ def judged(candidate: Candidate, case: str) -> str:
     except NotOffered:
         return "–"
     except Exception as refusal:  # any other package's way of saying no
-        print(f"{case}: {type(refusal).__name__}: {str(refusal).strip().splitlines()[0][:160]}", file=sys.stderr)
+        print(f"{case}: {type(refusal).__name__}: {str(refusal).strip()[:160].partition(chr(10))[0]}", file=sys.stderr)
         return "refused"
     if dtype == torch.float32 and case != "autocast":
         return f"yes {error:.0e}" if error < EXACT else f"WRONG {error:.2g}"
