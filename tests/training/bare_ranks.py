@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
 import torch.distributed as dist
+from peft import LoraConfig, get_peft_model
 from rank_roles import rows_by_role
 from small_models import build_llava, collate
 from torch.distributed.fsdp import fully_shard
@@ -34,6 +35,7 @@ PLAN = {
     "adapter": "llava",
     "late": False,  # ContrastiveAlignment is built when the model is already sharded
     "units": (),
+    "lora": False,  # on the head, too
     "config": {},
     "text": {},
     "checkpointing": False,
@@ -52,6 +54,7 @@ PLANS = {
     "logprob": {"config": {"score": "logprob"}, "units": ("head",), "steps": 16},
     "generic": {"adapter": "generic", "roles": "pictured", "units": ("tower", "head"), "steps": 8},
     "generic_text": {"adapter": "generic", "units": ("tower",)},
+    "adapters": {"lora": True, "units": ("head",), "steps": 16},
     "mask": {"config": {"contrast": "mask", "form": "paper"}, "units": ("tower", "head"), "steps": 16},
 }
 
@@ -81,17 +84,29 @@ def small_chunks(chunks: Callable, rows: torch.Tensor, head: Head, _: int) -> li
 def trained(plan: dict, sharded: bool) -> dict:
     """Losses, gradient norms and last weights of some steps."""
     model = build_llava(torch.float64, **plan["text"])
-    alignment = None if plan["late"] else ContrastiveAlignment(model, CalConfig(**plan["config"]))
+    whole = model
+    if plan["lora"]:
+        whole = get_peft_model(model, LoraConfig(r=4, target_modules=["q_proj", "lm_head"], init_lora_weights=False))
+    alignment = None if plan["late"] else ContrastiveAlignment(whole, CalConfig(**plan["config"]))
     if plan["checkpointing"]:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     if sharded:
         for module in units_of(model, plan["units"]):
             fully_shard(module)
-        fully_shard(model)
-    alignment = alignment or ContrastiveAlignment(model, CalConfig(**plan["config"]))
+        fully_shard(whole)
+    alignment = alignment or ContrastiveAlignment(whole, CalConfig(**plan["config"]))
     model.train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
     losses, norms = [], []
+    heads = set()
+    whole_head = alignment.adapter.head
+
+    def remembered_head() -> Head:
+        head = whole_head()
+        heads.add(type(head).__name__)
+        return head
+
+    alignment.adapter.head = remembered_head
     for batch in batches(plan, both=not sharded):
         out = alignment(batch)
         terms = torch.stack([out.numerator.detach(), out.denominator])
@@ -108,6 +123,7 @@ def trained(plan: dict, sharded: bool) -> dict:
     flat = torch.cat([weights.flatten() for weights in whole])
     return {
         "sharding": alignment.adapter.sharding,
+        "heads": sorted(heads),
         "loss": losses,
         "grad_norm": norms,
         "weights": flat[:: flat.numel() // 500].tolist(),
