@@ -1,7 +1,7 @@
 """Run by test_ranks.py under torchrun: `ContrastiveAlignment` in a bare loop, sharded by hand, and an unsharded twin.
 
-Usage: bare_ranks.py FOLDER PLAN [skip], where PLAN names what is sharded, and "skip" lets ranks leave the second pass
-out, as they must not. Every rank also trains the unsharded twin, on the batches of both.
+Usage: bare_ranks.py FOLDER PLAN,PLAN… [skip], where plans say what is sharded, one after another, and "skip" lets ranks
+leave the second pass out, as they must not. Every rank also trains the unsharded twin, on the batches of both.
 """
 
 import faulthandler
@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -59,18 +60,19 @@ PLANS = {
 }
 
 
-def main(folder: str, name: str, skip: str = "") -> None:
-    faulthandler.dump_traceback_later(int(os.environ.get("PATIENCE", PATIENCE)), exit=True)
+def main(folder: str, names: str, skip: str = "") -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
     if skip:
         passes._keep_in_step = lambda *_: None
     # Four rows of logits a chunk: ranks with fewer labels would have fewer chunks.
     label_loss.chunks = functools.partial(small_chunks, label_loss.chunks)
-    plan = PLAN | PLANS[name]
-    if plan["adapter"] == "generic":
-        ADAPTERS.clear()
-    found = {"sharded": trained(plan, sharded=True), "alone": trained(plan, sharded=False)}
+    found = {}
+    for name in names.split(","):
+        faulthandler.dump_traceback_later(int(os.environ.get("PATIENCE", PATIENCE)), exit=True)
+        plan = PLAN | PLANS[name]
+        with mock.patch.dict(ADAPTERS, clear=plan["adapter"] == "generic"):
+            found[name] = {"sharded": trained(plan, sharded=True), "alone": trained(plan, sharded=False)}
     if dist.get_rank() == 0:
         Path(folder, "result.json").write_text(json.dumps(found))
     dist.barrier()
