@@ -8,7 +8,8 @@ from small_models import build_llava
 from torch import nn
 
 from contralign.core.head import LinearHead, OpaqueHead
-from contralign.models.output_head import UNKNOWN, is_plain_linear, transform_behind
+from contralign.core.label_loss import label_loss, label_scores
+from contralign.models.output_head import UNKNOWN, gathered_head, is_plain_linear, transform_behind
 from contralign.models.registry import adapter_for
 
 
@@ -50,6 +51,30 @@ def test_a_plain_linear_layer_is_told_from_a_wrapped_one():
     replaced.forward = replaced.forward
     for other in (hooked, replaced, None, nn.Sequential(head()), nn.utils.parametrizations.weight_norm(head())):
         assert not is_plain_linear(other)
+
+
+def test_a_head_that_is_whole_only_in_its_call_is_called_once_and_says_the_same():
+    module = head(torch.float64, bias=True)
+    calls = []
+    module.register_forward_hook(lambda *_: calls.append(1))
+    plain = LinearHead(weight=module.weight, bias=module.bias, scale=0.5, cap=20.0)
+    gathered = gathered_head(module, 0.5, 20.0)
+    rows = torch.randn(9, 24, dtype=torch.float64, requires_grad=True)
+    labels, coefficients = torch.arange(9), torch.rand(9, dtype=torch.float64)
+    wanted, found = (label_loss(rows, labels, coefficients, each, chunk_bytes=4 * 60 * 8) for each in (plain, gathered))
+    assert len(calls) == 1  # three chunks in it
+    inputs = (rows, module.weight, module.bias)
+    for one, other in zip(
+        torch.autograd.grad(wanted.total, inputs), torch.autograd.grad(found.total, inputs), strict=True
+    ):
+        assert torch.equal(one, other)
+    assert torch.equal(wanted.nll, found.nll)
+    for one, other in zip(label_scores(rows, labels, plain), label_scores(rows, labels, gathered), strict=True):
+        assert torch.equal(one, other)
+    assert torch.equal(plain.label_logits(rows, labels), gathered.label_logits(rows, labels))
+    assert torch.equal(plain.logits(rows), gathered.logits(rows))
+    assert (gathered.vocabulary, len(calls)) == (60, 4)
+    assert "forward" not in module.__dict__
 
 
 def test_llava_gives_its_matrix_and_a_head_with_lora_its_function():

@@ -1,7 +1,7 @@
 """Run by test_ranks.py under torchrun: `ContrastiveAlignment` in a bare loop, sharded by hand, and an unsharded twin.
 
-Usage: bare_ranks.py FOLDER PLAN [skip], where PLAN names what is sharded, and "skip" lets ranks leave the second pass
-out, as they must not. Every rank also trains the unsharded twin, on the batches of both.
+Usage: bare_ranks.py FOLDER PLAN,PLAN… [skip], where plans say what is sharded, one after another, and "skip" lets ranks
+leave the second pass out, as they must not. Every rank also trains the unsharded twin, on the batches of both.
 """
 
 import faulthandler
@@ -11,11 +11,13 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
 import torch.distributed as dist
+from peft import LoraConfig, get_peft_model
 from rank_roles import rows_by_role
 from small_models import build_llava, collate
 from torch.distributed.fsdp import fully_shard
@@ -34,6 +36,7 @@ PLAN = {
     "adapter": "llava",
     "late": False,  # ContrastiveAlignment is built when the model is already sharded
     "units": (),
+    "lora": False,  # on the head, too
     "config": {},
     "text": {},
     "checkpointing": False,
@@ -52,22 +55,24 @@ PLANS = {
     "logprob": {"config": {"score": "logprob"}, "units": ("head",), "steps": 16},
     "generic": {"adapter": "generic", "roles": "pictured", "units": ("tower", "head"), "steps": 8},
     "generic_text": {"adapter": "generic", "units": ("tower",)},
+    "adapters": {"lora": True, "units": ("head",), "steps": 16},
     "mask": {"config": {"contrast": "mask", "form": "paper"}, "units": ("tower", "head"), "steps": 16},
 }
 
 
-def main(folder: str, name: str, skip: str = "") -> None:
-    faulthandler.dump_traceback_later(int(os.environ.get("PATIENCE", PATIENCE)), exit=True)
+def main(folder: str, names: str, skip: str = "") -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
     if skip:
         passes._keep_in_step = lambda *_: None
     # Four rows of logits a chunk: ranks with fewer labels would have fewer chunks.
     label_loss.chunks = functools.partial(small_chunks, label_loss.chunks)
-    plan = PLAN | PLANS[name]
-    if plan["adapter"] == "generic":
-        ADAPTERS.clear()
-    found = {"sharded": trained(plan, sharded=True), "alone": trained(plan, sharded=False)}
+    found = {}
+    for name in names.split(","):
+        faulthandler.dump_traceback_later(int(os.environ.get("PATIENCE", PATIENCE)), exit=True)
+        plan = PLAN | PLANS[name]
+        with mock.patch.dict(ADAPTERS, clear=plan["adapter"] == "generic"):
+            found[name] = {"sharded": trained(plan, sharded=True), "alone": trained(plan, sharded=False)}
     if dist.get_rank() == 0:
         Path(folder, "result.json").write_text(json.dumps(found))
     dist.barrier()
@@ -81,17 +86,29 @@ def small_chunks(chunks: Callable, rows: torch.Tensor, head: Head, _: int) -> li
 def trained(plan: dict, sharded: bool) -> dict:
     """Losses, gradient norms and last weights of some steps."""
     model = build_llava(torch.float64, **plan["text"])
-    alignment = None if plan["late"] else ContrastiveAlignment(model, CalConfig(**plan["config"]))
+    whole = model
+    if plan["lora"]:
+        whole = get_peft_model(model, LoraConfig(r=4, target_modules=["q_proj", "lm_head"], init_lora_weights=False))
+    alignment = None if plan["late"] else ContrastiveAlignment(whole, CalConfig(**plan["config"]))
     if plan["checkpointing"]:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     if sharded:
         for module in units_of(model, plan["units"]):
             fully_shard(module)
-        fully_shard(model)
-    alignment = alignment or ContrastiveAlignment(model, CalConfig(**plan["config"]))
+        fully_shard(whole)
+    alignment = alignment or ContrastiveAlignment(whole, CalConfig(**plan["config"]))
     model.train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
     losses, norms = [], []
+    heads = set()
+    whole_head = alignment.adapter.head
+
+    def remembered_head() -> Head:
+        head = whole_head()
+        heads.add(type(head).__name__)
+        return head
+
+    alignment.adapter.head = remembered_head
     for batch in batches(plan, both=not sharded):
         out = alignment(batch)
         terms = torch.stack([out.numerator.detach(), out.denominator])
@@ -108,6 +125,7 @@ def trained(plan: dict, sharded: bool) -> dict:
     flat = torch.cat([weights.flatten() for weights in whole])
     return {
         "sharding": alignment.adapter.sharding,
+        "heads": sorted(heads),
         "loss": losses,
         "grad_norm": norms,
         "weights": flat[:: flat.numel() // 500].tolist(),

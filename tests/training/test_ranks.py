@@ -92,7 +92,7 @@ def test_ddp_with_changing_roles_equals_one_process(checkpointing, tmp_path, alo
 
 def test_fsdp_with_changing_roles_equals_one_process(tmp_path, alone):
     split = run(tmp_path / "two", 2, engine="fsdp", evaluate=True, save=True, **LONG)
-    assert (split["ranks"], split["sharding"]) == (2, "layers")
+    assert (split["ranks"], split["sharding"], split["head"]) == (2, "layers", "GatheredHead")
     assert_equal(split, alone(evaluate=True, **LONG), numbers=(*NUMBERS, "evaluated"))
     assert_saved(tmp_path / "two" / "saved", split)
 
@@ -113,11 +113,13 @@ def test_fsdp_in_bfloat16_does_not_round_the_normaliser(tmp_path):
 
 
 @needs_deepspeed
-@pytest.mark.parametrize("engine, sharding", [("zero2", "none"), ("zero3", "modules")])
-def test_deepspeed_with_changing_roles_equals_one_process(engine, sharding, tmp_path, alone):
+@pytest.mark.parametrize(
+    "engine, sharding, head", [("zero2", "none", "LinearHead"), ("zero3", "modules", "GatheredHead")]
+)
+def test_deepspeed_with_changing_roles_equals_one_process(engine, sharding, head, tmp_path, alone):
     single = {"dtype": "float32", "evaluate": True, **LONG}
     split = run(tmp_path / "two", 2, engine=engine, save=True, **single)
-    assert (split["ranks"], split["sharding"]) == (2, sharding)
+    assert (split["ranks"], split["sharding"], split["head"]) == (2, sharding, head)
     assert_equal(split, alone(**single), numbers=(*NUMBERS, "evaluated"))
     assert_saved(tmp_path / "two" / "saved", split)
 
@@ -136,27 +138,34 @@ def test_released_form_accumulates_under_deepspeed_as_under_ddp(tmp_path):
     assert_equal(run(tmp_path / "zero", 2, engine="zero3", **case), ddp)
 
 
-@pytest.mark.parametrize(
-    "plan, sharding",
-    [
-        ("layers", "layers"),
-        ("units", "layers"),
-        ("checkpointed", "layers"),
-        ("tied", "layers"),
-        ("late", "layers"),
-        ("logprob", "layers"),
-        ("mask", "layers"),
-        ("generic", "layers"),
-        ("pieces", "modules"),
-        ("pieces_mle", "modules"),
-    ],
+BY_HAND = (
+    {
+        "layers": ("layers", "LinearHead"),
+        "units": ("layers", "GatheredHead"),
+        "checkpointed": ("layers", "GatheredHead"),
+        "tied": ("layers", "LinearHead"),
+        "late": ("layers", "LinearHead"),
+    },
+    {
+        "logprob": ("layers", "GatheredHead"),
+        "adapters": ("layers", "OpaqueHead"),
+        "mask": ("layers", "GatheredHead"),
+        "generic": ("layers", "GatheredHead"),
+        "pieces": ("modules", "GatheredHead"),
+        "pieces_mle": ("modules", "GatheredHead"),
+    },
 )
-def test_fully_sharded_by_hand_equals_the_unsharded_twin(plan, sharding, tmp_path):
-    done = start("bare_ranks.py", 2, tmp_path, plan)
+
+
+@pytest.mark.parametrize("plans", BY_HAND, ids=lambda plans: "-".join(plans))
+def test_fully_sharded_by_hand_equals_the_unsharded_twin(plans, tmp_path):
+    done = start("bare_ranks.py", 2, tmp_path, ",".join(plans))
     assert done.returncode == 0, done.stderr[-6000:]
-    found = json.loads((tmp_path / "result.json").read_text())
-    assert (found["sharded"]["sharding"], found["alone"]["sharding"]) == (sharding, "none")
-    assert_equal(found["sharded"], found["alone"], tolerance=1e-9, numbers=("loss", "grad_norm", "weights"))
+    results = json.loads((tmp_path / "result.json").read_text())
+    for plan, (sharding, head) in plans.items():
+        sharded, alone = results[plan]["sharded"], results[plan]["alone"]
+        assert (sharded["sharding"], sharded["heads"], alone["sharding"]) == (sharding, [head], "none"), plan
+        assert_equal(sharded, alone, tolerance=1e-9, numbers=("loss", "grad_norm", "weights"))
 
 
 @pytest.mark.parametrize("engine", ["fsdp", pytest.param("zero3", marks=needs_deepspeed)])

@@ -95,6 +95,7 @@ def main(folder: str, given: str) -> None:
     if case["evaluate"]:
         evaluated = trainer.evaluate()
         result["evaluated"] = [evaluated[f"eval_{name}"] for name in ("loss", "nll", "delta_q95")]
+    result["head"] = type(trainer.alignment.adapter.head()).__name__
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if case["save"]:
         trainer.save_model(str(Path(folder, "saved")))

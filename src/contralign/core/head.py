@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -97,6 +97,32 @@ class OpaqueHead:
     ) -> Float[Tensor, " tokens"]:
         """Picked from all logits of the row."""
         return token_scores(self.logits(rows), labels)
+
+
+@dataclass(frozen=True)
+class GatheredHead:
+    """A matrix of which this rank holds a part, and all of it only while its module is being called (FSDP, ZeRO-3).
+
+    Whatever is asked of it is done within one such call, however many chunks that takes, so that all ranks call the
+    module equally often.
+
+    Attributes:
+        within: calls the module with the rows, and has it do nothing but run a function of the whole head and the rows.
+        vocabulary: number of words.
+    """
+
+    within: Callable[[Tensor, Callable[[LinearHead, Tensor], Any]], Any]
+    vocabulary: int
+
+    def logits(self, rows: Float[Tensor, "tokens hidden"]) -> Float[Tensor, "tokens vocab"]:
+        """Those of the whole head."""
+        return self.within(rows, LinearHead.logits)
+
+    def label_logits(
+        self, rows: Float[Tensor, "tokens hidden"], labels: Int[Tensor, " tokens"]
+    ) -> Float[Tensor, " tokens"]:
+        """Those of the whole head."""
+        return self.within(rows, lambda head, rows: head.label_logits(rows, labels))
 
 
 def accurate(values: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from contralign.core.delta import token_scores
-from contralign.core.head import Head, LinearHead, OpaqueHead, accurate
+from contralign.core.head import GatheredHead, Head, LinearHead, OpaqueHead, accurate
 from contralign.core.loss import token_nll
 
 CHUNK_BYTES = 256 * 2**20
@@ -65,6 +65,14 @@ def label_loss(
                 rows, weight, bias, labels, coefficients, head.scale, head.cap, chunk_bytes, torch.is_grad_enabled()
             )
         return LabelLoss(total=total, nll=nll, correct=correct)
+    if isinstance(head, GatheredHead):
+
+        def fused(whole: LinearHead, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            found = label_loss(rows, labels, coefficients, whole, chunk_bytes)
+            return found.total, found.nll, found.correct
+
+        total, nll, correct = head.within(rows, fused)
+        return LabelLoss(total=total, nll=nll, correct=correct)
     return _plain_loss(rows, labels, coefficients, head, chunk_bytes)
 
 
@@ -79,6 +87,8 @@ def label_scores(
     Returns:
         Nats, in float32 (float64 stays); bool.
     """
+    if isinstance(head, GatheredHead):
+        return head.within(rows, lambda whole, rows: label_scores(rows, labels, whole, chunk_bytes))
     with torch.no_grad():
         scores = accurate(rows).new_empty(labels.shape)
         correct = torch.empty_like(labels, dtype=torch.bool)

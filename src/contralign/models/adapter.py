@@ -16,7 +16,13 @@ from contralign.batch import IGNORE_INDEX, VLBatch, column_indices
 from contralign.core.head import Head, LinearHead, OpaqueHead
 from contralign.models.attention_mask import PAIR_MASKS, pair_mask
 from contralign.models.last_layer import LastLayer
-from contralign.models.output_head import UNKNOWN, is_plain_linear, transform_behind
+from contralign.models.output_head import (
+    UNKNOWN,
+    gathered_head,
+    is_gathered_linear,
+    is_plain_linear,
+    transform_behind,
+)
 from contralign.models.sharding import Sharding, sharding_of
 
 PictureEncoder = Callable[[Sequence[Image.Image]], Mapping[str, Any]]
@@ -108,11 +114,14 @@ class Adapter(ABC):
     def head(self) -> Head:
         """The vocabulary head: its matrix where that is all there is to it, else the function `logits`."""
         module = self.model.get_output_embeddings()
-        if self.sharding != "modules" and is_plain_linear(module):
+        gathered = self.sharded and is_gathered_linear(module)
+        if gathered or (self.sharding != "modules" and is_plain_linear(module)):
             if self._transform is None:
                 self._transform = transform_behind(module, self.logits, self.model.config)
             if self._transform != UNKNOWN:
                 scale, cap = self._transform
+                if gathered:
+                    return gathered_head(module, scale, cap)
                 return LinearHead(weight=module.weight, bias=module.bias, scale=scale, cap=cap)
         vocabulary = self.model.config.get_text_config().vocab_size
         return OpaqueHead(self.logits, vocabulary, whole=self.sharded)

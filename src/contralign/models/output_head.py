@@ -12,9 +12,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
-from contralign.core.head import LinearHead, accurate
+from contralign.core.head import GatheredHead, LinearHead, accurate
+from contralign.models.recorder import forward_replaced
 
 Transform = tuple[float, float | None]
 """Scale, then bound of soft-capping."""
@@ -37,6 +39,32 @@ def is_plain_linear(module: nn.Module | None) -> bool:
     return not isinstance(module.weight, DTensor) and module.weight.dim() == 2 and module.weight.numel() > 0
 
 
+def is_gathered_linear(module: nn.Module | None) -> bool:
+    """True for a linear layer and no more, whose matrix FSDP or DeepSpeed gathers whenever it is called."""
+    if not isinstance(module, nn.Linear) or type(module).forward is not nn.Linear.forward:
+        return False
+    return "forward" not in module.__dict__ and (isinstance(module, FSDPModule) or hasattr(module.weight, "ds_id"))
+
+
+def gathered_head(module: nn.Linear, scale: float = 1.0, cap: float | None = None) -> GatheredHead:
+    """The head that a linear layer is while it is called: its hooks gather the matrix, its forward is replaced by ours.
+
+    Args:
+        module: see `is_gathered_linear`.
+        scale: factor on the logits.
+        cap: bound of soft-capping, None for none.
+    """
+
+    def within(rows: Tensor, function: Callable[[LinearHead, Tensor], Any]) -> Any:
+        def forward(rows: Tensor) -> Any:
+            return function(LinearHead(weight=module.weight, bias=module.bias, scale=scale, cap=cap), rows)
+
+        with forward_replaced(module, forward):
+            return module(rows)
+
+    return GatheredHead(within, module.out_features)
+
+
 def transform_behind(module: nn.Linear, logits: Callable[[Tensor], Tensor], config: Any) -> Transform:
     """Which transform the model applies to the logits of its head; rows of known logits go through it.
 
@@ -48,21 +76,29 @@ def transform_behind(module: nn.Linear, logits: Callable[[Tensor], Tensor], conf
     Returns:
         The transform, or `UNKNOWN` where none that the configuration suggests gives the model's logits.
     """
-    weight = module.weight.detach()
     with torch.no_grad():
-        direction = weight[:: max(len(weight) // _PROBED, 1)][:_PROBED]
-        unit = direction / direction.float().norm(dim=-1, keepdim=True).clamp(min=1e-6).square().to(direction.dtype)
-        rows = torch.cat([unit * size for size in _SIZES])  # logits of about 1 and of about 30
+        if is_gathered_linear(module):
+            nothing = torch.zeros(1, module.in_features, dtype=module.weight.dtype, device=module.weight.device)
+            rows, raw = gathered_head(module).within(nothing, _probe)
+        else:
+            rows, raw = _probe(LinearHead(weight=module.weight, bias=module.bias))
         wanted = accurate(logits(rows))
-        raw = accurate(nn.functional.linear(rows, weight, module.bias))
-    tolerance = _TOLERANCE.get(wanted.dtype if weight.dtype == wanted.dtype else weight.dtype, _HALF_TOLERANCE)
+    tolerance = _TOLERANCE.get(wanted.dtype if rows.dtype == wanted.dtype else rows.dtype, _HALF_TOLERANCE)
     if wanted.shape != raw.shape:
         return UNKNOWN
     for scale, cap in _suggested(config):
-        ours = LinearHead(weight=weight, scale=scale, cap=cap).transformed(raw)
+        ours = LinearHead(weight=rows, scale=scale, cap=cap).transformed(raw)
         if bool((ours - wanted).abs().max() <= tolerance * wanted.abs().max().clamp(min=1e-6)):
             return scale, cap
     return UNKNOWN
+
+
+def _probe(head: LinearHead, _: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Rows whose logits are about 1 and about 30, and those logits before any transform."""
+    direction = head.weight[:: max(len(head.weight) // _PROBED, 1)][:_PROBED]
+    unit = direction / direction.float().norm(dim=-1, keepdim=True).clamp(min=1e-6).square().to(direction.dtype)
+    rows = torch.cat([unit * size for size in _SIZES])
+    return rows, accurate(head.logits(rows))
 
 
 def _suggested(config: Any) -> Iterator[Transform]:
