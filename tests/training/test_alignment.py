@@ -258,3 +258,13 @@ def test_cached_delta_takes_the_place_of_the_second_pass():
 def test_cached_delta_where_it_is_not_wanted_or_missing_is_refused(config, extra, message):
     with pytest.raises(ValueError, match=message):
         ContrastiveAlignment(build_llava(), config)({**mixed_batch(), **extra})
+
+
+def test_cached_delta_passes_by_what_rounds_the_inputs_of_a_model():
+    """FSDP2 and DeepSpeed round every floating tensor that a model is called with; Δ of a file is not among them."""
+    model, inputs = build_llava(), mixed_batch()
+    cal = ContrastiveAlignment(model, CalConfig(scores="a file"))
+    call = cal.marked({**inputs, "cached_delta": torch.full(inputs["input_ids"].shape, 1.2345678)})
+    tensors = [value for value in torch.utils._pytree.tree_leaves(call) if isinstance(value, torch.Tensor)]
+    assert len(tensors) == len(inputs)
+    assert cal.model(**call).delta.max().item() == pytest.approx(1.2345678, rel=1e-7)

@@ -66,8 +66,8 @@ class Weights:
         self.batches, self.second_passes = [], 0
         step = ContrastiveAlignment._step
 
-        def remember(alignment, inputs):
-            out = step(alignment, inputs)
+        def remember(alignment, inputs, cached):
+            out = step(alignment, inputs, cached)
             self.batches.append((inputs["input_ids"], out.weights[out.valid]))
             self.second_passes += alignment.contrast is not None
             return out

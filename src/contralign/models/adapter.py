@@ -95,7 +95,7 @@ class Adapter(ABC):
         return self.model.get_decoder()(
             inputs_embeds=batch.inputs_embeds,
             attention_mask=pair_mask(batch, self._attention) if batch.packed else batch.attention_mask,
-            position_ids=batch.position_ids,
+            position_ids=_once(batch.position_ids),
             use_cache=False,
             **arguments,
         ).last_hidden_state
@@ -234,6 +234,13 @@ def counted_positions(input_ids: Tensor, position_ids: Tensor | None) -> Tensor:
     if position_ids is not None:
         return position_ids
     return torch.arange(input_ids.shape[1], device=input_ids.device).expand(input_ids.shape[0], -1)
+
+
+def _once(position_ids: Tensor | None) -> Tensor | None:
+    """(1, seq) where all rows share one memory, as counted positions do: rotary embeddings then are made once."""
+    if position_ids is not None and position_ids.dim() == 2 and position_ids.stride(0) == 0:
+        return position_ids[:1]
+    return position_ids
 
 
 def _sliding_window(text_config: Any, layer_types: set[str]) -> int | None:

@@ -123,13 +123,22 @@ class ContrastiveAlignment:
             ValueError: the batch does not fit together; see `Adapter.prepare`.
             UnsupportedModel: the first batch shows that "drop" is not right for this model.
         """
-        out = self.model(**batch, **{MARK: self})
+        out = self.model(**self.marked(batch))
         self.draw += 1
         return out
 
-    def _step(self, inputs: Mapping[str, Any]) -> CalOutput:
+    def marked(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """Keyword arguments with which the model, wrapped or not, runs a CAL step instead of its own forward.
+
+        Args:
+            batch: what the collator gave.
+        """
+        inputs = {name: value for name, value in batch.items() if name != CACHED}
+        return {**inputs, MARK: _Step(self, batch.get(CACHED))}
+
+    def _step(self, inputs: Mapping[str, Any], cached: Tensor | None) -> CalOutput:
         config = self.config
-        cached, inputs = self._take_cached(inputs)
+        self._check_cached(cached, inputs)
         with record_function("contralign: encode"):
             batch = self.adapter.prepare(inputs, draw=self.draw)
         if self.contrast is not None:
@@ -161,9 +170,7 @@ class ContrastiveAlignment:
             has_image=passes.has_image,
         )
 
-    def _take_cached(self, inputs: Mapping[str, Any]) -> tuple[Tensor | None, Mapping[str, Any]]:
-        """Δ of a score file, (batch, seq), and the batch without it."""
-        cached = inputs.get(CACHED)
+    def _check_cached(self, cached: Tensor | None, inputs: Mapping[str, Any]) -> None:
         if self.config.scores is None and cached is not None:
             raise ValueError(f"the batch brings {CACHED!r}, which has no effect without CalConfig(scores=FILE)")
         if self.config.scores is not None and (cached is None or cached.shape != inputs["input_ids"].shape):
@@ -172,7 +179,6 @@ class ContrastiveAlignment:
                 f"CalConfig(scores={self.config.scores!r}) wants {CACHED!r} in every batch, (batch, seq), Δ at label "
                 f"tokens; got {came}. VLCollator(scores=...) puts it there; another collator has to"
             )
-        return cached, {name: value for name, value in inputs.items() if name != CACHED}
 
     def _warn_of_dropout(self) -> None:
         if self._warned:
@@ -190,6 +196,13 @@ class ContrastiveAlignment:
                 len(noisy),
                 noisy[0],
             )
+
+
+class _Step:
+    """What a marked call carries past the wrappers of the model, which round every tensor that they find (FSDP2)."""
+
+    def __init__(self, owner: ContrastiveAlignment, cached: Tensor | None) -> None:
+        self.owner, self.cached = owner, cached
 
 
 def contrast_of(config: CalConfig, pack: bool = False) -> Contrast | None:
@@ -240,12 +253,12 @@ def _install(model: nn.Module) -> None:
 
     @functools.wraps(plain)
     def marked(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        owner: ContrastiveAlignment | None = kwargs.pop(MARK, None)
+        step: _Step | None = kwargs.pop(MARK, None)
         called = functools.partial(plain, self) if replaced is None else plain
-        if owner is None:
+        if step is None:
             return called(*args, **kwargs)
         names = inspect.signature(called).parameters
-        return owner._step({**dict(zip(names, args, strict=False)), **kwargs})
+        return step.owner._step({**dict(zip(names, args, strict=False)), **kwargs}, step.cached)
 
     setattr(marked, MARK, True)
     model.forward = types.MethodType(marked, model)  # type: ignore[method-assign]

@@ -24,7 +24,7 @@ from transformers.trainer_utils import EvalLoopOutput
 
 from contralign.core.loss import ratio
 from contralign.data.collator import VLCollator
-from contralign.training.alignment import CACHED, MARK, CalOutput, ContrastiveAlignment
+from contralign.training.alignment import CACHED, CalOutput, ContrastiveAlignment
 from contralign.training.checkpoint import ResumingTrainer
 from contralign.training.config import CalConfig
 from contralign.training.scores import with_cached_scores
@@ -100,12 +100,18 @@ class _CALMixin(ResumingTrainer):
         if plugin is not None and isinstance(policy, MixedPrecisionPolicy):
             plugin.mixed_precision_policy = replace(policy, output_dtype=None)
 
+    def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:  # type: ignore[override]
+        """The usual placing; under DeepSpeed the Trainer rounds what it places, and Δ of a file is kept from that."""
+        cached = inputs.get(CACHED)
+        placed = cast("dict[str, Any]", super()._prepare_inputs(inputs))
+        return placed if cached is None else {**placed, CACHED: cached.to(self.args.device)}
+
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """The CAL loss; in training what `training_step` takes the gradient of, in evaluation that of the batch."""
         alignment = self.alignment if model.training or CACHED in inputs else self.eval_alignment
-        out: CalOutput = model(**inputs, **{MARK: alignment})
+        out: CalOutput = model(**alignment.marked(inputs))
         numerator, denominator = out.numerator, out.denominator
         if not model.training:
             self._eval_statistics.add(out)
