@@ -11,6 +11,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 IGNORE_INDEX = -100
+CACHED_DELTA = "cached_delta"
+"""Key under which a collated batch brings Δ of a score file, (batch, seq)."""
 SHARED = -1
 """`row_index` of a token that every row packed beside it may read."""
 

@@ -10,13 +10,13 @@ import torch
 from small_scores import mixed_samples, scored, spread_pair, text_sample
 from tiny_worlds import coloured_samples
 
-from contralign.batch import IGNORE_INDEX
+from contralign.batch import CACHED_DELTA, IGNORE_INDEX
 from contralign.contrast.drop import DropImage
 from contralign.core.passes import look_twice
 from contralign.data.collator import VLCollator
 from contralign.data.messages import Turn
 from contralign.data.mixture import load_samples
-from contralign.data.score_file import CACHED_DELTA, ScoreFile, ScoreMismatch, read_settings
+from contralign.data.score_file import ScoreFile, ScoreMismatch, read_settings
 from contralign.data.score_table import settings_of, with_settings
 from contralign.data.swap_noise import swap_pictures
 from contralign.models.registry import adapter_for

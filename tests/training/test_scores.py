@@ -13,12 +13,13 @@ from tiny_worlds import coloured, coloured_samples
 from transformers import TrainingArguments
 
 from contralign import CalConfig, CALTrainer, ContrastiveAlignment
+from contralign.batch import CACHED_DELTA
 from contralign.contrast.drop import DropImage
 from contralign.contrast.mask import MaskImage
 from contralign.data.collator import VLCollator
 from contralign.data.messages import Turn
 from contralign.data.mixture import load_samples
-from contralign.data.score_file import CACHED_DELTA, ScoreFile, ScoreMismatch
+from contralign.data.score_file import ScoreFile, ScoreMismatch
 from contralign.data.swap_noise import swap_pictures
 from contralign.models.tiny import build_tiny
 from contralign.training import run as run_module

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from contralign.batch import IGNORE_INDEX
+from contralign.batch import CACHED_DELTA, IGNORE_INDEX
 from contralign.data.aspect import ImageAspect
 from contralign.data.bad_record import BadRecord
 from contralign.data.encoded_batch import EncodedBatch
@@ -22,7 +22,7 @@ from contralign.data.loss_mask import Encoded, encode, resolve_template
 from contralign.data.messages import Sample, open_picture
 from contralign.data.picture_inputs import PictureInputs, picture_inputs
 from contralign.data.score_digest import image_processor_digest, tokenizer_digest
-from contralign.data.score_file import CACHED_DELTA, ScoreFile
+from contralign.data.score_file import ScoreFile
 from contralign.data.splice import Spliced, splice
 from contralign.data.templates import Template
 

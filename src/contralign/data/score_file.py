@@ -26,8 +26,6 @@ from contralign.data.score_index import ScoreIndex, id_key
 from contralign.data.score_table import FORMAT, differing, settings_of, token_columns
 from contralign.data.splice import Spliced
 
-CACHED_DELTA = "cached_delta"
-
 
 class ScoreMismatch(ValueError):
     """A score file that does not belong to the data, the collator or the configuration; never skipped as bad data."""

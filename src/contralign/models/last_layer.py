@@ -19,6 +19,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from contralign.core.passes import second_look
+
 logger = logging.getLogger(__name__)
 
 READ_AT = "contralign_read_at"
@@ -56,7 +58,7 @@ class LastLayer:
 
     def decide(self, layer: Any, hidden_states: Tensor, read_at: Tensor, **kwargs: Any) -> None:
         """Read the tokens both ways, without dropout, and see whether they are equal."""
-        with torch.no_grad(), _evaluating(layer):
+        with second_look(layer):
             theirs = type(layer).forward(layer, hidden_states, **kwargs).flatten(0, 1)[read_at]
             try:
                 ours = _read(layer, hidden_states, read_at, **kwargs).squeeze(0)
@@ -138,15 +140,3 @@ def _projected_at(attention: Any, read_at: Int[Tensor, " tokens"]) -> Iterator[N
         yield
     finally:
         hook.remove()
-
-
-@contextmanager
-def _evaluating(layer: nn.Module) -> Iterator[None]:
-    training = [module for module in layer.modules() if module.training]
-    for module in training:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True

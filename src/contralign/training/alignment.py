@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.profiler import record_function
 from transformers.utils import ModelOutput
 
+from contralign.batch import CACHED_DELTA as CACHED
 from contralign.contrast.base import Contrast
 from contralign.contrast.blur import BlurPicture
 from contralign.contrast.drop import DropImage
@@ -32,7 +33,6 @@ from contralign.training.config import CalConfig
 logger = logging.getLogger(__name__)
 
 MARK = "contrastive_alignment"
-CACHED = "cached_delta"
 
 
 @dataclass
