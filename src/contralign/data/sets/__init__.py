@@ -6,6 +6,13 @@ from collections.abc import Callable
 
 from contralign.data.messages import Sample
 from contralign.data.sets.easy_vqa import easy_vqa
+from contralign.data.sets.emoji import emoji
+from contralign.data.sets.emoji_scenes import emoji_scenes
 from contralign.data.sets.scenes import scenes
 
-SETS: dict[str, Callable[..., list[Sample]]] = {"scenes": scenes, "easy_vqa": easy_vqa}
+SETS: dict[str, Callable[..., list[Sample]]] = {
+    "scenes": scenes,
+    "easy_vqa": easy_vqa,
+    "emoji": emoji,
+    "emoji_scenes": emoji_scenes,
+}
