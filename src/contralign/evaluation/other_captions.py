@@ -28,9 +28,10 @@ def other_captions(
         known: where other captions and words come from; the asked are among them.
         count: captions for each.
         negatives: "random": those of other samples. "hard": its own with one visual word, or name of several words,
-            exchanged; the new one is visual in another caption, between the same two words or marks (at the ends or
-            beside another visual word: likewise), so that it fits the sentence. Every visual word is as likely to be
-            the one.
+            exchanged, the same one in all; the new ones are visual in other captions, between the same two words or
+            marks (at the ends or beside another visual word: likewise), so that they fit the sentence. Words that have
+            enough others are as likely to be the one. Were it another word each time, a blind guesser would have to
+            be lucky at every word, and would find the own caption less often than by chance.
         seed: of the draws; that for a sample depends on no other asked sample.
 
     Raises:
@@ -68,20 +69,18 @@ def _one_word_off(
     sample: Sample, words: Mapping[Place, Sequence[str]], count: int, rng: random.Random
 ) -> tuple[str, ...]:
     text = caption(sample)
-    slots = []
-    for place, span in _slots(sample):
-        others = [word for word in words[place] if word != text[span.start : span.end]]
-        slots.append([text[: span.start] + word + text[span.end :] for word in rng.sample(others, len(others))])
-    total = sum(map(len, slots))
-    if total < count:
+    slots = [
+        (span, [word for word in words[place] if word != text[span.start : span.end]]) for place, span in _slots(sample)
+    ]
+    open_to_all = [(span, others) for span, others in slots if len(others) >= count]
+    if not open_to_all:
+        most = max((len(others) for _, others in slots), default=0)
         raise ValueError(
-            f"sample {sample.id!r} has {total} captions that are one visual word off: wanted {count}; lower k, give "
+            f"sample {sample.id!r} has no visual word with {count} others for its place, at most {most}: lower k, give "
             "more samples, or set negatives='random'"
         )
-    found: list[str] = []
-    while len(found) < count:
-        found.append(rng.choice([slot for slot in slots if slot]).pop())
-    return tuple(found)
+    span, others = rng.choice(open_to_all)
+    return tuple(text[: span.start] + word + text[span.end :] for word in rng.sample(others, count))
 
 
 def _words_by_place(samples: Sequence[Sample]) -> dict[Place, list[str]]:

@@ -53,7 +53,8 @@ def retrieval(
 
     Returns:
         - `samples`, `k`, `negatives`: as asked for.
-        - `chance`: 1 / k.
+        - `chance`: 1 / k, what a guesser gets. Where some captions or words are much more frequent than others, one who
+          knows that gets more by "sum" without looking; "gain" takes it away.
         - `accuracy[rule]`: share of hits with Wilson's 95 % interval and n, by what is compared: "sum" (log-likelihood
           of the caption), "mean" (the same per token), "gain" (log-likelihood with the picture minus without: what the
           picture adds, the pointwise mutual information of both). A tie is no hit.

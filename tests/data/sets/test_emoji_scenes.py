@@ -9,6 +9,12 @@ from contralign.data.sets.emoji_remarks import PEOPLE
 from contralign.data.sets.emoji_scenes import COLOURS, REQUESTS, TEMPLATES, emoji_scenes, pair_fold, vocabulary
 from contralign.data.sets.packages import MissingPackage
 
+GOLDEN = [
+    "a picture of the banana next to the coin, with pink all around. felix sent it to daniel from quito.",
+    "helen sent it to fiona from hanoi. a picture of the anchor next to the trumpet, with red all around.",
+    "on black paper, the tiger to the right of the spoon. boris sent it to tina from boston.",
+]
+
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
@@ -34,6 +40,11 @@ def test_a_longer_list_begins_with_the_shorter_one(root):
     longer, shorter = (emoji_scenes("heldout", count, root=root, pictures=12) for count in (20, 8))
     assert [s.turns for s in longer[:8]] == [s.turns for s in shorter]
     assert longer[7].id == "emoji_scenes/heldout/0/7"
+
+
+def test_what_a_seed_gives_stays_as_it_is(root):
+    said = [sample.turns[1].text for sample in emoji_scenes("heldout", 3, root=root, pictures=12, fillers=1)]
+    assert said == GOLDEN
 
 
 def test_no_pair_is_in_both_splits_whatever_the_order_and_the_seed(root):
