@@ -101,7 +101,7 @@ def test_a_text_without_a_sentence_is_refused(root, text):
 
 
 def test_a_text_that_is_not_utf8_is_refused(root):
-    (root / "food/tea.txt").write_bytes(b"caf\xe9\n")
+    (root / "food/tea.txt").write_bytes(b"\xe9t\xe9\n")
     with pytest.raises(ValueError, match=r"tea.txt is not UTF-8"):
         read_stamps(root)
 
