@@ -10,5 +10,10 @@ from typing import Any
 
 from contralign.evaluation.answers import answer_accuracy
 from contralign.evaluation.grounding import grounding
+from contralign.evaluation.retrieval import retrieval
 
-EVALUATIONS: dict[str, Callable[..., dict[str, Any]]] = {"grounding": grounding, "answers": answer_accuracy}
+EVALUATIONS: dict[str, Callable[..., dict[str, Any]]] = {
+    "grounding": grounding,
+    "answers": answer_accuracy,
+    "retrieval": retrieval,
+}

@@ -66,6 +66,12 @@ def test_answers_stand_beside_their_baselines():
     assert [(row.group, row.cells[0].value) for row in types.rows] == [("what?", "100.0 %"), ("what?", "50.0 %")]
 
 
+def test_retrieval_stands_beside_chance():
+    found = {"k": 10, "chance": 0.1, "accuracy": {"sum": number(0.84), "gain": number(0.9)}, "misses": []}
+    (table,) = result_tables({"mle": {"retrieval": found}})
+    assert [row.cells[0].value for row in table.rows] == ["84.0 %", "90.0 %", "10.0 %"]
+
+
 def test_an_unknown_evaluation_shows_every_number_it_has():
     (table,) = result_tables({"mle": {"mine": {"a": {"b": 2, "c": number(0.5)}, "ok": True, "text": "x"}}})
     assert [(row.group, row.name, row.cells[0].value) for row in table.rows] == [("a", "b", "2"), ("a", "c", "0.500")]

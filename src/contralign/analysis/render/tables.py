@@ -139,6 +139,24 @@ def _answers(arms: Results) -> list[ResultTable]:
     ]
 
 
+def _retrieval(arms: Results) -> list[ResultTable]:
+    rules = {
+        "sum": "by log-likelihood",
+        "mean": "by log-likelihood per token",
+        "gain": "by what the picture adds to the log-likelihood",
+    }
+    accuracies = [_row(arms, "", title, ("accuracy", rule), _share) for rule, title in rules.items()]
+    return [
+        _table(
+            "Which caption is the picture's?",
+            "Share of held-out pictures whose own caption scores highest among several, the others being those of "
+            "other samples or one visual word off.",
+            arms,
+            [*accuracies, _row(arms, "", "chance", ("chance",), _share)],
+        )
+    ]
+
+
 def _anything(name: str, arms: Results) -> list[ResultTable]:
     """Every number of an evaluation that nothing is known about."""
     paths = dict.fromkeys(path for found in arms.values() for path in _paths(found))
@@ -159,6 +177,7 @@ def _paths(numbers: Mapping[str, Any], above: Path = ()) -> Iterator[Path]:
 _LAYOUTS: dict[str, Callable[[Results], list[ResultTable]]] = {
     "grounding": _grounding,
     "answers": _answers,
+    "retrieval": _retrieval,
     "gallery": lambda arms: [],
 }
 

@@ -1,4 +1,4 @@
-"""Data sets that need no download: a name in a recipe and the function that makes the samples."""
+"""Data sets that never download anything: a name in a recipe and the function that makes the samples."""
 
 from __future__ import annotations
 
@@ -6,6 +6,15 @@ from collections.abc import Callable
 
 from contralign.data.messages import Sample
 from contralign.data.sets.easy_vqa import easy_vqa
+from contralign.data.sets.emoji import emoji
+from contralign.data.sets.emoji_scenes import emoji_scenes
 from contralign.data.sets.scenes import scenes
+from contralign.data.sets.stamps import stamps
 
-SETS: dict[str, Callable[..., list[Sample]]] = {"scenes": scenes, "easy_vqa": easy_vqa}
+SETS: dict[str, Callable[..., list[Sample]]] = {
+    "scenes": scenes,
+    "easy_vqa": easy_vqa,
+    "emoji": emoji,
+    "emoji_scenes": emoji_scenes,
+    "stamps": stamps,
+}

@@ -1,0 +1,169 @@
+"""`stamps`: photographs and drawings, each with a sentence that a person wrote: Debian's tuxpaint-stamps-default.
+
+785 of its pictures are PNG files with a text beside them. The package is under GPL-2: it is used where it lies, never
+shipped, and never downloaded here; `PACKAGE` says where it is looked for and how to get it.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from contralign.data.messages import IMAGE, Sample, Turn
+from contralign.data.pictures import locate_picture
+from contralign.data.sets.packages import DataPackage
+
+logger = logging.getLogger(__name__)
+
+PACKAGE = DataPackage(
+    name="tuxpaint-stamps-default",
+    variable="CONTRALIGN_STAMPS",
+    places=(
+        "/usr/share/tuxpaint/stamps",
+        "~/.cache/contralign/tuxpaint-stamps-default/usr/share/tuxpaint/stamps",
+    ),
+    wanted=("animals",),
+    recipe=(
+        "  apt-get install tuxpaint-stamps-default\n"
+        "or, without root,\n"
+        "  apt-get download tuxpaint-stamps-default\n"
+        "  dpkg -x tuxpaint-stamps-default_*.deb ~/.cache/contralign/tuxpaint-stamps-default"
+    ),
+)
+
+Split = Literal["train", "heldout"]
+
+HELDOUT_SHARE = 5
+"""One in so many sentences is held out."""
+
+REQUEST = "describe the picture."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stamp:
+    """One picture and its sentence.
+
+    Attributes:
+        name: path below the root without its ending, such as "animals/birds/owl"; the first part is its folder.
+        sentence: first line of the text beside the picture, as it was written.
+        picture: PNG file, often with transparency.
+    """
+
+    name: str
+    sentence: str
+    picture: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stamps:
+    """What a folder of stamps holds.
+
+    Attributes:
+        told: pictures with a sentence, by name.
+        drawn_only: names of stamps that exist as SVG alone, which nothing here can paint.
+        untold: names of PNG pictures that no sentence lies beside.
+    """
+
+    told: tuple[Stamp, ...]
+    drawn_only: tuple[str, ...]
+    untold: tuple[str, ...]
+
+
+def stamps(
+    split: Split = "train",
+    root: str | Path | None = None,
+    folders: Sequence[str] | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+) -> list[Sample]:
+    """One sample for every picture of a split; how many stamps could not be used is logged.
+
+    Args:
+        split: "train" or "heldout"; the sentence decides, so none is in both, though several pictures may share one.
+        root: folder of the stamps; None looks where `PACKAGE` says.
+        folders: only these of the folders in the root, such as "animals" or "food"; None is all.
+        limit: only so many, drawn without replacement and shuffled by `seed`; None is all, sorted by name.
+        seed: of that draw; without a limit nothing is drawn.
+
+    Returns:
+        Samples with paths of pictures under the root. They have no spans: nobody knows which words need the picture.
+
+    Raises:
+        MissingPackage: the package is not there; the message says how to get it.
+        ValueError: an unknown split or folder, a limit that the split does not have, or a text without a first line.
+    """
+    if split not in get_args(Split):
+        raise ValueError(f"split={split!r}: wanted one of {', '.join(get_args(Split))}")
+    found = read_stamps(root)
+    logger.info(
+        "stamps: %d pictures with a sentence; left out: %d that are SVG alone, %d PNG without a sentence",
+        *map(len, (found.told, found.drawn_only, found.untold)),
+    )
+    chosen = [one for one in _in_folders(found.told, folders) if sentence_fold(one.sentence) == split]
+    if limit is not None:
+        if not 0 <= limit <= len(chosen):
+            raise ValueError(f"limit={limit}: stamps {split} has 0 to {len(chosen)} pictures to give")
+        chosen = random.Random(f"stamps {seed} {split}").sample(chosen, limit)
+    return [_make(one, split) for one in chosen]
+
+
+def read_stamps(root: str | Path | None = None) -> Stamps:
+    """All stamps of a folder and those below it.
+
+    Args:
+        root: the folder; None looks where `PACKAGE` says.
+
+    Raises:
+        MissingPackage: the package is not there.
+        BadRecord: a file that a symlink leads out of the root.
+        ValueError: a text that is not UTF-8, or has no first line.
+    """
+    folder = PACKAGE.folder(root)
+    pictures, drawings, texts = (
+        {path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob(f"*.{ending}")}
+        for ending in ("png", "svg", "txt")
+    )
+    told = [
+        Stamp(name=name, sentence=_sentence(folder, name), picture=locate_picture(f"{name}.png", folder))
+        for name in sorted(pictures & texts)
+    ]
+    return Stamps(
+        told=tuple(told), drawn_only=tuple(sorted(drawings - pictures)), untold=tuple(sorted(pictures - texts))
+    )
+
+
+def sentence_fold(sentence: str) -> Split:
+    """The split that a sentence belongs to: its hash decides."""
+    return "heldout" if zlib.crc32(sentence.encode()) % HELDOUT_SHARE == 0 else "train"
+
+
+def _sentence(folder: Path, name: str) -> str:
+    """First line of the text; the lines below it are translations."""
+    path = locate_picture(f"{name}.txt", folder)
+    try:
+        first, *_ = path.read_text(encoding="utf-8").splitlines() or [""]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8: {error}; mend it or take it away") from error
+    if not first.strip():
+        raise ValueError(f"{path}: wanted an English sentence in its first line; mend it or take it away")
+    return first.strip()
+
+
+def _in_folders(found: Sequence[Stamp], folders: Sequence[str] | None) -> list[Stamp]:
+    if folders is None:
+        return list(found)
+    known = sorted({one.name.split("/")[0] for one in found})
+    wanted = [folders] if isinstance(folders, str) else list(folders)
+    if not wanted or any(folder not in known for folder in wanted):
+        raise ValueError(f"folders={wanted}: wanted one or more of {', '.join(known)}")
+    return [one for one in found if one.name.split("/")[0] in wanted]
+
+
+def _make(one: Stamp, split: Split) -> Sample:
+    turns = (Turn("user", f"{IMAGE}\n{REQUEST}"), Turn("assistant", one.sentence))
+    return Sample(f"stamps/{one.name}", turns, (one.picture,), source=f"stamps/{split}")

@@ -1,0 +1,106 @@
+"""Captions that are not a picture's own, for a model to choose among: of other samples, or one visual word off."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Literal, get_args
+
+from contralign.data.messages import Sample, Span
+
+Negatives = Literal["random", "hard"]
+Place = tuple[str, str]
+"""The words before and after a slot."""
+
+_WORD = re.compile(r"\w+|[^\w\s]")
+_SLOT = "*"
+
+
+def other_captions(
+    asked: Sequence[Sample], known: Sequence[Sample], count: int, negatives: Negatives, seed: int
+) -> list[tuple[str, ...]]:
+    """For every sample that is asked about, so many different captions that are not its own.
+
+    Args:
+        asked: ending with an answer, which is the caption.
+        known: where other captions and words come from; the asked are among them.
+        count: captions for each.
+        negatives: "random": those of other samples. "hard": its own with one visual word, or name of several words,
+            exchanged, the same one in all; the new ones are visual in other captions, between the same two words or
+            marks (at the ends or beside another visual word: likewise), so that they fit the sentence. Words that have
+            enough others are as likely to be the one. Were it another word each time, a blind guesser would have to
+            be lucky at every word, and would find the own caption less often than by chance.
+        seed: of the draws; that for a sample depends on no other asked sample.
+
+    Raises:
+        ValueError: unknown negatives, or there are not so many.
+    """
+    if negatives not in get_args(Negatives):
+        raise ValueError(f"negatives={negatives!r}: wanted one of {', '.join(get_args(Negatives))}")
+    draws = [random.Random(f"other captions {seed} {sample.id}") for sample in asked]
+    if negatives == "hard":
+        words = _words_by_place(known)
+        return [_one_word_off(sample, words, count, rng) for sample, rng in zip(asked, draws, strict=True)]
+    captions = sorted({caption(sample) for sample in known})
+    if len(captions) <= count:
+        raise ValueError(f"{len(captions)} different captions: wanted more than {count}; lower k or give more samples")
+    return [_of_others(sample, captions, count, rng) for sample, rng in zip(asked, draws, strict=True)]
+
+
+def caption(sample: Sample) -> str:
+    """The answer that a sample ends with.
+
+    Raises:
+        ValueError: it ends without one.
+    """
+    if sample.turns[-1].role != "assistant" or not sample.turns[-1].text.strip():
+        raise ValueError(f"sample {sample.id!r} ends without an answer; leave it out")
+    return sample.turns[-1].text
+
+
+def _of_others(sample: Sample, captions: Sequence[str], count: int, rng: random.Random) -> tuple[str, ...]:
+    drawn = rng.sample(captions, count + 1)
+    return tuple(text for text in drawn if text != caption(sample))[:count]
+
+
+def _one_word_off(
+    sample: Sample, words: Mapping[Place, Sequence[str]], count: int, rng: random.Random
+) -> tuple[str, ...]:
+    text = caption(sample)
+    slots = [
+        (span, [word for word in words[place] if word != text[span.start : span.end]]) for place, span in _slots(sample)
+    ]
+    open_to_all = [(span, others) for span, others in slots if len(others) >= count]
+    if not open_to_all:
+        most = max((len(others) for _, others in slots), default=0)
+        raise ValueError(
+            f"sample {sample.id!r} has no visual word with {count} others for its place, at most {most}: lower k, give "
+            "more samples, or set negatives='random'"
+        )
+    span, others = rng.choice(open_to_all)
+    return tuple(text[: span.start] + word + text[span.end :] for word in rng.sample(others, count))
+
+
+def _words_by_place(samples: Sequence[Sample]) -> dict[Place, list[str]]:
+    """The visual words that occur between the same neighbours, sorted."""
+    found: defaultdict[Place, set[str]] = defaultdict(set)
+    for sample in samples:
+        for place, span in _slots(sample):
+            found[place].add(caption(sample)[span.start : span.end])
+    return {place: sorted(words) for place, words in found.items()}
+
+
+def _slots(sample: Sample) -> list[tuple[Place, Span]]:
+    """The visual words of a caption, each with its place: the next word on either side, `_SLOT` for a visual one."""
+    text, last = caption(sample), len(sample.turns) - 1
+    spans = sorted((s for s in sample.spans if s.turn == last and s.kind == "visual"), key=lambda span: span.start)
+    found = []
+    for number, span in enumerate(spans):
+        earlier, later = spans[:number], spans[number + 1 :]
+        before = _WORD.findall(text[earlier[-1].end if earlier else 0 : span.start])
+        after = _WORD.findall(text[span.end : later[0].start if later else len(text)])
+        edges = (_SLOT if earlier else "", _SLOT if later else "")
+        found.append(((before[-1] if before else edges[0], after[0] if after else edges[1]), span))
+    return found
