@@ -19,7 +19,7 @@ PINNED = [
     ("train", 60, DEMO | {"seed": 1, "task": "list", "fillers": 0}, "2e0ce629dbb89cc3"),
     ("train", 40, DEMO | {"seed": 4, "fillers": 1}, "d33b2ae3e886c4aa"),
 ]
-"""Split, count, settings and the digest before scenes could be made harder; the last five are recipes/tiny/demo.yaml."""
+"""Split, count, settings, and the digest before scenes could be made harder; the last five are of tiny/demo.yaml."""
 
 
 def digest(samples):
