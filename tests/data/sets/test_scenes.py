@@ -53,7 +53,7 @@ def test_no_new_sort_of_combination_is_in_both_splits():
 
     for settings in ({"things": ["shapes"], "counts": 8}, {"things": ["code"]}, {"things": ["chart"]}):
         train, heldout = combinations("train", 0, **settings), combinations("heldout", 1, **settings)
-        assert len(train) > 150 and len(heldout) > 40
+        assert len(train) > 130 and len(heldout) > 30
         assert not train & heldout
 
 
@@ -114,6 +114,23 @@ def test_mixed_samples_are_captions_and_questions_about_equally():
     dialogues = sum(len(sample.turns) == 4 for sample in samples)
     assert 110 < dialogues < 190
     assert all(len(sample.turns) in (2, 4) for sample in samples)
+
+
+@pytest.mark.parametrize(
+    ("settings", "share"),
+    [
+        ({"fillers": 0}, 0.30),
+        ({"fillers": 0, "asides": 1.0}, 0.24),
+        ({"fillers": 2}, 0.20),
+        ({"fillers": 2, "filler_names": 10}, 0.13),
+        ({"fillers": 0, "boilerplate": 8}, 0.07),
+        ({"fillers": 6, "filler_names": 10}, 0.06),
+    ],
+)
+def test_the_share_of_visual_words_is_what_the_module_says(settings, share):
+    demo = {"items": 4, "glyphs": 300, "things": ["sign", "sign", "number", "shapes"]}
+    kinds = Counter(span.kind for sample in scenes("train", 300, **demo, **settings) for span in sample.spans)
+    assert abs(kinds["visual"] / (kinds.total() + 300) - share) < 0.01  # every caption has an end token
 
 
 @pytest.mark.parametrize(("thing", "least"), [("sign", 5.2), ("word", 5.2), ("number", 4.3)])

@@ -98,9 +98,7 @@ class Difficulty:
         if not 2 <= self.counts <= MAX_COUNT:
             raise ValueError(f"counts={self.counts}: wanted 2 to {MAX_COUNT}, the most shapes that two cells hold")
         if self.code_length not in (3, 4):
-            raise ValueError(
-                f"code_length={self.code_length}: wanted 3 or 4, what only a code fills two cells with"
-            )
+            raise ValueError(f"code_length={self.code_length}: wanted 3 or 4, what only a code fills two cells with")
         if self.counts != 4 and "shapes" not in self.things:
             raise ValueError(f"counts={self.counts} has no effect without shapes; add them to things")
         if self.code_length != 3 and "code" not in self.things:

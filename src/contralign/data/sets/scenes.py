@@ -3,6 +3,25 @@
 Δ is scored on it, and ablations run on it. A visual word of few choices can give only a small Δ (8 colours: ln 8 = 2.1
 nats), so that the clamp to [1, 5] hardly varies; names of signs (ln 256 = 5.5), printed words (5.5) and numbers (4.5)
 are there to let weights differ.
+
+How much of a caption is to be seen, and how hard the rest is to guess, are set apart from each other (`Difficulty`). With
+four lines of the demo's things a caption has 9 visual words of 25 nats in all; each of its words is one token, the end
+another one:
+
+    ==============================================  ============  ============  ===========
+    fillers, filler_names, boilerplate, asides      label tokens  share visual  filler nats
+    ==============================================  ============  ============  ===========
+    0, 0, 0, 0                                                30          0.30            6
+    0, 0, 0, 1.0                                              38          0.24           29
+    2, 0, 0, 0 (the demo)                                     46          0.20           33
+    2, 10, 0, 0                                               68          0.13          139
+    6, 0, 0, 0 and filler_choices 1                           77          0.12           14
+    0, 0, 8, 0                                               134          0.07           22
+    6, 10, 0, 0                                              143          0.06          406
+    4, 8, 4, 0                                               149          0.06          238
+    ==============================================  ============  ============  ===========
+
+Filler nats are the logarithms of the choices for words; where among the sentences a filler comes is not counted.
 """
 
 from __future__ import annotations
