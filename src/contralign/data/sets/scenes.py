@@ -4,9 +4,9 @@
 nats), so that the clamp to [1, 5] hardly varies; names of signs (ln 256 = 5.5), printed words (5.5) and numbers (4.5)
 are there to let weights differ.
 
-How much of a caption is to be seen, and how hard the rest is to guess, are set apart from each other (`Difficulty`). With
-four lines of the demo's things a caption has 9 visual words of 25 nats in all; each of its words is one token, the end
-another one:
+How much of a caption is to be seen, and how hard the rest is to guess, are set apart from each other (`Difficulty`).
+With four lines of the demo's things a caption has 9 visual words of 25 nats in all; each of its words is one token, the
+end another one:
 
     ==============================================  ============  ============  ===========
     fillers, filler_names, boilerplate, asides      label tokens  share visual  filler nats
