@@ -8,7 +8,7 @@ from contralign.data.sets.glyphs import letter_bitmap, named_glyphs
 from contralign.data.sets.scene_difficulty import Difficulty
 from contralign.data.sets.scene_items import Item, Scene, draw_scene, item_slots, thing_slots
 from contralign.data.sets.scene_picture import CELL, GRID, PICTURE_SIDE, paint
-from contralign.data.sets.scene_words import COLOURS, COLUMNS, COUNTS, SHAPES
+from contralign.data.sets.scene_words import CODE_CHARACTERS, COLOURS, COLUMNS, COUNTS, SHAPES
 
 THINGS = ("sign", "word", "number", "shapes", "code", "chart")
 
@@ -44,17 +44,29 @@ def test_a_sign_in_the_picture_is_the_sign_of_that_name_in_that_colour():
             assert by_bitmap[read_dots(ink, 0, 0, 5, 5, 3)] == item.words[1]
 
 
-@pytest.mark.parametrize(
-    ("thing", "settings"), [("word", {}), ("number", {}), ("code", {"code_length": 3}), ("code", {"code_length": 4})]
-)
-def test_letters_and_digits_in_the_picture_spell_the_word(thing, settings):
+@pytest.mark.parametrize("thing", ["word", "number"])
+def test_letters_and_digits_in_the_picture_spell_the_word(thing):
     by_bitmap = {letter_bitmap(character): character for character in "abcdefghijklmnopqrstuvwxyz0123456789"}
-    for scene in scenes_of(thing, **settings):
+    for scene in scenes_of(thing):
         picture = paint(scene)
         for item in scene.items:
             ink = inked(cell(picture, item.row, item.column, width=2), item.colour)
-            spelt = [by_bitmap[read_dots(ink, 1 + 8 * n, 3, 5, 3, 2)] for n in range(len("".join(item.words[1:])))]
-            assert "".join(spelt) == "".join(item.words[1:])
+            spelt = [by_bitmap[read_dots(ink, 1 + 8 * n, 3, 5, 3, 2)] for n in range(len(item.words[1]))]
+            assert "".join(spelt) == item.words[1]
+
+
+@pytest.mark.parametrize("length", [2, 3, 4])
+def test_every_cell_of_a_code_holds_one_character(length):
+    by_bitmap = {letter_bitmap(character): character for character in CODE_CHARACTERS}
+    seen = set()
+    for scene in scenes_of("code", code_length=length):
+        picture = paint(scene)
+        for item in scene.items:
+            ink = inked(cell(picture, item.row, item.column, width=length), item.colour)
+            spelt = tuple(by_bitmap[read_dots(ink, 3 + CELL * n, 0, 5, 3, 3)] for n in range(length))
+            assert ("code", *spelt) == item.words
+            seen.update(spelt)
+    assert seen == set(CODE_CHARACTERS)
 
 
 def test_shapes_in_the_picture_have_the_number_and_colour_that_is_told():
@@ -83,8 +95,8 @@ def test_bars_in_the_picture_have_the_heights_number_and_colour_that_are_told():
         picture = paint(scene)
         for item in scene.items:
             count, colour, label, *heights = item.words
-            ink = inked(cell(picture, item.row, item.column), colour)
-            tops = [ink[:, 4 * n : 4 * n + 3].sum() / 3 / 2 for n in range(4)]
+            ink = inked(cell(picture, item.row, item.column, width=GRID), colour)
+            tops = [ink[:, n : n + CELL].sum() / 12 / 2 for n in range(0, ink.shape[1], CELL)]
             assert label == "bars"
             assert [str(int(top)) for top in tops if top] == heights
             assert len(heights) == COUNTS.index(count) + 2
@@ -104,7 +116,8 @@ def test_the_four_shapes_look_different():
 def test_nothing_is_painted_outside_of_the_items_cells():
     for thing in THINGS:
         for scene in scenes_of(thing, count=10):
-            assert {item.width for item in scene.items} == {2 if thing in ("word", "code") else 1}
+            widths = {"word": {2}, "code": {3}, "chart": {2, 3, 4}}.get(thing, {1})
+            assert {item.width for item in scene.items} <= widths
             pixels = np.asarray(paint(scene)).copy()
             assert pixels.shape == (PICTURE_SIDE, PICTURE_SIDE, 3)
             for item in scene.items:

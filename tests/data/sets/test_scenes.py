@@ -182,7 +182,7 @@ def test_scenes_is_a_registered_set():
         ({"things": ["shapes"], "counts": 1}, "counts=1: wanted 2 to 8"),
         ({"things": ["shapes"], "counts": 9}, "counts=9"),
         ({"things": ["sign"], "counts": 6}, "counts=6 has no effect without shapes"),
-        ({"things": ["code"], "code_length": 2}, "code_length=2: wanted 3 or 4"),
+        ({"things": ["code"], "code_length": 5}, "code_length=5: wanted 2 to 4"),
         ({"code_length": 4}, "code_length=4 has no effect without codes"),
         ({"filler_names": -1}, "filler_names=-1"),
         ({"boilerplate": -1}, "boilerplate=-1"),

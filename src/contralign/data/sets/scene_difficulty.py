@@ -42,11 +42,11 @@ class Difficulty:
         things: what the lines of a picture may hold; name one twice to see it twice as often. "sign" (a colour and a
             name), "word" (four printed letters), "number" (two digits), "shapes" (how many, colour, form), "code"
             (letters and digits drawn at random and told one by one, so that no tokenizer knows them by heart) and
-            "chart" (two to four bars, their colour and their heights, 1 to 7).
+            "chart" (two to four bars, their colour and their heights, 1 to 7). Characters and bars fill a cell each.
         items: lines a picture has, 1 to 4.
         glyphs: signs in use, 2 to 600.
         counts: most shapes in an item, 2 to 8; more than four take two cells.
-        code_length: characters of a code, 3 or 4.
+        code_length: characters of a code, 2 to 4, each in a cell of its own.
         positions: every mention also says in which column its item begins.
         task: "list" (bare names, most to see for the fewest tokens), "caption" (a sentence a line), "question", or
             "mixed" (caption or question, by the toss of a coin).
@@ -97,8 +97,8 @@ class Difficulty:
             raise ValueError(f"items={self.items}: wanted 1 to {GRID}, one a line")
         if not 2 <= self.counts <= MAX_COUNT:
             raise ValueError(f"counts={self.counts}: wanted 2 to {MAX_COUNT}, the most shapes that two cells hold")
-        if self.code_length not in (3, 4):
-            raise ValueError(f"code_length={self.code_length}: wanted 3 or 4, what only a code fills two cells with")
+        if not 2 <= self.code_length <= GRID:
+            raise ValueError(f"code_length={self.code_length}: wanted 2 to {GRID}, a character a cell")
         if self.counts != 4 and "shapes" not in self.things:
             raise ValueError(f"counts={self.counts} has no effect without shapes; add them to things")
         if self.code_length != 3 and "code" not in self.things:

@@ -53,7 +53,7 @@ class Item:
 
     @property
     def width(self) -> int:
-        """Cells from left to right: two for printed words, codes and more than four shapes, one for all else."""
+        """Cells from left to right: one for every character of a code and bar of a chart, two for a printed word."""
         return _width(self.thing, self.words)
 
 
@@ -116,19 +116,24 @@ def draw_item(rng: random.Random, row: int, difficulty: Difficulty) -> Item:
 
 
 def draw_absent(rng: random.Random, there: Item, scene: Scene, difficulty: Difficulty) -> Item:
-    """An item that is not in the scene, for the line of one that is: of `there`, none of its open words is true."""
-    told = _open_words(there, difficulty)
+    """An item that is not in the scene, for the line of one that is: of `there`, no word of several choices is true."""
+    told = {(slot.tells, word) for word, slot in item_slots(there, difficulty)}
     while True:
         item = draw_item(rng, there.row, difficulty)
-        if not told & _open_words(item, difficulty) and all(item.words != other.words for other in scene.items):
+        said = {(slot.tells, word) for word, slot in item_slots(item, difficulty) if len(slot.words) > 1}
+        if not told & said and all(item.words != other.words for other in scene.items):
             return item
 
 
-def _open_words(item: Item, difficulty: Difficulty) -> set[tuple[Aspect, str]]:
-    """The words about an item in whose place another could stand, with what they tell."""
-    return {(slot.tells, word) for word, slot in item_slots(item, difficulty) if len(slot.words) > 1}
-
-
 def _width(thing: Thing, words: tuple[str, ...]) -> int:
-    wide = thing in ("word", "code") or (thing == "shapes" and COUNTS.index(words[0]) + 2 > ONE_CELL)
-    return 2 if wide else 1
+    match thing:
+        case "sign" | "number":
+            return 1
+        case "word":
+            return 2
+        case "shapes":
+            return 1 if COUNTS.index(words[0]) + 2 <= ONE_CELL else 2
+        case "code":
+            return len(words) - 1
+        case "chart":
+            return COUNTS.index(words[0]) + 2

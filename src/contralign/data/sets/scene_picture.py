@@ -15,8 +15,8 @@ CELL = 16
 PICTURE_SIDE = GRID * CELL
 HALF = CELL // 2
 
-BAR_PITCH, BAR_WIDTH, UNIT = 4, 3, 2
-"""Pixels from one bar of a chart to the next, across a bar, and of a unit of height."""
+BAR_MARGIN, UNIT = 2, 2
+"""Pixels to the left and right of a bar in its cell, and of a unit of its height."""
 
 Ink = tuple[int, int, int]
 
@@ -34,9 +34,12 @@ def paint(scene: Scene) -> Image.Image:
                 _paint_shapes(pen, item, left, top, ink)
             case "chart":
                 _paint_bars(pen, item.words[-count_of(item) :], left, top, ink)
-            case "word" | "number" | "code":
-                for place, character in enumerate("".join(item.words[1:])):
+            case "word" | "number":
+                for place, character in enumerate(item.words[-1]):
                     _stamp(pen, letter_bitmap(character), left + 1 + place * HALF, top + 3, dot=2, ink=ink)
+            case "code":
+                for place, character in enumerate(item.words[1:]):
+                    _stamp(pen, letter_bitmap(character), left + 3 + place * CELL, top, dot=3, ink=ink)
     return picture
 
 
@@ -68,5 +71,5 @@ def _paint_shapes(pen: ImageDraw.ImageDraw, item: Item, left: int, top: int, ink
 def _paint_bars(pen: ImageDraw.ImageDraw, heights: tuple[str, ...], left: int, top: int, ink: Ink) -> None:
     floor = top + CELL - 1
     for place, height in enumerate(heights):
-        x = left + place * BAR_PITCH
-        pen.rectangle((x, floor - int(height) * UNIT + 1, x + BAR_WIDTH - 1, floor), fill=ink)
+        x = left + place * CELL
+        pen.rectangle((x + BAR_MARGIN, floor - int(height) * UNIT + 1, x + CELL - BAR_MARGIN - 1, floor), fill=ink)
