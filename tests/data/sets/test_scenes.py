@@ -7,6 +7,7 @@ import pytest
 from contralign.data.sets import SETS
 from contralign.data.sets.scenes import fold, scenes, scenes_with_truth
 from contralign.data.swap_noise import swap_pictures
+from contralign.models.tiny import train_tokenizer
 
 
 def words_of(sample, kind):
@@ -45,6 +46,53 @@ def test_no_combination_is_in_both_splits_whatever_the_seed():
     assert not train & heldout
 
 
+def test_no_new_sort_of_combination_is_in_both_splits():
+    def combinations(split, seed, **settings):
+        drawn = scenes_with_truth(split, 400, seed=seed, items=1, positions=True, hallucinations=0.5, **settings)
+        return {tuple(item.words for item in scene.items) for _, scene in drawn}
+
+    for settings in ({"things": ["shapes"], "counts": 8}, {"things": ["code"]}, {"things": ["chart"]}):
+        train, heldout = combinations("train", 0, **settings), combinations("heldout", 1, **settings)
+        assert len(train) > 130 and len(heldout) > 30
+        assert not train & heldout
+
+
+def test_what_is_said_changes_no_picture():
+    plain = scenes("train", 30, items=4)
+    harder = scenes(
+        "train",
+        30,
+        items=4,
+        positions=True,
+        asides=0.5,
+        fillers=3,
+        filler_names=4,
+        boilerplate=2,
+        contradictions=0.5,
+        contradicted="position",
+        hallucinations=0.5,
+    )
+    assert [pixels(sample) for sample in plain] == [pixels(sample) for sample in harder]
+    assert all(before.turns != after.turns for before, after in zip(plain, harder, strict=True))
+
+
+def test_heldout_codes_are_made_of_tokens_that_training_knows():
+    settings = {"things": ["code", "sign"], "items": 4, "task": "list", "fillers": 0}
+    texts = [turn.text for sample in scenes("train", 300, **settings) for turn in sample.turns]
+    tokenizer = train_tokenizer(texts, vocab_size=4096, max_length=256)
+    known = {token for text in texts for token in tokenizer.tokenize(text)}
+    told = 0
+    for sample in scenes("heldout", 200, **settings):
+        text = sample.turns[1].text
+        for span in sample.spans:
+            character = text[span.start : span.end]
+            if span.kind == "visual" and len(character) == 1:
+                assert tokenizer.tokenize(f" {character}") == [f"\u0120{character}"]
+                assert f"\u0120{character}" in known
+                told += 1
+    assert told > 800
+
+
 def test_fold_holds_out_a_fifth():
     drawn = [scene for split in ("train", "heldout") for _, scene in scenes_with_truth(split, 100)]
     assert [fold(scene) for scene in drawn] == ["train"] * 100 + ["heldout"] * 100
@@ -66,6 +114,23 @@ def test_mixed_samples_are_captions_and_questions_about_equally():
     dialogues = sum(len(sample.turns) == 4 for sample in samples)
     assert 110 < dialogues < 190
     assert all(len(sample.turns) in (2, 4) for sample in samples)
+
+
+@pytest.mark.parametrize(
+    ("settings", "share"),
+    [
+        ({"fillers": 0}, 0.30),
+        ({"fillers": 0, "asides": 1.0}, 0.24),
+        ({"fillers": 2}, 0.20),
+        ({"fillers": 2, "filler_names": 10}, 0.13),
+        ({"fillers": 0, "boilerplate": 8}, 0.07),
+        ({"fillers": 6, "filler_names": 10}, 0.06),
+    ],
+)
+def test_the_share_of_visual_words_is_what_the_module_says(settings, share):
+    demo = {"items": 4, "glyphs": 300, "things": ["sign", "sign", "number", "shapes"]}
+    kinds = Counter(span.kind for sample in scenes("train", 300, **demo, **settings) for span in sample.spans)
+    assert abs(kinds["visual"] / (kinds.total() + 300) - share) < 0.01  # every caption has an end token
 
 
 @pytest.mark.parametrize(("thing", "least"), [("sign", 5.2), ("word", 5.2), ("number", 4.3)])
@@ -112,6 +177,23 @@ def test_scenes_is_a_registered_set():
         ({"fillers": -1}, "fillers=-1"),
         ({"filler_choices": 0}, "filler_choices=0"),
         ({"contradictions": 1.5}, r"contradictions=1\.5"),
+        ({"hallucinations": -0.1}, r"hallucinations=-0\.1: wanted a chance"),
+        ({"asides": 2}, "asides=2: wanted a chance"),
+        ({"things": ["shapes"], "counts": 1}, "counts=1: wanted 2 to 8"),
+        ({"things": ["shapes"], "counts": 9}, "counts=9"),
+        ({"things": ["sign"], "counts": 6}, "counts=6 has no effect without shapes"),
+        ({"things": ["code"], "code_length": 5}, "code_length=5: wanted 2 to 4"),
+        ({"code_length": 4}, "code_length=4 has no effect without codes"),
+        ({"filler_names": -1}, "filler_names=-1"),
+        ({"boilerplate": -1}, "boilerplate=-1"),
+        ({"fillers": 0, "filler_names": 2}, "filler_names=2 has no effect without fillers"),
+        ({"contradictions": 0.1, "contradicted": "taste"}, "contradicted='taste': wanted one of any, name"),
+        ({"contradicted": "name"}, "contradicted='name' has no effect without contradictions"),
+        ({"contradictions": 0.1, "contradicted": "position"}, "contradicted='position' has no effect"),
+        (
+            {"things": ["word", "code"], "contradictions": 0.1, "contradicted": "colour"},
+            "contradicted='colour' has no effect: nothing of the kind",
+        ),
     ],
 )
 def test_a_wrong_setting_is_refused_by_name(wrong, message):

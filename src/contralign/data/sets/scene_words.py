@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import string
+
 from contralign.data.sets.glyphs import pseudo_words
 
 COLOURS = {
@@ -17,7 +19,13 @@ COLOURS = {
 """Colours of ink, as red, green and blue of 0 to 255."""
 
 SHAPES = ("circles", "squares", "triangles", "crosses")
-COUNTS = ("two", "three", "four")
+COUNTS = ("two", "three", "four", "five", "six", "seven", "eight")
+BAR_COUNTS = COUNTS[:3]
+HEIGHTS = tuple(str(height) for height in range(1, 8))
+"""Heights of bars, in units of two pixels."""
+
+CODE_CHARACTERS = tuple(string.ascii_lowercase + string.digits)
+COLUMNS = ("one", "two", "three", "four")
 NUMBERS = tuple(str(number) for number in range(10, 100))
 LINES = ("first", "second", "third", "last")
 
@@ -57,3 +65,15 @@ ASKED_TO_DESCRIBE = (
 )
 ASKED_TO_LIST = "name it."
 SHOWING = ("shows", "holds", "bears", "has")
+
+BOILERPLATE = (
+    "all rights to this picture are kept by the one who took it",
+    "click on the picture to see it in its full size",
+    "please write to the office if you want to use it in print",
+    "no part of it may be sold or lent without leave",
+    "sent from the reading room on the ground floor of the library",
+    "prices hold as long as stocks last and may change without notice",
+    "copies on thick paper can be had from the shop at the gate",
+    "one of a series that is shown all the year round",
+)
+"""Sentences whose first word tells all the others."""

@@ -3,75 +3,44 @@
 Δ is scored on it, and ablations run on it. A visual word of few choices can give only a small Δ (8 colours: ln 8 = 2.1
 nats), so that the clamp to [1, 5] hardly varies; names of signs (ln 256 = 5.5), printed words (5.5) and numbers (4.5)
 are there to let weights differ.
+
+How much of a caption is to be seen, and how hard the rest is to guess, are set apart from each other (`Difficulty`).
+With four lines of the demo's things a caption has 9 visual words of 25 nats in all; each of its words is one token, the
+end another one:
+
+    ==============================================  ============  ============  ===========
+    fillers, filler_names, boilerplate, asides      label tokens  share visual  filler nats
+    ==============================================  ============  ============  ===========
+    0, 0, 0, 0                                                30          0.30            6
+    0, 0, 0, 1.0                                              38          0.24           29
+    2, 0, 0, 0 (the demo)                                     46          0.20           33
+    2, 10, 0, 0                                               68          0.13          139
+    6, 0, 0, 0 and filler_choices 1                           77          0.12           14
+    0, 0, 8, 0                                               134          0.07           22
+    6, 10, 0, 0                                              143          0.06          406
+    4, 8, 4, 0                                               149          0.06          238
+    ==============================================  ============  ============  ===========
+
+Filler nats are the logarithms of the choices for words; where among the sentences a filler comes is not counted.
 """
 
 from __future__ import annotations
 
 import random
 import zlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Literal, get_args
 
 from contralign.data.messages import Sample
-from contralign.data.sets.glyphs import named_glyphs
-from contralign.data.sets.scene_picture import GRID, Scene, Thing, draw_scene, paint
-from contralign.data.sets.scene_text import Manner, caption, questions, short_list
+from contralign.data.sets.scene_difficulty import Difficulty
+from contralign.data.sets.scene_items import Scene, draw_scene
+from contralign.data.sets.scene_picture import paint
+from contralign.data.sets.scene_text import caption, questions, short_list
 
 Split = Literal["train", "heldout"]
-Task = Literal["list", "caption", "question", "mixed"]
 
 HELDOUT_SHARE = 5
 """One in so many combinations of words is held out."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Difficulty:
-    """How much a scene shows, and how it is talked about.
-
-    Attributes:
-        things: what the lines of a picture may hold; name one twice to see it twice as often.
-        items: lines a picture has, 1 to 4.
-        glyphs: signs in use, 2 to 600.
-        task: "list" (bare names, most to see for the fewest tokens), "caption" (a sentence a line), "question", or
-            "mixed" (caption or question, by the toss of a coin).
-        rounds: questions about one picture; each is about another line.
-        fillers: sentences in an answer that no picture can tell.
-        filler_choices: different words in every open place of them, at most; 1 makes them predictable.
-        contradictions: chance that the mention of an item has one word that the picture refutes.
-
-    Raises:
-        ValueError: a setting is out of its range.
-    """
-
-    things: Sequence[Thing] = ("sign", "word", "number", "shapes")
-    items: int = 3
-    glyphs: int = 256
-    task: Task = "caption"
-    rounds: int = 1
-    fillers: int = 2
-    filler_choices: int = 200
-    contradictions: float = 0.0
-
-    def __post_init__(self) -> None:
-        named_glyphs(self.glyphs)
-        unknown = [thing for thing in self.things if thing not in get_args(Thing)]
-        if unknown or not self.things:
-            raise ValueError(f"things={list(self.things)}: wanted one or more of {', '.join(get_args(Thing))}")
-        if not 1 <= self.items <= GRID:
-            raise ValueError(f"items={self.items}: wanted 1 to {GRID}, one a line")
-        if self.task not in get_args(Task):
-            raise ValueError(f"task={self.task!r}: wanted one of {', '.join(get_args(Task))}")
-        if not 1 <= self.rounds <= self.items:
-            raise ValueError(f"rounds={self.rounds}: wanted 1 to items ({self.items}), a line for every question")
-        if self.rounds > 1 and self.task in ("list", "caption"):
-            raise ValueError(f"rounds={self.rounds} has no effect on task={self.task!r}; set question or mixed")
-        if self.fillers < 0 or self.filler_choices < 1:
-            raise ValueError(
-                f"fillers={self.fillers}, filler_choices={self.filler_choices}: wanted 0 or more, and 1 or more"
-            )
-        if not 0 <= self.contradictions <= 1:
-            raise ValueError(f"contradictions={self.contradictions}: wanted a chance, 0 to 1")
 
 
 def scenes(split: Split, count: int, seed: int = 0, **difficulty) -> list[Sample]:
@@ -108,24 +77,18 @@ def fold(scene: Scene) -> Split:
     return "heldout" if zlib.crc32(words.encode()) % HELDOUT_SHARE == 0 else "train"
 
 
-def _make(split: Split, number: int, seed: int, settings: Difficulty) -> tuple[Sample, Scene]:
+def _make(split: Split, number: int, seed: int, difficulty: Difficulty) -> tuple[Sample, Scene]:
     rng = random.Random(f"scenes {seed} {split} {number}")
-    scene = draw_scene(rng, settings.things, settings.items, settings.glyphs)
+    scene = draw_scene(rng, difficulty)
     while fold(scene) != split:
-        scene = draw_scene(rng, settings.things, settings.items, settings.glyphs)
-    manner = Manner(
-        fillers=settings.fillers,
-        filler_choices=settings.filler_choices,
-        contradictions=settings.contradictions,
-        glyphs=settings.glyphs,
-    )
-    task = rng.choice(("caption", "question")) if settings.task == "mixed" else settings.task
+        scene = draw_scene(rng, difficulty)
+    task = rng.choice(("caption", "question")) if difficulty.task == "mixed" else difficulty.task
     match task:
         case "list":
-            turns, spans = short_list(scene, manner, rng)
+            turns, spans = short_list(scene, difficulty, rng)
         case "caption":
-            turns, spans = caption(scene, manner, rng)
+            turns, spans = caption(scene, difficulty, rng)
         case _:
-            turns, spans = questions(scene, settings.rounds, manner, rng)
+            turns, spans = questions(scene, difficulty, rng)
     name = f"scenes/{split}/{seed}/{number}"
     return Sample(name, turns, (paint(scene),), spans, source=f"scenes/{split}"), scene
