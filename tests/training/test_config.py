@@ -35,7 +35,7 @@ def test_the_ranges_of_table_4_and_plain_mle_are_allowed(alpha, beta):
         ({"window": 0}, "window=0"),
         ({"window": 3.0}, "window=3.0"),
         ({"form": "batch"}, "form='batch': wanted one of exact, paper, released"),
-        ({"score": "prob"}, "score='prob': wanted one of logit, logprob"),
+        ({"score": "prob"}, "score='prob': wanted one of logit, centred, logprob"),
         ({"contrast": "noise"}, "contrast='noise': wanted one of drop, mask, patches, blur"),
         ({"patch_ratio": 0.5}, "patch_ratio=0.5 has no effect with contrast='drop'"),
         ({"blur_sigma": 1.0, "contrast": "patches"}, "blur_sigma=1.0 has no effect"),

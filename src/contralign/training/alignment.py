@@ -22,6 +22,7 @@ from contralign.contrast.drop import DropImage
 from contralign.contrast.mask import MaskImage
 from contralign.contrast.patches import CLIP_MEAN_COLOUR, MaskPatches
 from contralign.core.label_loss import label_loss
+from contralign.core.label_readings import DELTA
 from contralign.core.loss import ratio, token_coefficients
 from contralign.core.passes import laid_out, run_passes
 from contralign.core.weights import cal_weights
@@ -146,10 +147,10 @@ class ContrastiveAlignment:
             self._warn_of_dropout()
             self._proven = self._proven or drop_is_proven(self.adapter, self.contrast, batch)
         passes = run_passes(
-            self.adapter, self.contrast, batch, (config.score,), at_every_position=config.form == "released"
+            self.adapter, self.contrast, batch, (DELTA[config.score],), at_every_position=config.form == "released"
         )
         valid = passes.valid
-        delta = passes.delta[config.score] if cached is None else cached[:, 1:]
+        delta = passes.readings[DELTA[config.score]] if cached is None else cached[:, 1:]
         weights = cal_weights(
             delta, valid, config.alpha, config.beta, config.window, config.form, has_image=passes.has_image
         )
