@@ -91,7 +91,7 @@ def trainer_of(world, folder, train=SAMPLES, cal=None, collator=None, **settings
 @pytest.mark.parametrize("score", ["logit", "logprob"])
 def test_the_bare_loop_gets_the_weights_of_the_live_one(score, world):
     model, collator, file = world
-    cached = VLCollator(collator.processor, scores=ScoreFile.open(file.path, score))
+    cached = VLCollator(collator.processor, scores=ScoreFile.open(file.path, f"delta_{score}"))
     live = ContrastiveAlignment(model, CalConfig(score=score))(collator(SAMPLES))
     from_file = ContrastiveAlignment(model, CalConfig(score=score, scores=str(file.path)))(cached(SAMPLES))
     assert live.weights[live.valid].std() > 0.3
@@ -144,7 +144,7 @@ def test_a_collator_that_has_the_file_already_is_taken_as_it_is(world, tmp_path)
 def test_a_collator_with_another_file_or_score_is_refused(world, tmp_path):
     model, collator, file = world
     other = scored(tmp_path / "other.parquet", model, collator, SAMPLES)
-    for given in (other, ScoreFile.open(file.path, "logprob")):
+    for given in (other, ScoreFile.open(file.path, "delta_logprob")):
         with pytest.raises(ValueError, match="leave scores out of the collator"):
             trainer_of(
                 world,
@@ -197,7 +197,9 @@ def test_a_score_that_the_file_has_not_is_named_with_the_rest(world, tmp_path):
     model, collator, _ = world
     scored(tmp_path / "s.parquet", model, collator, SAMPLES[:2], scores=("logit",), contrast=MaskImage())
     cal = CalConfig(scores=str(tmp_path / "s.parquet"), score="logprob")
-    with pytest.raises(ScoreMismatch, match="contrast was 'mask', is 'drop'; score was logit, is logprob"):
+    with pytest.raises(
+        ScoreMismatch, match="contrast was 'mask', is 'drop'; it holds delta_logit, nll, not delta_logprob"
+    ):
         with_cached_scores(cal, collator, None)
 
 

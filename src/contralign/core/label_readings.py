@@ -26,8 +26,9 @@ Reading = Literal["delta_logit", "delta_centred", "delta_logprob", "nll", "nll_w
 """A number that a step can give every label token, named as in a score file.
 
 `delta_*` is Δ of a score (`contralign.core.delta`). `nll` and `nll_without` are nats lost with the picture and without.
-`kl` is KL(p with the picture ‖ p without) in nats, 0 or more: how far the picture moves the whole distribution, whatever
-the label. Where a label has no second look (rows without a picture), Δ and `kl` are 0 and `nll_without` is `nll`.
+`kl` is KL(p with the picture ‖ p without) in nats, 0 or more: how far the picture moves the whole distribution,
+whatever the label. Where a label has no second look (rows without a picture), Δ and `kl` are 0 and `nll_without` is
+`nll`.
 """
 
 COMPARED: tuple[Reading, ...] = ("delta_logit", "delta_centred", "delta_logprob", "nll_without", "kl")
