@@ -156,7 +156,7 @@ def do_work(
         output,
         about,
         contrast=contrast,
-        scores=SCORES if score == "both" else [score],
+        scores=[each for each in get_args(Score) if each == score or (score == "both" and each in SCORES)],
         batch_size=batch_size,
         part_size=part_size,
         fresh=fresh,

@@ -69,7 +69,7 @@ def read_labels(
                 found[score] = head.label_logits(rows, labels)
             elif score == "centred" and isinstance(head, LinearHead) and head.cap is None:
                 found[score] = head.label_logits(rows, labels) - head.mean_logits(rows)
-        rest = [score for score in scores if score not in found]
+        rest: list[Score] = [score for score in scores if score not in found]
         if rest:
             found |= _through_all_logits(rows, labels, head, rest, chunk_bytes)[0]
     return found

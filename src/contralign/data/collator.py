@@ -37,7 +37,7 @@ class VLCollator:
     Returns `input_ids`, `attention_mask` and `labels` (batch, seq), whatever the processor makes of the pictures
     (`pixel_values`, `image_sizes` …; absent from a batch of text alone), and `pictures` under `keep_pictures`: for
     every row the tuple of its original pictures. Which tokens a picture takes is what the processor says. With `scores`
-    there is also `cached_delta` (batch, seq), float32: their column (Δ, unless told otherwise) at label tokens, 0 elsewhere.
+    there is also `cached_delta` (batch, seq), float32: their column (Δ unless told otherwise) at label tokens, else 0.
 
     Args:
         processor: a Hugging Face processor, or a bare tokenizer for text alone. It needs a pad token.

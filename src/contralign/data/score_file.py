@@ -157,10 +157,10 @@ class ScoreFile:
 
 def _way_to(column: str) -> str:
     """What to do for a column that a file lacks."""
-    score = "logprob" if column == "nll_without" else column.removeprefix("delta_")
-    if score not in get_args(Score):
+    columns = {f"delta_{score}": score for score in get_args(Score)} | {"nll_without": "logprob"}
+    if column not in columns:
         return "no score file does"
-    return f"score again with --score {score}, or train with what it holds (cal.score)"
+    return f"score again with --score {columns[column]}, or train with what it holds (cal.score)"
 
 
 def read_settings(path: Path) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from contralign.data.messages import Sample
 from contralign.reading import SampleReader
 
 SCORES: tuple[Score, ...] = get_args(Score)
-"""All of them: beside the log-probability, which the loss without the picture needs, the others cost next to nothing."""
+"""All of them: beside the log-probability, which `nll_without` needs, the others cost next to nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)

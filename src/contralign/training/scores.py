@@ -26,7 +26,7 @@ _PROBES = 16
 
 
 def with_cached_scores(cal: CalConfig, collator: VLCollator, train: Any) -> VLCollator:
-    """The collator with the column of `cal.scores` that the weighting reads in its batches, once the file is known to be the right one.
+    """The collator with what the weighting reads of `cal.scores` in its batches, once the file is known to be right.
 
     All ids of the training data must be in the file where they can be listed without opening a picture (a `SampleSet`
     or a list), and some samples spread over the data are compared token by token and picture by picture. Every other
@@ -86,7 +86,7 @@ def _check_stage(path: Path, cal: CalConfig, data: DataSettings, seed: int) -> N
 
 
 def _wanted(cal: CalConfig) -> dict[str, Any]:
-    """What a file must say of the contrast, and hold; the loss of a reference model is of one look, whatever the other."""
+    """What a file must say of the contrast, and hold; a reference model's loss is of one look, whatever the other."""
     if not cal.compares:
         return {"column": _column(cal)}
     contrast = contrast_of(cal.without_scores())

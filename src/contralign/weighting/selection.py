@@ -40,7 +40,7 @@ def top_share(
     if over == "batch":
         return top_share(values.reshape(1, -1), among.reshape(1, -1), keep, "sample").view_as(among)
     ranked = torch.where(among, values, -torch.inf).sort(dim=1, descending=True).values
-    # 0.55 · 20 is a hair above 11 in floating point and must not make it 12.
+    # 0.07 · 100 is a hair above 7 in floating point and must not make it 8.
     count = (keep * among.sum(dim=1, keepdim=True).double() - 1e-9).ceil().long()
     last = ranked.gather(1, (count - 1).clamp(min=0))
     return among & (values >= last)
