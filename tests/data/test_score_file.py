@@ -222,6 +222,21 @@ def test_a_score_that_the_file_has_not_is_refused(world, tmp_path):
     assert pq.read_schema(tmp_path / "one.parquet").names[-2:] == ["delta_logit", "nll"]
     with pytest.raises(ValueError, match=r"holds delta_logit, nll, not 'delta_logprob'.*--score logprob"):
         ScoreFile.open(tmp_path / "one.parquet", "delta_logprob")
+    with pytest.raises(ValueError, match=r"not 'nll_without'.*--score logprob"):
+        ScoreFile.open(tmp_path / "one.parquet", "nll_without")
+    with pytest.raises(ValueError, match=r"not 'kl': no score file does"):
+        ScoreFile.open(tmp_path / "one.parquet", "kl")
+
+
+def test_any_column_can_be_read(world):
+    _, collator, file = world
+    row = row_of(collator, SAMPLES[2])
+    by_column = {
+        name: ScoreFile.open(file.path, name).values_of(SAMPLES[2], row)
+        for name in ("delta_logprob", "nll", "nll_without")
+    }
+    assert by_column["nll"].std() > 0.1
+    assert by_column["nll_without"] == pytest.approx(by_column["nll"] + by_column["delta_logprob"], abs=1e-4)
 
 
 def test_files_that_are_no_score_files_are_refused(world, tmp_path):
