@@ -104,10 +104,10 @@ class CalConfig:
         if self.form == "released" and self.weighting != "cal":
             raise ValueError(f"form='released' with weighting={self.weighting!r}: the released code knows CAL alone")
         if self.scores is not None and weighting.stored is None:
-            lacks = "reads nothing" if not weighting.readings else f"reads {', '.join(weighting.readings)}"
+            reads = ", ".join(weighting.readings) or "nothing"
             raise ValueError(
-                f"scores={self.scores!r} has no effect with weighting={self.weighting!r}, which {lacks} that a score "
-                "file could bring: leave it out"
+                f"scores={self.scores!r} has no effect with weighting={self.weighting!r}, which reads {reads}, and no "
+                "score file brings that: leave it out"
             )
         if "reference_nll" in weighting.readings and self.scores is None:
             raise ValueError(
