@@ -190,7 +190,7 @@ def _measure(
     compared = [] if without is None else _scores_compared(readings)
     own: list[Score] = ["logprob"] if "nll" in readings or "nll_without" in readings else []
     read = read_labels(rows, labels[scored], head, list(dict.fromkeys([*compared, *own])))
-    seen = {score: laid_out(value, scored) for score, value in read.items()}
+    seen: dict[Score, Tensor] = {score: laid_out(value, scored) for score, value in read.items()}
     delta: dict[Score, Tensor] = {score: nothing for score in seen}
     if without is not None:
         reached = without.reached & scored & has_image.unsqueeze(1)
