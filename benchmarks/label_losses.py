@@ -24,7 +24,7 @@ from label_loss_candidates import CANDIDATES, MIB, Candidate, NotOffered, Proble
 from torch import Tensor
 
 from contralign.core.head import LinearHead
-from contralign.core.label_loss import label_scores
+from contralign.core.label_readings import label_scores
 
 EXACT = 1e-5
 """Relative gradient error up to which a float32 gradient counts as right."""

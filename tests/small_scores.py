@@ -38,4 +38,4 @@ def scored(path, model, collator, samples, score="logit", about=None, **settings
         {"version": "test", "model": "tiny", "data": {}, **(about or {})},
         **{"contrast": DropImage(), "batch_size": 4, "part_size": 4, **settings},
     )
-    return ScoreFile.open(summary.path, score)
+    return ScoreFile.open(summary.path, f"delta_{score}")

@@ -12,7 +12,7 @@ from torch import Tensor
 
 IGNORE_INDEX = -100
 CACHED_DELTA = "cached_delta"
-"""Key under which a collated batch brings Δ of a score file, (batch, seq)."""
+"""Key under which a collated batch brings a column of a score file, Δ or a loss, (batch, seq)."""
 SHARED = -1
 """`row_index` of a token that every row packed beside it may read."""
 

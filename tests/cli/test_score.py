@@ -68,7 +68,7 @@ def test_a_built_in_set_takes_its_settings(tmp_path, model):
     output = tmp_path / "scores.parquet"
     done = run("score", model, "scenes:train", "--setting", "scenes.count=5", "-o", output, "--score", "logprob")
     assert done.exit_code == 0, done.output
-    assert len(ScoreFile.open(output, "logprob")) == 5
+    assert len(ScoreFile.open(output, "delta_logprob")) == 5
     assert read_settings(output)["data"]["settings"] == {"scenes": {"count": 5}}
 
 
@@ -103,7 +103,10 @@ def test_changes_to_the_recipe_are_those_of_train(tmp_path, model, recipe):
         (["scenes:train", "--setting", "scenes.count=5", "--template", "vicunja"], "data.template: got 'vicunja'"),
         (["scenes:train", "--setting", "scenes.count=5", "--contrast", "none"], "there is no Δ to score"),
         (["scenes:train", "--setting", "scenes.count=5", "--contrast", "wipe"], "cal.contrast: got 'wipe'"),
-        (["scenes:train", "--setting", "scenes.count=5", "--score", "logits"], "--score logits: wanted logit, logprob"),
+        (
+            ["scenes:train", "--setting", "scenes.count=5", "--score", "logits"],
+            "--score logits: wanted logit, centred, logprob or both",
+        ),
         (["scenes:train", "--setting", "scenes.count=5", "--device", "abacus"], "--device abacus"),
         (["scenes:train", "--setting", "scenes.count=5", "--dtype", "int3"], "model.dtype: got 'int3'"),
         (["scenes:train", "--setting", "scenes.count=5", "--image-root", "."], "image_root has no effect"),

@@ -19,7 +19,7 @@ def passes(seed: int, batch: int = 2, seq: int = 3, vocab: int = 5) -> tuple[tor
     batch=st.integers(1, 3),
     seq=st.integers(0, 4),
     vocab=st.integers(1, 6),
-    score=st.sampled_from(["logit", "logprob"]),
+    score=st.sampled_from(["logit", "centred", "logprob"]),
 )
 def test_it_equals_the_reference(seed, batch, seq, vocab, score):
     logits, contrast, labels = passes(seed, batch, seq, vocab)
@@ -35,20 +35,26 @@ def test_it_is_the_picture_s_score_minus_the_other_one():
 
 def test_two_equal_passes_give_zero():
     logits, _, labels = passes(1)
-    for score in ("logit", "logprob"):
+    for score in ("logit", "centred", "logprob"):
         assert (contrast_delta(logits, logits.clone(), labels, score) == 0).all()
 
 
-def test_an_offset_of_all_logits_moves_the_logit_score_and_leaves_the_logprob():
+def test_an_offset_of_all_logits_moves_the_logit_score_and_leaves_the_others():
     logits, contrast, labels = passes(2)
     offset = torch.tensor([[1.0, -2.0, 3.0], [0.5, 7.0, -4.0]], dtype=torch.float64)
     moved = logits + offset.unsqueeze(-1)
     by_logit = contrast_delta(moved, contrast, labels) - contrast_delta(logits, contrast, labels)
-    by_logprob = contrast_delta(moved, contrast, labels, "logprob") - contrast_delta(
-        logits, contrast, labels, "logprob"
-    )
     torch.testing.assert_close(by_logit, offset)
-    torch.testing.assert_close(by_logprob, torch.zeros_like(offset), rtol=0, atol=1e-12)
+    for score in ("centred", "logprob"):
+        difference = contrast_delta(moved, contrast, labels, score) - contrast_delta(logits, contrast, labels, score)
+        torch.testing.assert_close(difference, torch.zeros_like(offset), rtol=0, atol=1e-12)
+
+
+def test_centred_scores_of_all_words_sum_to_zero():
+    logits, _, _ = passes(9)
+    every = [token_scores(logits, torch.full((2, 3), word), "centred") for word in range(5)]
+    assert torch.stack(every).std() > 1
+    torch.testing.assert_close(sum(every), torch.zeros(2, 3, dtype=torch.float64), rtol=0, atol=1e-12)
 
 
 def test_only_the_label_s_own_logit_counts_in_the_logit_score():
@@ -67,7 +73,7 @@ def test_a_logprob_is_the_log_of_a_probability():
     torch.testing.assert_close(token_scores(logits, labels, "logprob"), wanted)
 
 
-@pytest.mark.parametrize("score", ["logit", "logprob"])
+@pytest.mark.parametrize("score", ["logit", "centred", "logprob"])
 def test_half_precision_is_scored_and_subtracted_in_float32(score):
     logits, contrast, labels = passes(5)
     logits, contrast = (logits + 20).bfloat16(), contrast.bfloat16()
@@ -94,7 +100,7 @@ def test_scores_of_single_tokens_and_of_batches_are_the_same():
 
 def test_bad_arguments_are_refused_with_what_was_wanted():
     logits, contrast, labels = passes(8)
-    with pytest.raises(ValueError, match=r"score='prob'.*logit, logprob"):
+    with pytest.raises(ValueError, match=r"score='prob'.*logit, centred, logprob"):
         contrast_delta(logits, contrast, labels, "prob")
     with pytest.raises(ValueError, match="both passes must score the same label tokens"):
         contrast_delta(logits, contrast[:, 1:], labels)

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from contralign.core.head import LinearHead, OpaqueHead
-from contralign.core.label_loss import label_loss, label_scores
+from contralign.core.label_loss import label_loss
 
 VOCAB, HIDDEN = 50, 16
 ONE_CHUNK = 10**9
@@ -158,23 +158,3 @@ def test_autocast_gives_what_a_linear_layer_under_autocast_gives():
     for mine, theirs in zip(gradients(found.total, rows, weight), gradients(total, rows, weight), strict=True):
         assert mine.dtype == torch.float32
         assert (mine - theirs).norm() / theirs.norm() < 0.01
-
-
-@pytest.mark.parametrize("chunk", [ONE_CHUNK, 8 * VOCAB * 5])
-def test_scores_are_those_of_all_logits(chunk):
-    rows, weight, shift, labels, coefficients = example(bias=True)
-    head = LinearHead(weight=weight, bias=shift, scale=0.5, cap=6.0)
-    _, nll, correct = plain(rows, weight, shift, labels, coefficients, 0.5, 6.0)
-    found, found_correct = label_scores(rows, labels, head, chunk)
-    torch.testing.assert_close(found, -nll)
-    assert torch.equal(found_correct, correct) and not found.requires_grad
-    wanted = head.logits(rows).gather(-1, labels.unsqueeze(-1)).squeeze(-1)
-    torch.testing.assert_close(head.label_logits(rows, labels), wanted)
-
-
-def test_a_label_logit_of_bfloat16_rows_is_accurate_to_float32():
-    rows, weight, _, labels, _ = example(tokens=300, dtype=torch.bfloat16)
-    exact = (rows.double() * weight[labels].double()).sum(-1)
-    ours = LinearHead(weight=weight).label_logits(rows, labels)
-    theirs = (rows @ weight.T).gather(-1, labels.unsqueeze(-1)).squeeze(-1)
-    assert (ours - exact).abs().max() < 1e-4 < (theirs - exact).abs().max() / 10

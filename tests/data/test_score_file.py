@@ -48,7 +48,7 @@ def live_delta(model, batch, score="logit"):
 @pytest.mark.parametrize("side", ["right", "left"])
 def test_a_batch_brings_the_delta_that_the_two_passes_take(score, side, world):
     model, collator, file = world
-    file = ScoreFile.open(file.path, score)
+    file = ScoreFile.open(file.path, f"delta_{score}")
     shuffled = [SAMPLES[index] for index in (7, 10, 0, 3, 3)]
     cached = VLCollator(collator.processor, padding_side=side, scores=file)(shuffled)
     brought = cached.pop(CACHED_DELTA)
@@ -67,8 +67,8 @@ def test_a_row_that_was_cut_has_the_delta_of_what_is_left(world, tmp_path):
     file = scored(tmp_path / "cut.parquet", model, short, SAMPLES)
     row = row_of(short, SAMPLES[0])
     assert len(row.label_positions) < len(row_of(collator, SAMPLES[0]).label_positions)
-    full = whole.delta_of(SAMPLES[0], row_of(collator, SAMPLES[0]))
-    assert file.delta_of(SAMPLES[0], row) == pytest.approx(full[: len(row.label_positions)], abs=1e-4)
+    full = whole.values_of(SAMPLES[0], row_of(collator, SAMPLES[0]))
+    assert file.values_of(SAMPLES[0], row) == pytest.approx(full[: len(row.label_positions)], abs=1e-4)
 
 
 def test_a_bad_record_that_is_skipped_moves_no_delta(world, tmp_path):
@@ -108,21 +108,21 @@ def test_another_text_is_refused(world):
     _, collator, file = world
     changed = replace(SAMPLES[0], turns=(SAMPLES[0].turns[0], Turn("assistant", "i like it . blue .")), spans=())
     with pytest.raises(ScoreMismatch, match=r"sample c0: another text \(token ids differ\).*Score again"):
-        file.delta_of(changed, row_of(collator, changed))
+        file.values_of(changed, row_of(collator, changed))
 
 
 def test_another_picture_is_refused(world):
     _, collator, file = world
     changed = replace(SAMPLES[0], pictures=SAMPLES[1].pictures)
     with pytest.raises(ScoreMismatch, match=r"sample c0: another picture than was scored.*swap_noise"):
-        file.delta_of(changed, row_of(collator, changed))
+        file.values_of(changed, row_of(collator, changed))
 
 
 def test_another_text_and_picture_are_both_named(world):
     _, collator, file = world
     changed = replace(SAMPLES[1], id="c0")
     with pytest.raises(ScoreMismatch, match="another text and another picture"):
-        file.delta_of(changed, row_of(collator, changed))
+        file.values_of(changed, row_of(collator, changed))
 
 
 def test_other_labels_are_refused(world):
@@ -135,13 +135,13 @@ def test_other_labels_are_refused(world):
         ),
     )
     with pytest.raises(ScoreMismatch, match="other labels than were scored"):
-        file.delta_of(SAMPLES[0], fewer)
+        file.values_of(SAMPLES[0], fewer)
 
 
 def test_an_unknown_id_is_refused(world):
     _, collator, file = world
     with pytest.raises(ScoreMismatch, match="sample stranger: unknown id; the file holds 11 samples of list"):
-        file.delta_of(text_sample("stranger"), row_of(collator, text_sample("stranger")))
+        file.values_of(text_sample("stranger"), row_of(collator, text_sample("stranger")))
 
 
 def test_a_sample_that_was_left_out_says_why(world, tmp_path):
@@ -152,7 +152,7 @@ def test_a_sample_that_was_left_out_says_why(world, tmp_path):
     skipping = VLCollator(collator.processor, max_length=60, on_bad="skip")
     file = scored(tmp_path / "skip.parquet", model, skipping, [SAMPLES[0], replace(long, source="s")])
     with pytest.raises(ScoreMismatch, match=r"left out when the data were scored.*no_label_left"):
-        file.delta_of(replace(long, source="s"), row_of(collator, long))
+        file.values_of(replace(long, source="s"), row_of(collator, long))
 
 
 def test_scores_of_unswapped_pictures_are_refused_for_swapped_ones(world):
@@ -207,7 +207,7 @@ def test_a_worker_that_is_spawned_opens_the_file_itself(world):
     assert len(sent) < 1000
     again = pickle.loads(sent)
     row = row_of(collator, SAMPLES[2])
-    assert np.array_equal(again.delta_of(SAMPLES[2], row), file.delta_of(SAMPLES[2], row))
+    assert np.array_equal(again.values_of(SAMPLES[2], row), file.values_of(SAMPLES[2], row))
 
 
 def test_memory_is_4_bytes_a_token_and_28_a_sample(world):
@@ -220,8 +220,23 @@ def test_a_score_that_the_file_has_not_is_refused(world, tmp_path):
     model, collator, _ = world
     scored(tmp_path / "one.parquet", model, collator, SAMPLES[:2], scores=("logit",))
     assert pq.read_schema(tmp_path / "one.parquet").names[-2:] == ["delta_logit", "nll"]
-    with pytest.raises(ValueError, match=r"holds Δ of logit, not of 'logprob'.*--score logprob"):
-        ScoreFile.open(tmp_path / "one.parquet", "logprob")
+    with pytest.raises(ValueError, match=r"holds delta_logit, nll, not 'delta_logprob'.*--score logprob"):
+        ScoreFile.open(tmp_path / "one.parquet", "delta_logprob")
+    with pytest.raises(ValueError, match=r"not 'nll_without'.*--score logprob"):
+        ScoreFile.open(tmp_path / "one.parquet", "nll_without")
+    with pytest.raises(ValueError, match=r"not 'kl': no score file does"):
+        ScoreFile.open(tmp_path / "one.parquet", "kl")
+
+
+def test_any_column_can_be_read(world):
+    _, collator, file = world
+    row = row_of(collator, SAMPLES[2])
+    by_column = {
+        name: ScoreFile.open(file.path, name).values_of(SAMPLES[2], row)
+        for name in ("delta_logprob", "nll", "nll_without")
+    }
+    assert by_column["nll"].std() > 0.1
+    assert by_column["nll_without"] == pytest.approx(by_column["nll"] + by_column["delta_logprob"], abs=1e-4)
 
 
 def test_files_that_are_no_score_files_are_refused(world, tmp_path):

@@ -8,7 +8,8 @@ from small_models import build_llava
 from torch import nn
 
 from contralign.core.head import LinearHead, OpaqueHead
-from contralign.core.label_loss import label_loss, label_scores
+from contralign.core.label_loss import label_loss
+from contralign.core.label_readings import label_scores
 from contralign.models.output_head import UNKNOWN, gathered_head, is_plain_linear, transform_behind
 from contralign.models.registry import adapter_for
 

@@ -24,7 +24,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
 from contralign import CalConfig, ContrastiveAlignment
-from contralign.core import label_loss, passes
+from contralign.core import label_loss, label_readings, passes
 from contralign.core.head import Head
 from contralign.models.registry import ADAPTERS
 
@@ -53,6 +53,10 @@ PLANS = {
     "tied": {"text": {"tie_word_embeddings": True}, "steps": 16},
     "late": {"late": True, "steps": 16},
     "logprob": {"config": {"score": "logprob"}, "units": ("head",), "steps": 16},
+    "centred": {"config": {"score": "centred"}, "units": ("head",), "steps": 16},
+    "kl": {"config": {"weighting": "pgpo"}, "units": ("head",), "steps": 16},
+    "kl_pieces": {"config": {"weighting": "pgpo"}, "units": ("pieces",), "steps": 8},
+    "dft": {"config": {"weighting": "dft"}, "units": ("head",), "steps": 16},
     "generic": {"adapter": "generic", "roles": "pictured", "units": ("tower", "head"), "steps": 8},
     "generic_text": {"adapter": "generic", "units": ("tower",)},
     "adapters": {"lora": True, "units": ("head",), "steps": 16},
@@ -66,7 +70,7 @@ def main(folder: str, names: str, skip: str = "") -> None:
     if skip:
         passes._keep_in_step = lambda *_: None
     # Four rows of logits a chunk: ranks with fewer labels would have fewer chunks.
-    label_loss.chunks = functools.partial(small_chunks, label_loss.chunks)
+    label_loss.chunks = label_readings.chunks = functools.partial(small_chunks, label_readings.chunks)
     found = {}
     for name in names.split(","):
         faulthandler.dump_traceback_later(int(os.environ.get("PATIENCE", PATIENCE)), exit=True)

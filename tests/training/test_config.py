@@ -1,6 +1,9 @@
 """Settings of CAL: the paper's defaults, and a refusal for what means nothing or has no effect."""
 
+import copy
 import math
+import pickle
+from dataclasses import replace
 
 import pytest
 
@@ -10,6 +13,10 @@ from contralign.contrast.drop import DropImage
 from contralign.contrast.mask import MaskImage
 from contralign.contrast.patches import MaskPatches
 from contralign.training.alignment import contrast_of
+from contralign.weighting.cal import Cal
+from contralign.weighting.prior import Prior
+from contralign.weighting.quantile import Quantile
+from contralign.weighting.tpo import Tpo
 
 
 def test_defaults_are_the_papers():
@@ -35,7 +42,7 @@ def test_the_ranges_of_table_4_and_plain_mle_are_allowed(alpha, beta):
         ({"window": 0}, "window=0"),
         ({"window": 3.0}, "window=3.0"),
         ({"form": "batch"}, "form='batch': wanted one of exact, paper, released"),
-        ({"score": "prob"}, "score='prob': wanted one of logit, logprob"),
+        ({"score": "prob"}, "score='prob': wanted one of logit, centred, logprob"),
         ({"contrast": "noise"}, "contrast='noise': wanted one of drop, mask, patches, blur"),
         ({"patch_ratio": 0.5}, "patch_ratio=0.5 has no effect with contrast='drop'"),
         ({"blur_sigma": 1.0, "contrast": "patches"}, "blur_sigma=1.0 has no effect"),
@@ -50,6 +57,79 @@ def test_the_ranges_of_table_4_and_plain_mle_are_allowed(alpha, beta):
 def test_a_setting_that_means_nothing_is_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         CalConfig(**settings)
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"weighting": "calm"}, "weighting='calm': wanted one of cal, uniform, quantile, prior"),
+        ({"weighting": "vig", "options": {"kepe": 1}}, r"options\.kepe has no effect .* whose options are keep, over"),
+        ({"options": {"power": 1}}, r"options\.power has no effect with weighting='cal', whose options are none"),
+        ({"weighting": "vig", "options": {"keep": "most"}}, "keep='most': wanted a number above 0, up to 1"),
+        ({"weighting": "quantile", "options": {"alpha": 0}}, r"options\.alpha: alpha is a setting of its own"),
+        ({"weighting": "prior", "alpha": 0}, "alpha=0 has no effect with weighting='prior'"),
+        ({"weighting": "dft", "window": 1}, "window=1 has no effect with weighting='dft'"),
+        ({"weighting": "vig", "score": "logprob"}, "score='logprob' has no effect with weighting='vig'"),
+        ({"weighting": "quantile", "beta": 1.0}, "wanted a finite number above alpha"),
+        ({"weighting": "tpo", "form": "released", "contrast": "mask"}, "the released code knows CAL alone"),
+        ({"weighting": "dft", "contrast": "mask"}, "contrast='mask' has no effect .* which takes no second look"),
+        ({"weighting": "uniform", "contrast": "blur"}, "contrast='blur' has no effect with weighting='uniform'"),
+        ({"weighting": "vppo", "contrast": "none"}, "contrast='none' with weighting='vppo', which compares two looks"),
+        ({"weighting": "vppo", "scores": "a"}, "scores='a' has no effect with weighting='vppo', which reads kl"),
+        ({"weighting": "uniform", "scores": "a"}, "weighting='uniform', which reads nothing"),
+        ({"weighting": "rho1"}, "compares with the loss of a reference model: score the training data"),
+        ({"weighting": "rho1", "scores": "a", "contrast": "mask"}, "contrast='mask' has no effect"),
+    ],
+)
+def test_a_weighting_refuses_what_it_does_not_use(settings, message):
+    with pytest.raises(ValueError, match=message):
+        CalConfig(**settings)
+
+
+def test_a_configuration_names_its_weighting():
+    assert CalConfig().token_weighting() == Cal()
+    assert CalConfig(alpha=0, form="paper", score="centred").token_weighting() == Cal(
+        alpha=0, form="paper", score="centred"
+    )
+    assert CalConfig.released().token_weighting() == Cal(form="released")
+    assert CalConfig(weighting="quantile", beta=2.0, options={"low": 0.1}).token_weighting() == Quantile(
+        beta=2.0, low=0.1
+    )
+    assert CalConfig(weighting="prior", options={"power": 2}).token_weighting() == Prior(power=2)
+    assert CalConfig(weighting="tpo", score="logprob").token_weighting() == Tpo(score="logprob")
+
+
+def test_where_nothing_is_compared_no_second_pass_is_run():
+    assert CalConfig().compares and CalConfig(scores="a").compares and CalConfig(weighting="vppo").compares
+    for config in (
+        CalConfig(contrast="none"),
+        CalConfig(weighting="uniform"),
+        CalConfig(weighting="uniform", contrast="none"),
+        CalConfig(weighting="dft", contrast="none"),
+        CalConfig(weighting="rho1", scores="a"),
+    ):
+        assert not config.compares
+
+
+def test_without_scores_is_the_same_from_the_model_and_rho1_plain_mle():
+    assert CalConfig(weighting="vig", options={"keep": 0.5}, scores="a").without_scores() == CalConfig(
+        weighting="vig", options={"keep": 0.5}
+    )
+    rho1 = CalConfig(weighting="rho1", options={"keep": 0.5}, scores="a", form="paper")
+    assert rho1.without_scores() == CalConfig(weighting="uniform", form="paper")
+
+
+def test_a_configuration_can_be_compared_hashed_copied_and_not_changed():
+    options = {"keep": 0.5}
+    config = CalConfig(weighting="vig", options=options)
+    options["keep"] = 0.9
+    assert config.options["keep"] == 0.5 and config.options == {"keep": 0.5}
+    assert hash(config) == hash(CalConfig(weighting="vig", options={"keep": 0.5}))
+    assert config != CalConfig(weighting="vig", options={"keep": 0.6})
+    assert copy.deepcopy(config) == pickle.loads(pickle.dumps(config)) == replace(config) == config
+    with pytest.raises(TypeError):
+        config.options["keep"] = 0.1
+    assert repr(config.options) == "{'keep': 0.5}"
 
 
 def test_a_configuration_names_its_contrast():

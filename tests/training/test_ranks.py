@@ -154,6 +154,12 @@ BY_HAND = (
         "pieces": ("modules", "GatheredHead"),
         "pieces_mle": ("modules", "GatheredHead"),
     },
+    {
+        "centred": ("layers", "GatheredHead"),
+        "kl": ("layers", "GatheredHead"),
+        "kl_pieces": ("modules", "GatheredHead"),
+        "dft": ("layers", "GatheredHead"),
+    },
 )
 
 

@@ -173,6 +173,33 @@ def test_beta_may_be_infinite():
     assert recipe_with("cal: {beta: .inf}").cal.beta == math.inf
 
 
+def test_arms_may_weigh_tokens_in_other_ways():
+    recipe = recipe_with(
+        """
+        arms:
+          uniform: {weighting: uniform}
+          prior: {weighting: prior, options: {power: 1.5}}
+          rho1: {weighting: rho1, options: {keep: 0.6}, scores: start.parquet}
+          quantile: {weighting: quantile, alpha: 0.5, options: {low: 0.1}, score: centred}
+        """
+    )
+    arms = recipe.arm_configs()
+    assert arms["uniform"] == CalConfig(weighting="uniform")
+    assert arms["prior"] == CalConfig(weighting="prior", options={"power": 1.5})
+    assert arms["rho1"] == CalConfig(weighting="rho1", options={"keep": 0.6}, scores="start.parquet")
+    assert arms["quantile"] == CalConfig(weighting="quantile", alpha=0.5, options={"low": 0.1}, score="centred")
+
+
+def test_options_of_cal_reach_the_arms_and_are_written_down_as_they_were_given():
+    recipe = recipe_with("{cal: {weighting: vig, options: {keep: 0.5}}, arms: {vig: {}, more: {options: {keep: 0.9}}}}")
+    arms = recipe.arm_configs()
+    assert arms["vig"] == CalConfig(weighting="vig", options={"keep": 0.5})
+    assert arms["more"] == CalConfig(weighting="vig", options={"keep": 0.9})
+    written = yaml.safe_load(yaml.safe_dump(plain(recipe)))
+    assert written["cal"]["options"] == {"keep": 0.5}
+    assert from_mapping(Recipe, written) == recipe
+
+
 def test_arms_are_differences_from_cal():
     recipe = recipe_with("{cal: {beta: 3}, arms: {logprob: {score: logprob, window: 1}}}")
     arms = recipe.arm_configs()

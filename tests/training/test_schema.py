@@ -1,5 +1,6 @@
 """Plain values become dataclasses, or an error that names the place."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -61,6 +62,7 @@ def test_an_error_names_the_dotted_place(values, message):
         ("b", Literal["a", "b"], "b"),
         (["a"], str | tuple[str, ...], ("a",)),
         ({"x": [1]}, Any, {"x": [1]}),
+        ({"x": 1}, Mapping[str, float], {"x": 1.0}),
     ],
 )
 def test_values_are_bent_no_further_than_numbers_and_lists_of_one(value, hint, wanted):
@@ -77,6 +79,7 @@ def test_values_are_bent_no_further_than_numbers_and_lists_of_one(value, hint, w
         ([1, 2, 3], tuple[int, int]),
         (True, Literal[1, 2]),
         ([1], dict[str, int]),
+        ([1], Mapping[str, int]),
     ],
 )
 def test_other_types_are_refused(value, hint):

@@ -91,7 +91,7 @@ def trainer_of(world, folder, train=SAMPLES, cal=None, collator=None, **settings
 @pytest.mark.parametrize("score", ["logit", "logprob"])
 def test_the_bare_loop_gets_the_weights_of_the_live_one(score, world):
     model, collator, file = world
-    cached = VLCollator(collator.processor, scores=ScoreFile.open(file.path, score))
+    cached = VLCollator(collator.processor, scores=ScoreFile.open(file.path, f"delta_{score}"))
     live = ContrastiveAlignment(model, CalConfig(score=score))(collator(SAMPLES))
     from_file = ContrastiveAlignment(model, CalConfig(score=score, scores=str(file.path)))(cached(SAMPLES))
     assert live.weights[live.valid].std() > 0.3
@@ -144,7 +144,7 @@ def test_a_collator_that_has_the_file_already_is_taken_as_it_is(world, tmp_path)
 def test_a_collator_with_another_file_or_score_is_refused(world, tmp_path):
     model, collator, file = world
     other = scored(tmp_path / "other.parquet", model, collator, SAMPLES)
-    for given in (other, ScoreFile.open(file.path, "logprob")):
+    for given in (other, ScoreFile.open(file.path, "delta_logprob")):
         with pytest.raises(ValueError, match="leave scores out of the collator"):
             trainer_of(
                 world,
@@ -197,7 +197,9 @@ def test_a_score_that_the_file_has_not_is_named_with_the_rest(world, tmp_path):
     model, collator, _ = world
     scored(tmp_path / "s.parquet", model, collator, SAMPLES[:2], scores=("logit",), contrast=MaskImage())
     cal = CalConfig(scores=str(tmp_path / "s.parquet"), score="logprob")
-    with pytest.raises(ScoreMismatch, match="contrast was 'mask', is 'drop'; score was logit, is logprob"):
+    with pytest.raises(
+        ScoreMismatch, match="contrast was 'mask', is 'drop'; it holds delta_logit, nll, not delta_logprob"
+    ):
         with_cached_scores(cal, collator, None)
 
 
@@ -336,3 +338,74 @@ def test_a_recipe_with_other_swaps_than_the_file_is_refused(tmp_path, start):
     with pytest.raises(RecipeError, match=r"swap_noise was 0.0, is 0.5; noise_seed was None, is 0"):
         check_score_files(recipe_of(tmp_path, start, **changes))
     check_score_files(recipe_of(tmp_path, start, arms=changes["arms"]))
+
+
+@pytest.mark.parametrize(
+    ("settings", "column"),
+    [
+        ({"weighting": "prior"}, "nll_without"),
+        ({"weighting": "vig", "options": {"keep": 0.5}}, "delta_logprob"),
+        ({"weighting": "tpo"}, "delta_logit"),
+        ({"weighting": "quantile", "score": "logprob"}, "delta_logprob"),
+    ],
+)
+def test_every_weighting_finds_its_column_and_weighs_as_live(settings, column, world, tmp_path):
+    model, collator, file = world
+    config = CalConfig(**settings, scores=str(file.path))
+    attached = with_cached_scores(config, collator, load_samples(SAMPLES))
+    assert attached.scores.column == column
+    live = ContrastiveAlignment(model, CalConfig(**settings))(collator(SAMPLES))
+    cached = ContrastiveAlignment(model, config)(attached(SAMPLES))
+    pictured = live.valid & live.has_image.unsqueeze(1)
+    assert live.delta[pictured].std() > 0.3
+    torch.testing.assert_close(cached.weights, live.weights, atol=TOLERANCE, rtol=TOLERANCE)
+    torch.testing.assert_close(cached.delta, live.delta, atol=TOLERANCE, rtol=TOLERANCE)
+    torch.testing.assert_close(cached.loss, live.loss, atol=TOLERANCE, rtol=TOLERANCE)
+
+
+def test_centred_delta_is_scored_and_read(world, tmp_path):
+    model, collator, _ = world
+    file = scored(tmp_path / "c.parquet", model, collator, SAMPLES, "centred", scores=("centred",))
+    assert file.token_columns == ("position", "label", "delta_centred", "nll")
+    config = CalConfig(score="centred", scores=str(file.path))
+    live = ContrastiveAlignment(model, CalConfig(score="centred"))(collator(SAMPLES))
+    cached = ContrastiveAlignment(model, config)(with_cached_scores(config, collator, None)(SAMPLES))
+    assert live.weights[live.valid].std() > 0.3
+    torch.testing.assert_close(cached.weights, live.weights, atol=TOLERANCE, rtol=TOLERANCE)
+
+
+def test_rho1_compares_with_the_model_that_scored_and_is_evaluated_as_mle(world, tmp_path):
+    model, collator, _ = world
+    reference = copy.deepcopy(model)
+    with torch.no_grad():
+        for parameter in reference.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
+    # How the second look of the file was made does not matter: only its first is read.
+    file = scored(tmp_path / "r.parquet", reference, collator, SAMPLES, scores=("logit",), contrast=MaskImage())
+    config = CalConfig(weighting="rho1", options={"keep": 0.4}, scores=str(file.path))
+    attached = with_cached_scores(config, collator, load_samples(SAMPLES))
+    out = ContrastiveAlignment(model, config)(attached(SAMPLES))
+    other = ContrastiveAlignment(reference, CalConfig(weighting="uniform"))(collator(SAMPLES))
+    pictured = out.valid & out.has_image.unsqueeze(1)
+    excess = (out.nll - other.nll)[pictured]
+    assert excess.std() > 0.1
+    kept = out.weights[pictured] == 1
+    assert excess[kept].min() >= excess[~kept].max()
+    assert int(kept.sum()) == -(-4 * int(pictured.sum()) // 10)
+
+    trainer = trainer_of(world, tmp_path, cal=config, eval_dataset=load_samples(SAMPLES[:4]))
+    trainer.train()
+    assert 0.3 < trainer.state.log_history[0]["weight_mean"] < 0.8
+    evaluated = trainer.evaluate()
+    assert evaluated["eval_loss"] == pytest.approx(evaluated["eval_nll"], rel=1e-5)
+    assert evaluated["eval_weight_mean"] == 1
+
+
+def test_a_column_that_the_file_has_not_is_named(world, tmp_path):
+    model, collator, _ = world
+    file = scored(tmp_path / "l.parquet", model, collator, SAMPLES[:2], scores=("logit",))
+    with pytest.raises(ScoreMismatch, match="it holds delta_logit, nll, not nll_without"):
+        with_cached_scores(CalConfig(weighting="prior", scores=str(file.path)), collator, None)
+    given = collator.with_scores(file)
+    with pytest.raises(ValueError, match=r"the collator brings delta_logit of .*, and CalConfig reads nll of"):
+        with_cached_scores(CalConfig(weighting="rho1", scores=str(file.path)), given, None)

@@ -42,7 +42,10 @@ ImageAspect = Annotated[str | None, typer.Option(help="processor (default), pad 
 MaxLength = Annotated[int | None, typer.Option(help="Tokens of a record, image tokens included; longer ones are cut.")]
 OnBad = Annotated[str | None, typer.Option(help="error (default) or skip: what a broken record does.")]
 ContrastOption = Annotated[str | None, typer.Option("--contrast", help="drop (default), mask, patches or blur.")]
-ScoreOption = Annotated[str, typer.Option("--score", help="logit, logprob, or both, which cost one pass together.")]
+ScoreOption = Annotated[
+    str,
+    typer.Option("--score", help="logit, centred, logprob, or both (logit and logprob), which cost one pass together."),
+]
 BatchSize = Annotated[int, typer.Option(min=1, help="Samples at a time.")]
 PartSize = Annotated[int, typer.Option(min=1, help="Samples a part: what a kill loses at most.")]
 Dtype = Annotated[str | None, typer.Option(help="float32 (default) or bfloat16, of the weights.")]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
@@ -14,6 +14,7 @@ from contralign import __version__
 from contralign.analysis.scoring import ScoringSummary, score_samples
 from contralign.core.delta import Score
 from contralign.data.score_digest import model_digest
+from contralign.reading import SCORES
 from contralign.training.alignment import contrast_of
 from contralign.training.build import load_model, load_processor, model_folder
 from contralign.training.config import CalConfig
@@ -120,7 +121,7 @@ def do_work(
     Args:
         work: what to score.
         output: the score file.
-        score: "logit", "logprob" or "both".
+        score: "logit", "centred", "logprob", or "both", which are the first and the last.
         batch_size: see `score_samples`.
         part_size: likewise.
         device: None is the accelerator, where there is one.
@@ -132,7 +133,7 @@ def do_work(
     """
     if score not in (*get_args(Score), "both"):
         raise RecipeError(f"--score {score}: wanted {', '.join(get_args(Score))} or both")
-    contrast = contrast_of(replace(work.cal, scores=None))
+    contrast = contrast_of(work.cal.without_scores())
     if contrast is None:
         raise RecipeError("contrast='none' takes no second look: there is no Δ to score")
     place, folder = _device(device), model_folder(work.model.path)
@@ -155,7 +156,7 @@ def do_work(
         output,
         about,
         contrast=contrast,
-        scores=[each for each in get_args(Score) if score in (each, "both")],
+        scores=[each for each in get_args(Score) if each == score or (score == "both" and each in SCORES)],
         batch_size=batch_size,
         part_size=part_size,
         fresh=fresh,

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-Score = Literal["logit", "logprob"]
+Score = Literal["logit", "centred", "logprob"]
 
 
 def token_scores(
@@ -19,8 +19,8 @@ def token_scores(
     Args:
         logits: after the model's own final transform (soft-capping, scale).
         labels: token ids, all inside the vocabulary; put 0 where nothing is labelled.
-        score: "logit" is the paper's raw logit; "logprob" subtracts the log-sum-exp over the vocabulary, and with it
-            the arbitrary offset that raw logits carry at every position.
+        score: "logit" is the paper's raw logit. Raw logits carry an arbitrary offset at every position; two scores take
+            it away: "centred" subtracts the mean logit over the vocabulary, "logprob" the log-sum-exp.
 
     Returns:
         One number a token: a logit, or nats.
@@ -37,7 +37,9 @@ def token_scores(
         )
     logits = logits if logits.dtype == torch.float64 else logits.float()
     picked = logits.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
-    return picked if score == "logit" else picked - logits.logsumexp(-1)
+    if score == "logit":
+        return picked
+    return picked - (logits.mean(-1) if score == "centred" else logits.logsumexp(-1))
 
 
 def contrast_delta(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -72,6 +73,25 @@ class LinearHead:
         if self.bias is not None:
             raw = raw + accurate(self.bias[labels])
         return self.transformed(raw)
+
+    def mean_logits(self, rows: Float[Tensor, "tokens hidden"]) -> Float[Tensor, " tokens"]:
+        """Mean logit over the vocabulary, without the vocabulary: the logit of the mean word, in float32.
+
+        Raises:
+            ValueError: a head with soft-capping, under which the mean of logits is no logit of a mean.
+        """
+        if self.cap is not None:
+            raise ValueError(f"cap={self.cap}: the mean of soft-capped logits needs all of them")
+        word, bias = self._mean_word
+        raw = (accurate(rows) * word).sum(dim=-1)
+        return self.transformed(raw if bias is None else raw + bias)
+
+    @cached_property
+    def _mean_word(self) -> tuple[Float[Tensor, " hidden"], Float[Tensor, ""] | None]:
+        """Means of matrix and bias over the vocabulary, in float32 (float64 stays); no gradient."""
+        weight, dtype = self.weight.detach(), accurate(self.weight[:0]).dtype
+        mean = weight.mean(dim=0, dtype=dtype)
+        return mean, None if self.bias is None else self.bias.detach().mean(dtype=dtype)
 
 
 @dataclass(frozen=True)

@@ -15,15 +15,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from contralign.core.delta import token_scores
-from contralign.core.head import GatheredHead, Head, LinearHead, OpaqueHead, accurate
+from contralign.core.head import GatheredHead, Head, LinearHead, accurate
+from contralign.core.label_readings import CHUNK_BYTES, chunks
 from contralign.core.loss import token_nll
-
-CHUNK_BYTES = 256 * 2**20
-"""Float32 logits that exist at a time: larger saves no time, smaller goes over the head's gradient more often.
-
-Measured in docs/losses.md.
-"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,37 +68,6 @@ def label_loss(
         total, nll, correct = head.within(rows, fused)
         return LabelLoss(total=total, nll=nll, correct=correct)
     return _plain_loss(rows, labels, coefficients, head, chunk_bytes)
-
-
-def label_scores(
-    rows: Float[Tensor, "tokens hidden"],
-    labels: Int[Tensor, " tokens"],
-    head: Head,
-    chunk_bytes: int = CHUNK_BYTES,
-) -> tuple[Float[Tensor, " tokens"], Bool[Tensor, " tokens"]]:
-    """Log-probability of every label, and whether it is the most likely word. No gradient, chunk by chunk.
-
-    Returns:
-        Nats, in float32 (float64 stays); bool.
-    """
-    if isinstance(head, GatheredHead):
-        return head.within(rows, lambda whole, rows: label_scores(rows, labels, whole, chunk_bytes))
-    with torch.no_grad():
-        scores = accurate(rows).new_empty(labels.shape)
-        correct = torch.empty_like(labels, dtype=torch.bool)
-        for part in chunks(rows, head, chunk_bytes):
-            logits = accurate(head.logits(rows[part]))
-            scores[part] = token_scores(logits, labels[part], "logprob")
-            correct[part] = logits.argmax(dim=-1) == labels[part]
-    return scores, correct
-
-
-def chunks(rows: Tensor, head: Head, chunk_bytes: int) -> list[slice]:
-    """Slices over the rows; one slice even of no rows, so that every rank calls its head."""
-    size = max(chunk_bytes // (accurate(rows[:0]).element_size() * head.vocabulary), 1)
-    if isinstance(head, OpaqueHead) and head.whole:
-        size = max(rows.shape[0], 1)
-    return [slice(start, start + size) for start in range(0, max(rows.shape[0], 1), size)]
 
 
 class _FusedLoss(torch.autograd.Function):

@@ -20,7 +20,7 @@ from torch.profiler import record_function
 from contralign.batch import SHARED, VLBatch
 from contralign.core.delta import Score
 from contralign.core.head import Head, accurate
-from contralign.core.label_loss import label_scores
+from contralign.core.label_readings import COMPARED, DELTA, Reading, label_kl, label_scores, read_labels
 
 View = Callable[[VLBatch], VLBatch]
 
@@ -63,7 +63,8 @@ class Passes:
         valid: True at label tokens.
         has_image: True for rows with a picture.
         rows: hidden states that the labels are read from, one a label token in reading order; carries the gradient.
-        delta: Δ for every score asked for; 0 for rows without a picture and where the second pass has nothing to read.
+        readings: what was asked for of every label token, 0 where nothing is labelled; Δ is 0 for rows without a
+            picture and where the second pass has nothing to read.
         head: what makes logits of rows.
     """
 
@@ -71,7 +72,7 @@ class Passes:
     valid: Bool[Tensor, "batch predicted"]
     has_image: Bool[Tensor, " batch"]
     rows: Float[Tensor, "tokens hidden"]
-    delta: dict[Score, Float[Tensor, "batch predicted"]]
+    readings: dict[Reading, Float[Tensor, "batch predicted"]]
     head: Head
 
 
@@ -106,7 +107,7 @@ def look_twice(reader: Reader, contrast: View | None, batch: VLBatch, scores: Se
         scores: which scores to difference.
     """
     with torch.no_grad():
-        passes = run_passes(reader, contrast, batch, scores)
+        passes = run_passes(reader, contrast, batch, [DELTA[score] for score in scores])
         logprob, correct = label_scores(passes.rows, passes.targets[passes.valid], passes.head)
     return TwoLooks(
         targets=passes.targets,
@@ -114,7 +115,7 @@ def look_twice(reader: Reader, contrast: View | None, batch: VLBatch, scores: Se
         has_image=passes.has_image,
         nll=laid_out(-logprob, passes.valid),
         correct=laid_out(correct, passes.valid),
-        delta=passes.delta,
+        delta={score: passes.readings[DELTA[score]] for score in scores},
     )
 
 
@@ -122,19 +123,19 @@ def run_passes(
     reader: Reader,
     contrast: View | None,
     batch: VLBatch,
-    scores: Sequence[Score] = ("logit",),
+    readings: Sequence[Reading] = ("delta_logit",),
     at_every_position: bool = False,
 ) -> Passes:
-    """Run both passes over a batch and take Δ of its label tokens (section 2.2.2).
+    """Run both passes over a batch and measure its label tokens (section 2.2.2).
 
-    The second pass comes first: it has no gradient, so nothing of it stays in memory while the other runs. Dropout is
-    off in it, and the random state is left as it was.
+    The second pass comes first: it has no gradient, so nothing of it stays in memory while the other runs, but the
+    hidden states of label tokens where "kl" is asked for. Dropout is off in it, and the random state is left as it was.
 
     Args:
         reader: the model.
         contrast: what the second pass sees; None runs none, and Δ is 0.
         batch: from the adapter's `prepare`.
-        scores: which scores to difference.
+        readings: what to measure; nothing else is.
         at_every_position: also take Δ of token id 0 at ignored positions, read where the released code reads it.
     """
     valid = batch.valid
@@ -142,36 +143,75 @@ def run_passes(
     labels = batch.targets.masked_fill(~valid, 0)
     head = reader.head()
     without = None
-    if contrast is not None:
+    if contrast is not None and any(reading in COMPARED for reading in readings):
         with record_function("contralign: contrast pass"), second_look(reader.model):
-            without = _read_without(reader, contrast, batch, labels, head, scores, at_every_position)
+            without = _read_without(reader, contrast, batch, labels, head, readings, at_every_position)
     with record_function("contralign: main pass"):
         rows = reader.hidden_at(batch, _at_tokens(scored))
-    zeros = accurate(rows[:0]).new_zeros(labels.shape)
-    delta: dict[Score, Tensor] = dict.fromkeys(scores, zeros)
-    if without is not None:
-        with record_function("contralign: label logits and loss"):
-            read = _scores(rows.detach(), labels[scored], head, scores)
-        reached = without.reached & scored & batch.has_image.unsqueeze(1)
-        for score in scores:
-            difference = laid_out(read[score], scored) - without.scores[score]
-            delta[score] = torch.where(reached, difference, torch.zeros_like(difference))
+    with record_function("contralign: label logits and loss"):
+        found = _measure(rows.detach(), labels, scored, batch.has_image, head, readings, without)
     return Passes(
         targets=labels,
         valid=valid,
         has_image=batch.has_image,
         rows=rows if scored is valid else rows[valid[scored]],
-        delta=delta,
+        readings=found,
         head=head,
     )
 
 
 @dataclass(frozen=True)
 class _Without:
-    """Scores of the second pass, laid out over the batch, and where there are any."""
+    """The second pass, laid out over the batch.
+
+    Attributes:
+        reached: True where it says anything.
+        scores: of every label.
+        rows: hidden states that the labels were read from, one a reached label in reading order; only for "kl".
+    """
 
     reached: Bool[Tensor, "batch predicted"]
     scores: dict[Score, Float[Tensor, "batch predicted"]]
+    rows: Float[Tensor, "tokens hidden"] | None = None
+
+
+def _measure(
+    rows: Float[Tensor, "tokens hidden"],
+    labels: Int[Tensor, "batch predicted"],
+    scored: Bool[Tensor, "batch predicted"],
+    has_image: Bool[Tensor, " batch"],
+    head: Head,
+    readings: Sequence[Reading],
+    without: _Without | None,
+) -> dict[Reading, Float[Tensor, "batch predicted"]]:
+    """Readings from both passes; the first one's scores are taken only where some reading is made of them."""
+    nothing = accurate(rows[:0]).new_zeros(labels.shape)
+    found: dict[Reading, Tensor] = dict.fromkeys(readings, nothing)
+    compared = [] if without is None else _scores_compared(readings)
+    own: list[Score] = ["logprob"] if "nll" in readings or "nll_without" in readings else []
+    read = read_labels(rows, labels[scored], head, list(dict.fromkeys([*compared, *own])))
+    seen: dict[Score, Tensor] = {score: laid_out(value, scored) for score, value in read.items()}
+    delta: dict[Score, Tensor] = {score: nothing for score in seen}
+    if without is not None:
+        reached = without.reached & scored & has_image.unsqueeze(1)
+        for score in compared:
+            difference = seen[score] - without.scores[score]
+            delta[score] = torch.where(reached, difference, torch.zeros_like(difference))
+        if without.rows is not None:
+            both = label_kl(rows[reached[scored]], without.rows[reached[without.reached]], head)
+            found["kl"] = laid_out(both, reached)
+    found |= {DELTA[score]: value for score, value in delta.items() if DELTA[score] in found}
+    if "nll" in found:
+        found["nll"] = -seen["logprob"]
+    if "nll_without" in found:
+        found["nll_without"] = delta["logprob"] - seen["logprob"]
+    return found
+
+
+def _scores_compared(readings: Sequence[Reading]) -> list[Score]:
+    """The scores that both passes must give for these readings."""
+    scores: list[Score] = [score for score, delta in DELTA.items() if delta in readings]
+    return [*scores, "logprob"] if "nll_without" in readings and "logprob" not in scores else scores
 
 
 def _read_without(
@@ -180,13 +220,13 @@ def _read_without(
     batch: VLBatch,
     labels: Int[Tensor, "batch predicted"],
     head: Head,
-    scores: Sequence[Score],
+    readings: Sequence[Reading],
     at_every_position: bool,
 ) -> _Without | None:
     """The second pass; None where no label of the batch sees a picture, and nothing need be run for other ranks."""
     view = contrast(batch)
     if view.row_index.numel() == 0:
-        return _keep_in_step(reader, batch, head, scores) if reader.sharded else None
+        return _keep_in_step(reader, batch, head, readings) if reader.sharded else None
     view = reader.encode(view)
     read_at, readable = reading_positions(view, at_every_position)
     at, order = _places(read_at, readable, view.input_ids.shape[1])
@@ -194,14 +234,15 @@ def _read_without(
     rows = view.row_index[:, 1:][readable]
     columns = view.token_index[:, 1:][readable] - 1
     reached = torch.zeros_like(batch.valid).index_put((rows, columns), torch.ones_like(rows, dtype=torch.bool))
-    found = _scores(picked, labels[rows, columns], head, scores)
+    found = read_labels(picked, labels[rows, columns], head, _scores_compared(readings))
     return _Without(
         reached,
         {score: value.new_zeros(labels.shape).index_put((rows, columns), value) for score, value in found.items()},
+        picked[torch.argsort(rows * labels.shape[1] + columns)] if "kl" in readings else None,
     )
 
 
-def _keep_in_step(reader: Reader, batch: VLBatch, head: Head, scores: Sequence[Score]) -> _Without:
+def _keep_in_step(reader: Reader, batch: VLBatch, head: Head, readings: Sequence[Reading]) -> _Without:
     """A second pass over one token: what other ranks gather for theirs, this one gathers too.
 
     Its scores reach no label; that they are there makes the main pass read its own, as it does on other ranks.
@@ -214,20 +255,13 @@ def _keep_in_step(reader: Reader, batch: VLBatch, head: Head, scores: Sequence[S
         position_ids=None if batch.position_ids is None else batch.position_ids[..., :1, :1],
     )
     row = reader.hidden_at(token, torch.ones_like(token.image_mask))
-    found = _scores(row, torch.zeros_like(token.input_ids[0]), head, scores)
+    found = read_labels(row, torch.zeros_like(token.input_ids[0]), head, _scores_compared(readings))
     nowhere = torch.zeros_like(batch.valid)
-    return _Without(nowhere, {score: value.new_zeros(nowhere.shape) for score, value in found.items()})
-
-
-def _scores(
-    rows: Float[Tensor, "tokens hidden"], labels: Int[Tensor, " tokens"], head: Head, scores: Sequence[Score]
-) -> dict[Score, Float[Tensor, " tokens"]]:
-    """A dot product a label for the logit; the whole vocabulary, chunk by chunk, for the log-probability."""
-    found: dict[Score, Tensor] = {}
-    with torch.no_grad():
-        for score in scores:
-            found[score] = head.label_logits(rows, labels) if score == "logit" else label_scores(rows, labels, head)[0]
-    return found
+    return _Without(
+        nowhere,
+        {score: value.new_zeros(nowhere.shape) for score, value in found.items()},
+        row[:0] if "kl" in readings else None,
+    )
 
 
 def reading_positions(

@@ -5,13 +5,15 @@ Nothing here is used for training. Plain Python floats are Python's float64, so 
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor
 
 from contralign.core.loss import RELEASED_EPS
 
 
 def reference_delta(logits: Tensor, contrast_logits: Tensor, labels: Tensor, score: str = "logit") -> list[list[float]]:
-    """Δ, token by token (section 2.2.2): õ[t] − o[t], or the difference of log-probabilities."""
+    """Δ, token by token (section 2.2.2): õ[t] − o[t], or the difference of centred logits or log-probabilities."""
     logits, contrast_logits = logits.detach().double(), contrast_logits.detach().double()
     rows = []
     for row in range(labels.shape[0]):
@@ -21,7 +23,23 @@ def reference_delta(logits: Tensor, contrast_logits: Tensor, labels: Tensor, sco
             with_picture, without = logits[row, position], contrast_logits[row, position]
             if score == "logprob":
                 with_picture, without = with_picture.log_softmax(0), without.log_softmax(0)
+            if score == "centred":
+                with_picture, without = with_picture - with_picture.mean(), without - without.mean()
             values.append(float(with_picture[token]) - float(without[token]))
+        rows.append(values)
+    return rows
+
+
+def reference_kl(logits: Tensor, contrast_logits: Tensor) -> list[list[float]]:
+    """KL(p with the picture ‖ p without) of every position, word by word."""
+    logits, contrast_logits = logits.detach().double(), contrast_logits.detach().double()
+    rows = []
+    for row in range(logits.shape[0]):
+        values = []
+        for position in range(logits.shape[1]):
+            seen = logits[row, position].log_softmax(0).tolist()
+            unseen = contrast_logits[row, position].log_softmax(0).tolist()
+            values.append(sum(math.exp(p) * (p - q) for p, q in zip(seen, unseen, strict=True)))
         rows.append(values)
     return rows
 

@@ -37,7 +37,7 @@ class VLCollator:
     Returns `input_ids`, `attention_mask` and `labels` (batch, seq), whatever the processor makes of the pictures
     (`pixel_values`, `image_sizes` …; absent from a batch of text alone), and `pictures` under `keep_pictures`: for
     every row the tuple of its original pictures. Which tokens a picture takes is what the processor says. With `scores`
-    there is also `cached_delta` (batch, seq), float32: Δ at label tokens, 0 elsewhere.
+    there is also `cached_delta` (batch, seq), float32: their column (Δ unless told otherwise) at label tokens, else 0.
 
     Args:
         processor: a Hugging Face processor, or a bare tokenizer for text alone. It needs a pad token.
@@ -49,7 +49,7 @@ class VLCollator:
         image_aspect: what is done to a picture before the processor: "processor" nothing, "pad" pads it to a square
             with the mean colour, "square" crops it to a square.
         padding_side: "right" for training.
-        scores: Δ of the samples, for `CalConfig(scores=FILE)`.
+        scores: Δ of the samples, or another column, for `CalConfig(scores=FILE)`.
 
     Raises:
         ValueError: an unknown setting, or one that has no effect on a bare tokenizer; no pad token; no chat template.
@@ -254,13 +254,13 @@ class _Row:
 
 
 def _cached_delta(scores: ScoreFile, rows: Sequence[_Row], offsets: Sequence[int], width: int) -> Tensor:
-    """(batch, seq) Δ of a file at the label tokens of every row."""
-    delta = torch.zeros(len(rows), width)
-    for line, row, begin in zip(delta, rows, offsets, strict=True):
+    """(batch, seq) what a file holds of the label tokens of every row."""
+    cached = torch.zeros(len(rows), width)
+    for line, row, begin in zip(cached, rows, offsets, strict=True):
         if row.sample is not None:
             places = torch.tensor(row.tokens.label_positions) + begin
-            line[places] = torch.tensor(scores.delta_of(row.sample, row.tokens))
-    return delta
+            line[places] = torch.tensor(scores.values_of(row.sample, row.tokens))
+    return cached
 
 
 def _refuse_unknown(name: str, value: str, choices: tuple[str, ...]) -> None:

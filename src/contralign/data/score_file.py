@@ -1,4 +1,4 @@
-"""Cached scores: Δ of every label token of a data set, read for training (`cal.scores=FILE`).
+"""Cached scores: Δ, or a loss, of every label token of a data set, read for training (`cal.scores=FILE`).
 
 `contralign score` writes the file; `contralign.data.score_table` says what is in it. A flat table, one line a token:
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +23,7 @@ from contralign.core.delta import Score
 from contralign.data.messages import Sample
 from contralign.data.score_digest import RowDigest, row_digest
 from contralign.data.score_index import ScoreIndex, id_key
-from contralign.data.score_table import FORMAT, differing, settings_of, token_columns
+from contralign.data.score_table import FORMAT, differing, settings_of, token_columns, value_columns
 from contralign.data.splice import Spliced
 
 
@@ -32,7 +32,7 @@ class ScoreMismatch(ValueError):
 
 
 class ScoreFile:
-    """Δ of one score, found by sample.
+    """One column of a score file, found by sample.
 
     A sample is found by its id (without the "#2" that `load_samples` gives to ids that come again, since that depends
     on the mixture) and, among the rows of that id, by the digest of its tokens, labels and pictures: the order of the
@@ -43,39 +43,36 @@ class ScoreFile:
 
     Attributes:
         path: of the file.
-        score: "logit" or "logprob".
+        column: that is read: Δ of a score, `nll` or `nll_without`; see `contralign.data.score_table`.
         settings: what the file was made with: model, template, contrast, max_length, data …
     """
 
-    def __init__(self, path: Path, score: Score, settings: Mapping[str, Any], index: ScoreIndex) -> None:
+    def __init__(self, path: Path, column: str, settings: Mapping[str, Any], index: ScoreIndex) -> None:
         self.path = path
-        self.score: Score = score
+        self.column = column
         self.settings = dict(settings)
         self.index = index
 
     @classmethod
-    def open(cls, path: str | Path, score: Score = "logit") -> ScoreFile:
-        """Read the Δ of one score into memory.
+    def open(cls, path: str | Path, column: str = "delta_logit") -> ScoreFile:
+        """Read one column into memory.
 
         Raises:
-            ValueError: no such file, no score file, another format, or one without this score.
+            ValueError: no such file, no score file, another format, or one without this column.
         """
         path = Path(path)
         settings = read_settings(path)
-        if score not in settings["scores"]:
-            held = ", ".join(settings["scores"])
-            raise ValueError(
-                f"score file {str(path)!r} holds Δ of {held}, not of {score!r}: set cal.score={settings['scores'][0]}, "
-                f"or score again with --score {score}"
-            )
+        held = value_columns(settings["scores"])
+        if column not in held:
+            raise ValueError(f"score file {str(path)!r} holds {', '.join(held)}, not {column!r}: {_way_to(column)}")
         with pq.ParquetFile(path) as file:
-            return cls(path, score, settings, ScoreIndex.read(file, f"delta_{score}", settings["num_tokens"]))
+            return cls(path, column, settings, ScoreIndex.read(file, column, settings["num_tokens"]))
 
     def __len__(self) -> int:
         return len(self.index.rows)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return ScoreFile.open, (str(self.path), self.score)
+        return ScoreFile.open, (str(self.path), self.column)
 
     @property
     def token_columns(self) -> tuple[str, ...]:
@@ -102,8 +99,8 @@ class ScoreFile:
                 f"holds {len(self):,} samples of {self._origin()}. Score what you train on"
             )
 
-    def delta_of(self, sample: Sample, row: Spliced) -> NDArray[np.float32]:
-        """Δ of the label tokens of a row, in order.
+    def values_of(self, sample: Sample, row: Spliced) -> NDArray[np.float32]:
+        """The column's values at the label tokens of a row, in order.
 
         Args:
             sample: of the row.
@@ -158,6 +155,14 @@ class ScoreFile:
         return "other labels than were scored: the label mask (template) has changed. Score again"
 
 
+def _way_to(column: str) -> str:
+    """What to do for a column that a file lacks."""
+    columns = {f"delta_{score}": score for score in get_args(Score)} | {"nll_without": "logprob"}
+    if column not in columns:
+        return "no score file does"
+    return f"score again with --score {columns[column]}, or train with what it holds (cal.score)"
+
+
 def read_settings(path: Path) -> dict[str, Any]:
     """What a score file was made with; only its footer is read.
 
@@ -185,14 +190,15 @@ def check_settings(path: Path, scored: Mapping[str, Any], wanted: Mapping[str, A
     Args:
         path: of the file, for the message.
         scored: its settings.
-        wanted: those that it has to have; "score" is one of its `scores`.
+        wanted: those that it has to have; "column" is one that it holds.
 
     Raises:
         ScoreMismatch: naming every setting that differs.
     """
-    found = differing(scored, {name: value for name, value in wanted.items() if name != "score"})
-    if "score" in wanted and wanted["score"] not in scored["scores"]:
-        found.append(f"score was {' and '.join(scored['scores'])}, is {wanted['score']}")
+    found = differing(scored, {name: value for name, value in wanted.items() if name != "column"})
+    held = value_columns(scored["scores"])
+    if "column" in wanted and wanted["column"] not in held:
+        found.append(f"it holds {', '.join(held)}, not {wanted['column']}")
     if found:
         raise ScoreMismatch(
             f"score file {str(path)!r} was made otherwise: {'; '.join(found)}. Score again with the settings of this "

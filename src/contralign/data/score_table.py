@@ -4,7 +4,8 @@
     digest, text_digest, picture_digest   what was scored (`contralign.data.score_digest`)
     num_pictures                          0: Δ is 0
     position, label                       of every label token: place in the row (image tokens counted), token id
-    delta_logit, delta_logprob            Δ; a file may hold one of them
+    delta_logit, delta_centred,
+    delta_logprob                         Δ; a file may hold some of them
     nll, nll_without                      nats, with the picture and without (the latter needs logprob)
 
 Settings are JSON values in the metadata of the schema, under "contralign.NAME".

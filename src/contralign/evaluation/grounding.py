@@ -54,8 +54,8 @@ def grounding(
         - `nll[kind][picture]`: nats per label token; also under "none": image tokens taken out and the text left at
           its positions, which is the second pass of CAL (they are hidden from attention instead where only that is
           known to be right, see `contralign.reading.without_picture`); and "wrong_minus_right", paired, token by token.
-        - `auc[task][score]`: area under the ROC of Δ as it comes ("logit", "logprob") and as training sees it, clamped
-          and pooled with the paper's settings ("logit_weight", "logprob_weight"; tokens only). Tasks:
+        - `auc[task][score]`: area under the ROC of Δ as it comes ("logit", "centred", "logprob") and as training sees
+          it, clamped and pooled with the paper's settings ("logit_weight" and so on; tokens only). Tasks:
           "visual_vs_filler", "visual_vs_contradictory" (tokens), "right_vs_wrong_picture" (mean Δ of a held-out
           caption with its own picture and with a wrong one), "right_vs_swapped_training" (mean Δ of training captions
           that kept their picture and of those that were swapped). The first group should score higher.

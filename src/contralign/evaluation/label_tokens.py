@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -17,7 +17,10 @@ from contralign.core.weights import cal_weights
 from contralign.data.collator import VLCollator
 from contralign.data.encoded_batch import EncodedBatch
 from contralign.data.messages import Sample
-from contralign.reading import SCORES, SampleReader
+from contralign.reading import SampleReader
+
+SCORES: tuple[Score, ...] = get_args(Score)
+"""All of them: beside the log-probability, which `nll_without` needs, the others cost next to nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +73,7 @@ def read_label_tokens(
         raise ValueError("no samples to read: wanted at least one")
     ids: list[str] = []
     columns: list[dict[str, NDArray[Any]]] = []
-    for encoded, looks in SampleReader(model, collator).over(samples, batch_size, label):
+    for encoded, looks in SampleReader(model, collator, scores=SCORES).over(samples, batch_size, label):
         columns.append(_columns(encoded, looks, first=len(ids)))
         ids += [sample.id for sample in encoded.samples if sample is not None]
     joined = {name: np.concatenate([part[name] for part in columns]) for name in columns[0]}

@@ -21,14 +21,15 @@ from contralign.contrast.blur import BlurPicture
 from contralign.contrast.drop import DropImage
 from contralign.contrast.mask import MaskImage
 from contralign.contrast.patches import CLIP_MEAN_COLOUR, MaskPatches
+from contralign.core.head import accurate
 from contralign.core.label_loss import label_loss
 from contralign.core.loss import ratio, token_coefficients
-from contralign.core.passes import laid_out, run_passes
-from contralign.core.weights import cal_weights
+from contralign.core.passes import Passes, laid_out, run_passes
 from contralign.models.adapter import Adapter, PictureEncoder
 from contralign.models.registry import adapter_for
 from contralign.reading import drop_is_proven
 from contralign.training.config import CalConfig
+from contralign.weighting.base import TokenReadings, Wanted, column_of, live_readings
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +45,8 @@ class CalOutput(ModelOutput):
         numerator: see `contralign.core.loss.token_coefficients`; carries the gradient.
         denominator: the same; no gradient.
         nll: negative log-likelihood of every label token in nats, without gradient; 0 elsewhere.
-        delta: Δ of every label token; 0 for rows without a picture.
+        delta: Δ of every label token, or what else the weighting reads of two looks (`Weighting.main`); Δ is 0 for rows
+            without a picture, and all is 0 for a weighting that takes one look.
         weights: weight of every label token; 0 elsewhere.
         valid: bool, True at label tokens.
         correct: bool, True where the label was the most likely token.
@@ -100,7 +102,8 @@ class ContrastiveAlignment:
         self.config = config or CalConfig()
         self.model = model
         self.adapter: Adapter = adapter_for(model, encode_pictures or _image_processor(processor))
-        self.contrast = contrast_of(self.config, pack=self.adapter.packs)
+        self.weighting = self.config.token_weighting()
+        self.contrast = contrast_of(self.config, pack=self.adapter.packs) if self.config.compares else None
         if self.contrast is not None and self.contrast.reencodes and self.adapter.encode_pictures is None:
             raise ValueError(
                 f"contrast={self.config.contrast!r} encodes a degraded picture: pass processor=... "
@@ -145,14 +148,11 @@ class ContrastiveAlignment:
             self.adapter.check_contrast(config.contrast, num_tokens=batch.input_ids.shape[1])
             self._warn_of_dropout()
             self._proven = self._proven or drop_is_proven(self.adapter, self.contrast, batch)
-        passes = run_passes(
-            self.adapter, self.contrast, batch, (config.score,), at_every_position=config.form == "released"
-        )
+        readings = live_readings(self.weighting, scored=cached is not None)
+        passes = run_passes(self.adapter, self.contrast, batch, readings, at_every_position=config.form == "released")
         valid = passes.valid
-        delta = passes.delta[config.score] if cached is None else cached[:, 1:]
-        weights = cal_weights(
-            delta, valid, config.alpha, config.beta, config.window, config.form, has_image=passes.has_image
-        )
+        tokens = self._tokens(passes, cached)
+        weights = self.weighting(tokens).to(accurate(passes.rows[:0]).dtype)
         coefficients, denominator = token_coefficients(weights, valid, config.form)
         # Divided before and not after: the gradient is made with the loss, and in bfloat16 every factor rounds it.
         shares = ratio(coefficients, denominator)[valid]
@@ -163,21 +163,35 @@ class ContrastiveAlignment:
             numerator=found.total * denominator,
             denominator=denominator.detach(),
             nll=laid_out(found.nll, valid),
-            delta=torch.where(valid, delta, torch.zeros_like(delta)),
+            delta=self._shown(tokens, weights),
             weights=weights,
             valid=valid,
             correct=laid_out(found.correct, valid),
             has_image=passes.has_image,
         )
 
+    def _tokens(self, passes: Passes, cached: Tensor | None) -> TokenReadings:
+        readings: dict[Wanted, Tensor] = {**passes.readings}
+        if cached is not None and self.weighting.stored is not None:
+            readings[self.weighting.stored] = cached[:, 1:]
+        return TokenReadings(readings=readings, valid=passes.valid, has_image=passes.has_image)
+
+    def _shown(self, tokens: TokenReadings, weights: Tensor) -> Tensor:
+        """The weighting's main reading at label tokens."""
+        if self.weighting.main is None:
+            return torch.zeros_like(weights)
+        reading = tokens[self.weighting.main]
+        return torch.where(tokens.valid, reading, torch.zeros_like(reading))
+
     def _check_cached(self, cached: Tensor | None, inputs: Mapping[str, Any]) -> None:
         if self.config.scores is None and cached is not None:
             raise ValueError(f"the batch brings {CACHED!r}, which has no effect without CalConfig(scores=FILE)")
         if self.config.scores is not None and (cached is None or cached.shape != inputs["input_ids"].shape):
             came = "nothing" if cached is None else f"shape {tuple(cached.shape)}"
+            column = column_of(self.weighting.stored or "delta_logit")
             raise ValueError(
-                f"CalConfig(scores={self.config.scores!r}) wants {CACHED!r} in every batch, (batch, seq), Δ at label "
-                f"tokens; got {came}. VLCollator(scores=...) puts it there; another collator has to"
+                f"CalConfig(scores={self.config.scores!r}) wants {CACHED!r} in every batch, (batch, seq), {column} at "
+                f"label tokens; got {came}. VLCollator(scores=...) puts it there; another collator has to"
             )
 
     def _warn_of_dropout(self) -> None:

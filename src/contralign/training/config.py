@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import get_args
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, get_args
 
 from contralign.contrast import ContrastName
 from contralign.core.delta import Score
 from contralign.core.weights import Form, check_form, check_map
+from contralign.training.options import Options
+from contralign.weighting.base import Weighting
+from contralign.weighting.registry import build_weighting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,6 +19,10 @@ class CalConfig:
     """Settings of contrastive alignment; the defaults are the paper's (section 3.1), the loss form is ours.
 
     Attributes:
+        weighting: how label tokens are weighed: "cal", or a rival of `contralign.weighting.registry.WEIGHTINGS`. Alpha,
+            beta, window and score belong to "cal" and to those that have settings of these names; a weighting that
+            takes no second look has no contrast.
+        options: further settings of the weighting, by name; see its class.
         alpha: lower bound of a token's weight (equation 3), 0 or more.
         beta: upper bound, `alpha` or more, up to infinity.
         window: odd width of the average pooling (equation 4); 1 is none.
@@ -23,14 +31,16 @@ class CalConfig:
         contrast: the second look: "drop" takes image tokens out, "mask" hides their keys, "patches" and "blur" degrade
             the picture and encode it again (section A.3); "none" takes no second look and every weight is 1: plain MLE
             through the same fast loss.
-        score: "logit" (the paper's) or "logprob"; see `contralign.core.delta.token_scores`.
+        score: "logit" (the paper's), "centred" or "logprob"; see `contralign.core.delta.token_scores`.
         patch_ratio: share of the 10 x 20 grid that `contrast="patches"` covers, in (0, 1].
         patch_fill: colour of a covered cell, RGB 0..255; None is the mean colour of CLIP's pictures.
         patch_seed: seed of the draw.
         blur_sigma: σ of `contrast="blur"` in pixels of the original picture.
-        scores: Δ comes from this file, written by `contralign score`, and no second pass is run; `contrast` and `score`
-            must be those of the file. Batches carry it as `cached_delta`, which `VLCollator` puts there. Evaluation
-            takes Δ from the model all the same: its samples are not those that were scored.
+        scores: Δ, or what else the weighting reads of the second look, comes from this file, written by
+            `contralign score`, and no second pass is run; `contrast` and `score` must be those of the file. Batches
+            carry it as `cached_delta`, which `VLCollator` puts there. Evaluation takes it from the model all the same:
+            its samples are not those that were scored. "rho1" takes from it the loss of the model that scored, and is
+            evaluated as "uniform".
         check_views: on the first batch with a picture, compare Δ of "drop" and "mask" where a model is served by the
             generic adapter, and refuse to go on if they differ; False trusts the model.
 
@@ -38,6 +48,8 @@ class CalConfig:
         ValueError: a value out of range, or a setting that would have no effect.
     """
 
+    weighting: str = "cal"
+    options: Mapping[str, Any] = field(default_factory=Options)
     alpha: float = 1.0
     beta: float = 5.0
     window: int = 3
@@ -52,6 +64,7 @@ class CalConfig:
     check_views: bool = True
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "options", Options(self.options))
         check_map(self.alpha, self.beta, self.window)
         check_form(self.form)
         if self.score not in get_args(Score):
@@ -59,6 +72,7 @@ class CalConfig:
         if self.contrast not in get_args(ContrastName):
             raise ValueError(f"contrast={self.contrast!r}: wanted one of {', '.join(get_args(ContrastName))}")
         self._refuse_settings_without_effect()
+        self._check_weighting()
         if self.scores is not None and self.form == "released":
             raise ValueError("form='released' also weighs by Δ at ignored positions, which no score file holds")
         if self.form == "released" and (self.contrast != "mask" or self.score != "logit"):
@@ -76,7 +90,7 @@ class CalConfig:
                     f"leave it out, or set contrast={owner!r}"
                 )
 
-        if self.contrast == "none":
+        if self.contrast == "none" and self.weighting == "cal":
             map_settings = {"alpha": 1.0, "beta": 5.0, "window": 3, "score": "logit", "scores": None}
             for setting, default in map_settings.items():
                 if getattr(self, setting) != default:
@@ -84,6 +98,57 @@ class CalConfig:
                         f"{setting}={getattr(self, setting)!r} has no effect with contrast='none', where every weight "
                         "is 1: leave it out"
                     )
+
+    def _check_weighting(self) -> None:
+        weighting = self.token_weighting()
+        if self.form == "released" and self.weighting != "cal":
+            raise ValueError(f"form='released' with weighting={self.weighting!r}: the released code knows CAL alone")
+        if self.scores is not None and weighting.stored is None:
+            reads = ", ".join(weighting.readings) or "nothing"
+            raise ValueError(
+                f"scores={self.scores!r} has no effect with weighting={self.weighting!r}, which reads {reads}, and no "
+                "score file brings that: leave it out"
+            )
+        if "reference_nll" in weighting.readings and self.scores is None:
+            raise ValueError(
+                f"weighting={self.weighting!r} compares with the loss of a reference model: score the training data "
+                "with that model (contralign score) and set scores=FILE"
+            )
+        if weighting.main is None and self.contrast not in ("drop", "none"):
+            raise ValueError(
+                f"contrast={self.contrast!r} has no effect with weighting={self.weighting!r}, which takes no second "
+                "look: leave it out"
+            )
+        if weighting.main is not None and self.contrast == "none" and self.weighting != "cal":
+            raise ValueError(
+                f"contrast='none' with weighting={self.weighting!r}, which compares two looks: set another contrast, "
+                "or weighting='uniform'"
+            )
+
+    def token_weighting(self) -> Weighting:
+        """The weighting that these settings name.
+
+        Raises:
+            ValueError: see `contralign.weighting.registry.build_weighting`.
+        """
+        unset = {"alpha": 1.0, "beta": 5.0, "window": 3, "score": "logit"}
+        common = {name: (getattr(self, name), value) for name, value in unset.items()}
+        # Exact and paper are how any loss is normalised; only the released form also changes weights.
+        return build_weighting(self.weighting, self.options, common | {"form": (self.form, self.form)})
+
+    @property
+    def compares(self) -> bool:
+        """True where weights come of two looks, the second one live or from a score file."""
+        return self.contrast != "none" and self.token_weighting().main is not None
+
+    def without_scores(self) -> CalConfig:
+        """The same read from the model alone, for samples that no file holds.
+
+        What compares with a reference model cannot be; it becomes plain maximum likelihood.
+        """
+        if self.weighting == "rho1":
+            return replace(self, scores=None, weighting="uniform", options={})
+        return replace(self, scores=None)
 
     @classmethod
     def released(cls, **changes: float) -> CalConfig:

@@ -96,7 +96,7 @@ def convert(value: Any, hint: Any, path: str) -> Any:
         raise RecipeError(f"{path}: got {value!r}; {nearest(str(value), map(str, get_args(hint)))}")
     if origin is tuple:
         return _convert_tuple(value, get_args(hint), path)
-    if origin is dict:
+    if origin in (dict, Mapping):
         if not isinstance(value, Mapping):
             raise RecipeError(f"{path}: wanted settings (key: value), got {value!r}")
         return {str(key): convert(item, get_args(hint)[1], join(path, key)) for key, item in value.items()}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import logging
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from contralign.training.config import CalConfig
 from contralign.training.recipe import Recipe
 from contralign.training.schema import RecipeError
 from contralign.training.settings import DataSettings
+from contralign.weighting.base import column_of
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ _PROBES = 16
 
 
 def with_cached_scores(cal: CalConfig, collator: VLCollator, train: Any) -> VLCollator:
-    """The collator with Δ of `cal.scores` in its batches, once the file is known to be the right one.
+    """The collator with what the weighting reads of `cal.scores` in its batches, once the file is known to be right.
 
     All ids of the training data must be in the file where they can be listed without opening a picture (a `SampleSet`
     or a list), and some samples spread over the data are compared token by token and picture by picture. Every other
@@ -45,12 +45,12 @@ def with_cached_scores(cal: CalConfig, collator: VLCollator, train: Any) -> VLCo
     settings = read_settings(path)
     check_settings(path, settings, {**collator.settings, **_wanted(cal)})
     if collator.scores is None:
-        attached = collator.with_scores(ScoreFile.open(path, cal.score))
+        attached = collator.with_scores(ScoreFile.open(path, _column(cal)))
     else:
         _check_same_file(cal, collator.scores)
         attached = collator
     _check_samples(attached, train)
-    logger.info("Δ of %s: %d samples, scored by %s", path, settings["num_scored"], settings.get("model"))
+    logger.info("%s of %s: %d samples, scored by %s", _column(cal), path, settings["num_scored"], settings.get("model"))
     return attached
 
 
@@ -86,17 +86,26 @@ def _check_stage(path: Path, cal: CalConfig, data: DataSettings, seed: int) -> N
 
 
 def _wanted(cal: CalConfig) -> dict[str, Any]:
-    """What a file must say of the contrast and the score."""
-    contrast = contrast_of(replace(cal, scores=None))
+    """What a file must say of the contrast, and hold; a reference model's loss is of one look, whatever the other."""
+    if not cal.compares:
+        return {"column": _column(cal)}
+    contrast = contrast_of(cal.without_scores())
     assert contrast is not None  # contrast="none" with scores is refused by CalConfig
-    return {**contrast_settings(contrast), "score": cal.score}
+    return {**contrast_settings(contrast), "column": _column(cal)}
+
+
+def _column(cal: CalConfig) -> str:
+    """The column of a score file that stands in for what the weighting reads."""
+    stored = cal.token_weighting().stored
+    assert stored is not None  # scores for a weighting that reads none are refused by CalConfig
+    return column_of(stored)
 
 
 def _check_same_file(cal: CalConfig, there: ScoreFile) -> None:
-    if there.path.resolve() != Path(cal.scores or "").resolve() or there.score != cal.score:
+    if there.path.resolve() != Path(cal.scores or "").resolve() or there.column != _column(cal):
         raise ValueError(
-            f"the collator brings Δ ({there.score}) of {str(there.path)!r}, and CalConfig has scores={cal.scores!r} "
-            f"and score={cal.score!r}: leave scores out of the collator, or give both the same"
+            f"the collator brings {there.column} of {str(there.path)!r}, and CalConfig reads {_column(cal)} of "
+            f"{cal.scores!r}: leave scores out of the collator, or give both the same"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -17,11 +18,12 @@ class CalStatistics:
     """Running sums over label tokens; nothing is brought to the CPU before `report`.
 
     Args:
-        alpha: lower bound of the clamp; labels of picture rows with Δ at or below it count as "at α".
+        alpha: lower bound of the clamp; labels of picture rows with Δ at or below it count as "at α". None for a
+            weighting that does not clamp Δ; nothing is then reported to be at a bound.
         beta: upper bound, likewise.
     """
 
-    def __init__(self, alpha: float, beta: float) -> None:
+    def __init__(self, alpha: float | None = None, beta: float | None = None) -> None:
         self.alpha, self.beta = alpha, beta
         self.clear()
 
@@ -43,8 +45,8 @@ class CalStatistics:
                 out.weights.sum(),
                 out.correct.sum(),
                 seen.sum(),
-                (seen & (delta <= self.alpha)).sum(),
-                (seen & (delta >= self.beta)).sum(),
+                (seen & (delta <= (-math.inf if self.alpha is None else self.alpha))).sum(),
+                (seen & (delta >= (math.inf if self.beta is None else self.beta))).sum(),
                 out.numerator.detach(),
                 out.denominator,
             ]
@@ -64,7 +66,8 @@ class CalStatistics:
         Returns:
             `cal_loss` (Σ numerator / Σ denominator), `nll` (plain mean over label tokens, nats), `weight_mean`,
             `token_accuracy`, `share_at_alpha` and `share_at_beta` (of label tokens in rows with a picture, before
-            pooling), `delta_q05` … `delta_q95` (the same tokens). Empty where nothing was counted.
+            pooling), `delta_q05` … `delta_q95` (the same tokens, of `CalOutput.delta`). Empty where nothing was
+            counted.
         """
         if self._sums is None:
             return {}
@@ -77,9 +80,11 @@ class CalStatistics:
             "nll": nll / max(labels, 1.0),
             "weight_mean": weight / max(labels, 1.0),
             "token_accuracy": correct / max(labels, 1.0),
-            "share_at_alpha": at_alpha / max(seen, 1.0),
-            "share_at_beta": at_beta / max(seen, 1.0),
         }
+        if self.alpha is not None:
+            report["share_at_alpha"] = at_alpha / max(seen, 1.0)
+        if self.beta is not None:
+            report["share_at_beta"] = at_beta / max(seen, 1.0)
         if deltas.numel():
             points = torch.quantile(deltas, torch.tensor(QUANTILES, device=deltas.device)).tolist()
             report |= {f"delta_q{round(100 * q):02d}": point for q, point in zip(QUANTILES, points, strict=True)}

@@ -49,8 +49,7 @@ class _CALMixin(ResumingTrainer):
             self._take_cached_scores()
         # num_items_in_batch, the label count of the whole step, is asked for whatever the model class declares.
         self.model_accepts_loss_kwargs = True
-        self._train_statistics = CalStatistics(self.cal_config.alpha, self.cal_config.beta)
-        self._eval_statistics = CalStatistics(self.cal_config.alpha, self.cal_config.beta)
+        self._train_statistics, self._eval_statistics = self._no_statistics(), self._no_statistics()
         self._step_terms: list[Tensor] = []
         self._micro_batch = 0
         self._refuse_what_has_no_effect()
@@ -65,9 +64,13 @@ class _CALMixin(ResumingTrainer):
             encode_pictures=collator.picture_inputs if isinstance(collator, VLCollator) else None,
         )
 
+    def _no_statistics(self) -> CalStatistics:
+        cal = self.cal_config
+        return CalStatistics(cal.alpha, cal.beta) if cal.weighting == "cal" else CalStatistics()
+
     def _take_cached_scores(self) -> None:
         """Training takes Δ from the file, and evaluation, whose samples are not in it, from the model itself."""
-        self.eval_alignment = self._align(replace(self.cal_config, scores=None))
+        self.eval_alignment = self._align(self.cal_config.without_scores())
         collator = self.data_collator
         if not isinstance(collator, VLCollator):
             return
@@ -235,7 +238,7 @@ class _CALMixin(ResumingTrainer):
             pad=lambda tensor: cast(Tensor, accelerator.pad_across_processes(tensor, pad_index=float("nan"))),  # type: ignore[arg-type]
         )
         statistics.clear()
-        if self.cal_config.contrast == "none":  # no Δ was taken
+        if not self.cal_config.compares:  # no Δ was taken
             report = {name: value for name, value in report.items() if not name.startswith(("share_at_", "delta_"))}
         return report
 

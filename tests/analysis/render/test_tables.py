@@ -90,7 +90,7 @@ def test_every_number_of_grounding_has_a_row():
         one for section in ("accuracy", "nll", "auc") for group in found[section].values() for one in group.values()
     ]
     assert all(one["value"] is not None for one in numbers)
-    assert len(shown) == len(numbers) == 4 * 2 + 4 * 4 + 2 * 4 + 2 * 2
+    assert len(shown) == len(numbers) == 4 * 2 + 4 * 4 + 2 * 6 + 2 * 3
 
 
 def test_no_results_no_tables():

@@ -1,0 +1,24 @@
+"""Every label token counts the same: plain maximum likelihood, through the same fast loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from contralign.weighting.base import TokenReadings, Wanted, Weighting
+
+
+@dataclass(frozen=True, kw_only=True)
+class Uniform(Weighting):
+    """w = 1 (equation 2 of the CAL paper)."""
+
+    @property
+    def readings(self) -> tuple[Wanted, ...]:
+        """Nothing."""
+        return ()
+
+    def __call__(self, tokens: TokenReadings) -> Float[Tensor, "batch seq"]:
+        """See `Weighting`."""
+        return tokens.valid.float()

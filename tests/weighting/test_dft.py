@@ -1,0 +1,18 @@
+"""DFT: the model's own probability."""
+
+import math
+
+from small_readings import assert_equal_and_varied, listed, loop, token_readings
+
+from contralign.weighting.dft import Dft
+
+
+def test_it_is_the_probability_of_the_label():
+    tokens = token_readings()
+    nats = listed(tokens, "nll")
+    wanted = loop(tokens, lambda row, t: math.exp(-nats[row][t]))
+    assert_equal_and_varied(Dft()(tokens), wanted, tokens)
+
+
+def test_it_takes_no_second_look():
+    assert Dft().main is None and Dft().stored is None
