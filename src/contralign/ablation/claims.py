@@ -10,6 +10,7 @@ they make is equal, and is renamed into place in one go.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -102,10 +103,8 @@ class Claims:
         if _read_holder(aside) == held_by:
             aside.unlink()
             return True
-        try:
+        with contextlib.suppress(FileExistsError):
             os.link(aside, self.folder / key)
-        except FileExistsError:
-            pass
         aside.unlink()
         return False
 

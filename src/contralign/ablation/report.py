@@ -16,9 +16,8 @@ from contralign.evaluation.metrics.paired import PairedDifference
 
 HOW_TO_READ = """\
 Intervals and p are over seeds. A difference is taken in pairs of equal seed, which share the start and the order of the
-data: its interval is Student's t (with few seeds the bootstrap is too narrow: about 83 % of a 95 % interval's promise at
-5 seeds), its p that of the paired t test. p is not corrected for the number of comparisons. With n seeds a sign-flip p
-cannot be below 2/2ⁿ."""
+data: its interval is Student's t (a 95 % bootstrap interval over 5 seeds covers about 83 %), its p that of the paired t
+test. p is not corrected for the number of comparisons. With n seeds a sign-flip p cannot be below 2/2ⁿ."""
 
 
 def write_report(folder: Path, results: Results, command: str, missing: int = 0) -> list[Path]:
@@ -72,7 +71,8 @@ def machine_words(results: Results) -> str:
     )
     return (
         f"{results.machine.get('device', '?')}, {results.machine.get('cores', '?')} cores, "
-        f"{' or '.join(map(str, threads))} torch thread(s) a process; {named}; commit {', '.join(filter(None, commits)) or 'unknown'}"
+        f"{' or '.join(map(str, threads))} torch thread(s) a process; {named}; "
+        f"commit {', '.join(filter(None, commits)) or 'unknown'}"
     )
 
 
@@ -107,24 +107,25 @@ def _means(results: Results, metric: Metric, found: list[Summary]) -> MarkPlot:
     return MarkPlot(
         title=f"{metric.title}: mean over seeds, 95 %",
         axis=_axis(results),
-        quantity=_quantity(metric),
+        quantity=metric.quantity,
         lines=lines,
     )
 
 
 def _differences(results: Results, metric: Metric, found: list[Summary], place: int) -> MarkPlot:
-    lines: dict[str, list[Mark]] = {}
+    lines: dict[str, list[Mark]] = {_line_name(results, summary.row): [] for summary in found}
     for summary in found:
         comparison = summary.comparisons[place]
         if comparison is not None:
             dots = tuple(comparison.by_seed.values())
             mark = _mark(results, metric, summary.row, comparison.difference, dots)
-            lines.setdefault(_line_name(results, summary.row), []).append(mark)
+            lines[_line_name(results, summary.row)].append(mark)
     name = name_of(results.ablation.references[place])
+    unit = "points" if metric.unit == "%" else metric.unit
     return MarkPlot(
         title=f"{metric.title}: difference to {name} at equal seed, 95 %",
         axis=_axis(results),
-        quantity=f"difference, {'points' if metric.unit == '%' else metric.unit or 'no unit'} ({metric.better} is better)",
+        quantity=f"difference{f', {unit}' if unit else ''} ({metric.better} is better)",
         lines=lines,
         zero=True,
     )
@@ -150,10 +151,6 @@ def _axis(results: Results) -> str:
 def _line_name(results: Results, row: Point) -> str:
     """What a line of a plot is called: everything but its axis."""
     return ", ".join(label for axis, label in row.items() if axis != _axis(results)) or results.ablation.name
-
-
-def _quantity(metric: Metric) -> str:
-    return f"{metric.title}{f' ({metric.unit})' if metric.unit else ''}"
 
 
 def _file_name(text: str) -> str:

@@ -15,7 +15,7 @@ import yaml
 from contralign.ablation.ablation_file import dump_ablation
 from contralign.ablation.directory import AblationDirectory
 from contralign.ablation.plan import PlannedCell
-from contralign.ablation.settings import ARM, Ablation, Metric, Point
+from contralign.ablation.settings import ARM, NUMBERS, TRAINING, Ablation, Metric, Point
 from contralign.training.recipe import plain
 from contralign.training.schema import RecipeError, from_mapping, nearest
 
@@ -138,23 +138,20 @@ def write_results(path: Path, results: Results) -> None:
             "unit": units[one.path].unit,
             "better": units[one.path].better,
             "value": one.value,
-            "stage": one.stage,
-            "steps": one.steps,
-            "seconds": one.seconds,
+            "last_stage": one.stage,
+            "trained_steps": one.steps,
+            "trained_seconds": one.seconds,
             "threads": one.threads,
             "commit": one.commit,
             "finished": one.finished,
         }
         for one in results.measured
     ]
-    texts = [*axes, ARM, "key", "metric", "label", "unit", "better", "stage", "commit", "finished"]
-    kinds: dict[str, pa.DataType] = dict.fromkeys(texts, pa.string())
-    kinds |= {"seed": pa.int64(), "steps": pa.int64(), "threads": pa.int64(), "value": pa.float64()}
-    kinds["seconds"] = pa.float64()
-    order = [*axes, ARM, "seed", "key", "metric", "label", "unit", "better", "value", "stage", "steps", "seconds"]
-    order += ["threads", "commit", "finished"]
+    kinds = {"value": pa.float64(), "trained_seconds": pa.float64()}
+    kinds |= dict.fromkeys(("seed", "trained_steps", "threads"), pa.int64())
+    names = [*axes, ARM, *NUMBERS, *TRAINING]
     about = json.dumps({"ablation": dump_ablation(results.ablation), "machine": plain(dict(results.machine))})
-    schema = pa.schema([(name, kinds[name]) for name in order], metadata={METADATA: about.encode()})
+    schema = pa.schema([(name, kinds.get(name, pa.string())) for name in names], metadata={METADATA: about.encode()})
     _write_whole(path, pa.Table.from_pylist(lines, schema=schema))
 
 
@@ -177,8 +174,10 @@ def read_results(path: Path) -> Results:
         Measured(
             row={axis: line[axis] for axis in (*ablation.grid, ARM)},
             path=line["metric"],
-            **{name: line[name] for name in ("seed", "key", "value", "stage", "steps", "seconds", "threads")},
-            **{name: line[name] for name in ("commit", "finished")},
+            stage=line["last_stage"],
+            steps=line["trained_steps"],
+            seconds=line["trained_seconds"],
+            **{name: line[name] for name in ("seed", "key", "value", "threads", "commit", "finished")},
         )
         for line in table.to_pylist()
     ]

@@ -16,7 +16,12 @@ Better = Literal["higher", "lower"]
 Point = dict[str, str]
 """Axis -> label of one of its values."""
 ARM = "arm"
-COLUMNS = ("arm", "seed", "key", "metric", "label", "unit", "better", "value", "seconds", "steps", "stage", "mode")
+NUMBERS = ("seed", "key", "metric", "label", "unit", "better", "value")
+TRAINING = ("last_stage", "trained_steps", "trained_seconds", "threads", "commit", "finished")
+COMPARED = ("seeds", "mean", "mean_low", "mean_high", "reference", "pairs", "difference", "t_low", "t_high", "t_p")
+RESAMPLED = ("bootstrap_low", "bootstrap_high", "sign_flip_p")
+COLUMNS = (ARM, *NUMBERS, *TRAINING, *COMPARED, *RESAMPLED)
+"""Columns of results.parquet and comparisons.parquet: names that no axis may have."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +86,11 @@ class Metric:
     def title(self) -> str:
         """The label, or the path where there is none."""
         return self.label or self.path
+
+    @property
+    def quantity(self) -> str:
+        """The title with the unit."""
+        return f"{self.title} ({self.unit})" if self.unit else self.title
 
 
 @dataclass(frozen=True, kw_only=True)

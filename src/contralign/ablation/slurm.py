@@ -8,7 +8,7 @@ from pathlib import Path
 
 SCRIPT = """\
 #!/bin/bash
-# {array} workers of the ablation {name}; more may be submitted at any time, and a killed one is no loss beyond its step.
+# {array} workers of the ablation {name}; more may be submitted at any time, and a killed one costs its step alone.
 # Partition, account, time and memory are your cluster's: add them here or give them to sbatch.
 #SBATCH --job-name={name}
 #SBATCH --array=0-{last}

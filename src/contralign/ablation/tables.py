@@ -9,11 +9,9 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from contralign.ablation.comparison import Comparison, Cost, Summary, costs, name_of, summaries
+from contralign.ablation.comparison import Comparison, Cost, costs, name_of, summaries
 from contralign.ablation.results import Results
 from contralign.ablation.settings import ARM, Metric, Point
-
-MARKS = {"higher": "higher is better", "lower": "lower is better"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +68,7 @@ def _metric_table(results: Results, metric: Metric) -> TextTable:
     ]
     compared = [words for name in references for words in (f"− {name} (95 %)", "p")]
     return TextTable(
-        title=f"{metric.title}{f' ({metric.unit})' if metric.unit else ''}: mean over seeds (95 %), {MARKS[metric.better]}",
+        title=f"{metric.quantity}: mean over seeds (95 %), {metric.better} is better",
         columns=(*_heads(results), "seeds", "mean (95 %)", *compared),
         rows=tuple(rows),
     )

@@ -14,8 +14,8 @@ Changes = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[KEY=VALUE]...",
-        help="Changes to the recipe of all cells, such as stages.it.steps=100; seeds=[0,1], grid, reference and metrics "
-        "change the ablation.",
+        help="Changes to the recipe of all cells, such as stages.it.steps=100; name, seeds, grid, reference and "
+        "metrics change the ablation itself.",
     ),
 ]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Folder of everything; default runs/ablate/NAME.")]

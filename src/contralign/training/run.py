@@ -155,7 +155,7 @@ def _evaluate_arms(directory: RunDirectory, runner: StepRunner, evaluations: Map
 
 
 class StepRunner:
-    """Does the single steps of a recipe, each from a model directory to a model directory, and evaluates what they end in.
+    """Does the single steps of a recipe, each from a model directory to a model directory, and evaluates their ends.
 
     What has to be done, and where models lie, is the caller's business: `run_recipe` does one recipe, an ablation the
     steps of many.

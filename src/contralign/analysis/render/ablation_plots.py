@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ class MarkPlot:
         title: what it shows.
         axis: name of the axis that the labels are on.
         quantity: what the values are, with their unit.
-        lines: name -> its marks in order.
+        lines: name -> its marks in order; one without marks keeps its colour from the others.
         zero: draw a line at 0: the values are differences.
     """
 
@@ -90,16 +90,15 @@ def write_plot(path: Path, plot: MarkPlot) -> None:
 
 
 def _draw_lines(axes: Axes, plot: MarkPlot, positions: Mapping[str, float]) -> None:
-    spread = (max(positions.values()) - min(positions.values())) * 0.012
-    for number, (name, marks) in enumerate(plot.lines.items()):
-        colour = COLOURS[number % len(COLOURS)]
+    spread = (max(positions.values()) - min(positions.values())) * 0.016
+    for name, marks, number, colour in _coloured(plot):
         shift = spread * (number - (len(plot.lines) - 1) / 2)
         places = [positions[mark.label] + shift for mark in marks]
         axes.plot(places, [mark.value for mark in marks], color=colour, linewidth=1.4, marker="o", ms=4, label=name)
         for place, mark in zip(places, marks, strict=True):
             if mark.low is not None and mark.high is not None:
                 axes.vlines(place, mark.low, mark.high, color=colour, linewidth=1.4)
-            axes.plot([place] * len(mark.dots), mark.dots, ".", color=colour, alpha=0.35, ms=4)
+            axes.plot([place + spread / 2] * len(mark.dots), mark.dots, ".", color=colour, alpha=0.6, ms=5, mew=0)
     axes.set_xticks(list(positions.values()), list(positions))
     axes.set_xlabel(plot.axis)
     axes.set_ylabel(plot.quantity)
@@ -109,21 +108,27 @@ def _draw_lines(axes: Axes, plot: MarkPlot, positions: Mapping[str, float]) -> N
 
 def _draw_rows(axes: Axes, plot: MarkPlot, labels: Sequence[str]) -> None:
     count = max(len(plot.lines), 1)
-    for number, (name, marks) in enumerate(plot.lines.items()):
-        colour = COLOURS[number % len(COLOURS)]
+    for name, marks, number, colour in _coloured(plot):
         shift = 0.7 * (number - (count - 1) / 2) / count
         rows = [labels.index(mark.label) + shift for mark in marks]
         axes.plot([mark.value for mark in marks], rows, "o", color=colour, ms=5, label=name)
         for row, mark in zip(rows, marks, strict=True):
             if mark.low is not None and mark.high is not None:
                 axes.hlines(row, mark.low, mark.high, color=colour, linewidth=1.6)
-            axes.plot(mark.dots, [row] * len(mark.dots), ".", color=colour, alpha=0.35, ms=4)
+            axes.plot(mark.dots, [row + 0.25 / count] * len(mark.dots), ".", color=colour, alpha=0.6, ms=5, mew=0)
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(len(labels) - 0.5, -0.5)
     axes.set_ylabel(plot.axis)
     axes.set_xlabel(plot.quantity)
     if plot.zero:
         axes.axvline(0, color="black", linewidth=0.8)
+
+
+def _coloured(plot: MarkPlot) -> Iterator[tuple[str, Sequence[Mark], int, str]]:
+    """Name, marks, number and colour of every line that has marks."""
+    for number, (name, marks) in enumerate(plot.lines.items()):
+        if marks:
+            yield name, marks, number, COLOURS[number % len(COLOURS)]
 
 
 def _numbers(labels: Sequence[str]) -> list[float] | None:

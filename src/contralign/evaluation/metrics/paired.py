@@ -108,7 +108,9 @@ def mean_of(values: ArrayLike, draws: int = DRAWS, seed: int = 0) -> PairedDiffe
 
 
 def t_tail(t: float, degrees: int) -> float:
-    """P(T > t) of Student's t with a whole number of degrees of freedom, by the finite sums of Abramowitz and Stegun.
+    """P(T > t) of Student's t with a whole number of degrees of freedom.
+
+    By the finite sums of Abramowitz and Stegun, 26.7.3 and 26.7.4.
 
     Raises:
         ValueError: no degrees of freedom.
@@ -122,10 +124,8 @@ def t_tail(t: float, degrees: int) -> float:
     for k in range(degrees // 2):
         total += term
         term *= cosine2 * (2 * k + 1 + odd) / (2 * k + 2 + odd)
-    if odd:  # 26.7.3
-        within = 2 / math.pi * (angle + math.sin(angle) * math.cos(angle) * total)
-    else:  # 26.7.4
-        within = math.sin(angle) * total
+    sine = math.sin(angle)
+    within = 2 / math.pi * (angle + sine * math.cos(angle) * total) if odd else sine * total
     return (1 - within) / 2
 
 
