@@ -36,6 +36,7 @@ def numbers(directory, ablation, planned):
     return {(tuple(one.row.values()), one.seed, one.path): one.value for one in results.measured}
 
 
+@pytest.mark.slow
 def test_equal_steps_run_once_and_every_cell_has_its_result(tmp_path, trained):
     directory, ablation, planned = made_directory(tmp_path)
     Worker(directory, planned, looks()).run()
@@ -95,6 +96,7 @@ def test_a_finished_cell_is_never_run_again_and_a_bigger_ablation_runs_what_is_n
     assert len(trained) == 3
 
 
+@pytest.mark.slow
 def test_a_run_in_pieces_ends_where_an_unbroken_one_does(tmp_path, monkeypatch):
     """A worker that is killed in a step leaves a claim and half a model; the next one starts that step again."""
     (tmp_path / "one").mkdir()
@@ -125,6 +127,7 @@ def test_a_run_in_pieces_ends_where_an_unbroken_one_does(tmp_path, monkeypatch):
     assert numbers(broken, ablation_, planned_) == numbers(whole, ablation, planned)
 
 
+@pytest.mark.slow
 def test_two_workers_share_the_work(tmp_path, trained):
     directory, _, planned = made_directory(tmp_path)
     first, second = (Worker(directory, planned, looks()) for _ in range(2))

@@ -66,14 +66,13 @@ def machine_words(results: Results) -> str:
     versions = results.machine.get("versions", {})
     threads = sorted({one.threads for one in results.measured})
     commits = sorted({one.commit[:10] + ("+" if one.commit.endswith("+") else "") for one in results.measured})
-    named = ", ".join(
-        f"{name} {versions[name]}" for name in ("contralign", "torch", "transformers") if name in versions
-    )
-    return (
+    parts = [
         f"{results.machine.get('device', '?')}, {results.machine.get('cores', '?')} cores, "
-        f"{' or '.join(map(str, threads))} torch thread(s) a process; {named}; "
-        f"commit {', '.join(filter(None, commits)) or 'unknown'}"
-    )
+        f"{' or '.join(map(str, threads))} torch thread(s) a process",
+        ", ".join(f"{name} {versions[name]}" for name in ("contralign", "torch", "transformers") if name in versions),
+        f"commit {', '.join(filter(None, commits)) or 'unknown'}",
+    ]
+    return "; ".join(filter(None, parts))
 
 
 def plots_of(results: Results) -> Iterator[tuple[str, MarkPlot]]:

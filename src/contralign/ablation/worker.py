@@ -36,7 +36,7 @@ from contralign.training.scores import check_score_files
 logger = logging.getLogger(__name__)
 
 BindEvaluations = Callable[[Recipe], Mapping[str, Evaluation]]
-KEPT_SETS = 8
+KEPT_SETS = 6
 """Built-in sets that a worker keeps: making one takes seconds, and cells of other seeds read the same ones."""
 POLL_SECONDS = 2.0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import shlex
@@ -83,12 +84,15 @@ class AblateWork:
         """One worker: until nothing is left to do."""
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
         torch.set_num_threads(1)
+        PartialState(cpu=not torch.accelerator.is_available())  # under torchrun: as the Trainer will set it up
         if PartialState().is_main_process:
             self.directory.create(self.ablation)
             if retry_failed:
                 self.directory.forget_errors(self.planned)
         PartialState().wait_for_everyone()
-        Worker(self.directory, self.planned, bind_evaluations, keep_models=keep_models).run()
+        worker = Worker(self.directory, self.planned, bind_evaluations, keep_models=keep_models)
+        gc.freeze()  # a collection after every step need not look through all that was imported: 0.5 s each
+        worker.run()
 
     def list_cells(self) -> None:
         """Every cell with its state and key."""
@@ -131,7 +135,8 @@ class AblateWork:
         return not differing
 
     def print_slurm(self, workers: int | None, processes: int, *, keep_models: bool) -> None:
-        """An sbatch script on stdout."""
+        """An sbatch script on stdout; the folder of its logs is made, since SLURM does not."""
+        self.directory.create(self.ablation)
         words = ["ablate", *self.words, "--output", str(self.directory.path.resolve()), "--worker"]
         words += ["--keep-models"] if keep_models else []
         most = len({one.key for one in self.planned})
