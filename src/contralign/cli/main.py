@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from contralign.cli.ablate import ablate
 from contralign.cli.bench import bench
 from contralign.cli.demo import demo
 from contralign.cli.env import env
@@ -17,7 +18,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for verb in (demo, train, score, bench, env):
+for verb in (demo, train, ablate, score, bench, env):
     app.command()(verb)
 
 

@@ -16,6 +16,8 @@ import yaml
 from contralign.training.recipe import Recipe, plain
 from contralign.training.schema import RecipeError, from_mapping, merge, nearest
 
+ABLATION_KEY = "recipe"
+"""Every ablation file has it, and no recipe: see `contralign.ablation`."""
 PACKAGED = Path(__file__).resolve().parent.parent / "recipes"
 FLOAT = re.compile(r"[-+]?(\d[\d_]*\.?\d*|\.\d+)([eE][-+]?\d+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 
@@ -85,9 +87,23 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         RecipeError: anything that cannot be followed, with its place.
     """
     path = Path(path)
-    values = _read_with_base(path)
+    values = read_values(path)
     for override in overrides:
         values = apply_override(values, override)
+    return recipe_of(values, path)
+
+
+def recipe_of(values: Mapping[str, Any], path: Path) -> Recipe:
+    """The checked recipe of merged values; a stage that is null is taken away.
+
+    Args:
+        values: of a recipe file, with all changes.
+        path: the file: its name is the recipe's where it has none, and errors name it.
+
+    Raises:
+        RecipeError: anything that cannot be followed, with its place.
+    """
+    values = dict(values)
     if isinstance(values.get("stages"), Mapping):
         values["stages"] = {name: stage for name, stage in values["stages"].items() if stage is not None}
     try:
@@ -102,19 +118,52 @@ def apply_override(values: Mapping[str, Any], override: str) -> dict[str, Any]:
     Raises:
         RecipeError: no "=", or a place that no recipe has.
     """
+    key, value = parse_override(override)
+    return put(values, key, value)
+
+
+def parse_override(override: str) -> tuple[str, Any]:
+    """Dotted key and value of "dotted.key=value".
+
+    Raises:
+        RecipeError: no "=", no key, or a value that is no YAML.
+    """
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise RecipeError(f"{override!r}: wanted key=value, such as data.max_length=512")
+    return key, parse(text, key)
+
+
+def put(values: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
+    """`values` with `value` at a dotted key; it replaces what was there.
+
+    Raises:
+        RecipeError: a place that no recipe has.
+    """
     names = key.split(".")
     if not all(names):
-        raise RecipeError(f"{override!r}: an empty name between the dots")
+        raise RecipeError(f"{key!r}: an empty name between the dots")
     if names[0] == "stages" and len(names) > 1 and names[1] not in (values.get("stages") or {}):
         raise RecipeError(f"{key}: no such stage; {nearest(names[1], values.get('stages') or {})}")
     for depth in range(1, len(names)):
         outer = _inside(values, names[:depth])
         if outer is not None and not isinstance(outer, Mapping):
             raise RecipeError(f"{key}: {'.'.join(names[:depth])} is {outer!r} and has no settings of its own")
-    return _set(values, names, parse(text, key))
+    return _set(values, names, value)
+
+
+def with_changes(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` with changes by dotted key: mappings are merged, all else replaces what was there.
+
+    Raises:
+        RecipeError: a place that no recipe has.
+    """
+    changed = dict(values)
+    for key, value in changes.items():
+        there = _inside(changed, key.split("."))
+        both = isinstance(value, Mapping) and isinstance(there, Mapping)
+        changed = put(changed, key, merge(there, value) if both else value)
+    return changed
 
 
 def dump_recipe(recipe: Recipe) -> str:
@@ -122,8 +171,17 @@ def dump_recipe(recipe: Recipe) -> str:
     return yaml.safe_dump(plain(recipe), sort_keys=False, allow_unicode=True, width=120)
 
 
-def _read_with_base(path: Path) -> dict[str, Any]:
+def read_values(path: Path) -> dict[str, Any]:
+    """The values of a recipe file, merged into its base and not yet checked.
+
+    Raises:
+        RecipeError: no YAML, no settings, a base that is not there, or an ablation.
+    """
     values = _read(path)
+    if ABLATION_KEY in values:
+        raise RecipeError(
+            f"{path}: an ablation (it has {ABLATION_KEY}:), which is many runs and no recipe: contralign ablate {path}"
+        )
     if "base" not in values:
         return values
     name = values.pop("base")

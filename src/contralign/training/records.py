@@ -22,9 +22,14 @@ Check = Callable[[Sample], None]
 
 
 class RecordReader:
-    """Reads sources; a built-in set is made once, however many stages and arms ask for it."""
+    """Reads sources; a built-in set is made once, however many stages and arms ask for it.
 
-    def __init__(self) -> None:
+    Args:
+        keep: most built-in sets kept at a time, the last used ones; None keeps all.
+    """
+
+    def __init__(self, keep: int | None = None) -> None:
+        self._keep = keep
         self._made: dict[str, list[Sample]] = {}
 
     def read(self, data: DataSettings, sources: Sequence[str], path: str, check: Check | None = None) -> SampleSet:
@@ -47,8 +52,10 @@ class RecordReader:
     def _builtin(self, data: DataSettings, source: str, path: str) -> list[Sample]:
         settings = data.source_settings(source)
         key = json.dumps([source, settings], sort_keys=True)
-        if key not in self._made:
-            self._made[key] = make_set(source, settings, path)
+        made = self._made.pop(key, None)
+        self._made[key] = make_set(source, settings, path) if made is None else made
+        while self._keep is not None and len(self._made) > self._keep:
+            del self._made[next(iter(self._made))]
         return self._made[key]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import logging
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +40,7 @@ from contralign.training.environment import describe_environment
 from contralign.training.lora import merge_lora
 from contralign.training.recipe import Recipe
 from contralign.training.records import RecordReader, as_captions, as_chat, make_collator, with_swaps
-from contralign.training.run_directory import RunDirectory, Step
+from contralign.training.run_directory import RunDirectory, RunNotes, Step
 from contralign.training.schema import RecipeError
 from contralign.training.scores import check_score_files
 from contralign.training.settings import TINY
@@ -72,6 +73,19 @@ class TrainedArm:
 
 Evaluation = Callable[[TrainedArm, Path], Mapping[str, Any]]
 """An arm, and a folder for files of its own -> numbers, ready for JSON. Its settings are bound already."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepTime:
+    """What a step of a run took.
+
+    Attributes:
+        steps: optimizer steps.
+        seconds: of wall-clock time that they took, without reading records, loading and saving.
+    """
+
+    steps: int
+    seconds: float
 
 
 def run_recipe(
@@ -110,126 +124,83 @@ def run_recipe(
             )
     if recipe.model.path == TINY:
         transformers.utils.logging.disable_progress_bar()
-    run = _Run(directory)
-    run.train()
-    run.evaluate(evaluations)
+    runner = StepRunner(recipe, RunNotes(directory.path))
+    for step in directory.steps(_origin(directory, runner)):
+        if not step.end.exists():
+            runner.train(step)
+    if PartialState().is_main_process:
+        _evaluate_arms(directory, runner, evaluations)
     return directory
 
 
-class _Run:
-    """The steps of one run; every step goes from a model directory to a model directory."""
+def _origin(directory: RunDirectory, runner: StepRunner) -> str:
+    """Where the first stage starts: the tiny model, built once, or what the recipe names."""
+    if directory.recipe.model.path != TINY:
+        return directory.recipe.model.path
+    folder = directory / "stages" / "tiny"
+    with PartialState().main_process_first():
+        if PartialState().is_main_process and not folder.exists():
+            runner.make_tiny(folder)
+    return str(folder)
 
-    def __init__(self, directory: RunDirectory) -> None:
-        self.directory = directory
-        self.recipe = directory.recipe
-        self.reader = RecordReader()
-        self.bad_records: dict[str, Any] = directory.read_json("bad_records.json")
-        self.swapped: dict[str, list[str]] = directory.read_json("swapped.json")
 
-    def train(self) -> None:
-        """Every step that is not done yet."""
-        for step in self.directory.steps(self._origin()):
-            if not step.end.exists():
-                set_seed(self.recipe.seed)
-                self._train_step(step)
-                gc.collect()
-                torch.cuda.empty_cache()
+def _evaluate_arms(directory: RunDirectory, runner: StepRunner, evaluations: Mapping[str, Evaluation]) -> None:
+    """Every evaluation on every arm; results.json closes the run."""
+    arms = {
+        arm: runner.evaluate(arm, directory / arm, evaluations, directory / "evaluations" / arm) if evaluations else {}
+        for arm in directory.recipe.arm_configs()
+    }
+    directory.write_json("results.json", {"name": directory.recipe.name, "arms": arms})
+    directory.clean()
 
-    def evaluate(self, evaluations: Mapping[str, Evaluation]) -> None:
-        """Every evaluation on every arm; results.json closes the run."""
-        if not PartialState().is_main_process:
-            return
-        arms = {arm: self._evaluate_arm(arm, evaluations) if evaluations else {} for arm in self.recipe.arm_configs()}
-        self.directory.write_json("results.json", {"name": self.recipe.name, "arms": arms})
-        self.directory.clean()
 
-    def _origin(self) -> str:
-        """Where the first stage starts: the tiny model, built once, or what the recipe names."""
-        if self.recipe.model.path != TINY:
-            return self.recipe.model.path
-        folder = self.directory / "stages" / "tiny"
-        with PartialState().main_process_first():
-            if PartialState().is_main_process and not folder.exists():
-                samples = [sample for stage in self.recipe.stages for sample in self._read(stage)]
-                save_tiny(self.recipe.model, samples, self.recipe.seed, folder)
-        return str(folder)
+class StepRunner:
+    """Does the single steps of a recipe, each from a model directory to a model directory, and evaluates their ends.
 
-    def _read(self, stage: str, collate: VLCollator | None = None) -> SampleSet:
-        data = self.recipe.stage_data(stage)
-        return self.reader.read(data, data.train, f"stages.{stage}.data", collate.check if collate else None)
+    What has to be done, and where models lie, is the caller's business: `run_recipe` does one recipe, an ablation the
+    steps of many.
 
-    def _train_step(self, step: Step) -> None:
-        processor = load_processor(step.start)
-        collate = make_collator(processor, self.recipe.stage_data(step.stage), degrades_pictures(step.cal))
-        samples = self._read(step.stage, collate)
-        model = load_model(step.start, self.recipe.model)
-        if self.recipe.stages[step.stage].kind == "align":
-            model = self._align(step, model, processor, collate, samples)
-        elif PartialState().is_main_process:
-            self._train_alone(step, model, processor, samples)
-        self._note_bad_records(step.stage, samples, collate)
-        with PartialState().main_process_first():
-            if PartialState().is_main_process:
-                save_folder(step.end, model, processor)
+    Args:
+        recipe: the resolved recipe.
+        notes: what is written down beside the models.
+        reader: of records; several runners may share one.
+    """
 
-    def _train_alone(self, step: Step, model: Any, processor: Any, samples: SampleSet) -> None:
-        """One part of the tiny LLaVA by itself: its language model on text, or its tower on captions."""
-        stage = self.recipe.stages[step.stage]
-        steps = count_steps(stage, len(samples))
-        settings: dict[str, Any] = {
-            "steps": steps,
-            "batch_size": stage.batch_size,
-            "learning_rate": stage.learning_rate,
-            "warmup": warmup_share(stage, steps),
-            "seed": self.recipe.seed,
-        }
-        if stage.kind == "text":
-            losses = pretrain_text(model, processor, [as_chat(sample) for sample in samples], **settings)
-        else:
-            losses = pretrain_tower(model, processor, *as_captions(samples), **settings)
-        every = training_arguments(self.recipe, stage, step.checkpoints).logging_steps
-        for number, loss in enumerate(losses, start=1):
-            if number == 1 or number % every == 0:
-                self.directory.metrics.write(step.arm, step.stage, number, {"loss": loss})
+    def __init__(self, recipe: Recipe, notes: RunNotes, reader: RecordReader | None = None) -> None:
+        self.recipe = recipe
+        self.notes = notes
+        self.reader = RecordReader() if reader is None else reader
 
-    def _align(self, step: Step, model: Any, processor: Any, collate: VLCollator, samples: SampleSet) -> Any:
-        stage, data = self.recipe.stages[step.stage], self.recipe.stage_data(step.stage)
-        samples, swapped = with_swaps(samples, data, self.recipe.seed)
-        if swapped:
-            self.swapped[step.stage] = swapped
-            self.directory.write_json("swapped.json", self.swapped)
-        args = training_arguments(self.recipe, stage, step.checkpoints)
+    def make_tiny(self, folder: Path) -> None:
+        """Build the tiny model of the recipe, whose tokenizer is learnt from the texts of all stages."""
+        samples = [sample for stage in self.recipe.stages for sample in self._read(stage)]
+        save_tiny(self.recipe.model, samples, self.recipe.seed, folder)
 
-        def learner(start: Any) -> Any:
-            return ready_to_learn(start, self.recipe.model, stage)
+    def train(self, step: Step) -> StepTime:
+        """Train one step and save what came of it; every rank calls it.
 
-        trainer = build_trainer(
-            learner(model),
-            args,
-            stage,
-            processor=processor,
-            collate=collate,
-            train=samples,
-            evaluation=self._held_out(collate) if args.eval_strategy != "no" else None,
-            cal=step.cal,
-        )
-        trainer.add_callback(LogToFile(self.directory.metrics, step.arm, step.stage))
-        trainer.add_callback(StageBar(step.arm, step.stage))
-        checkpoint = get_last_checkpoint(str(step.checkpoints)) if step.checkpoints.is_dir() else None
-        done = int(checkpoint.rpartition("-")[2]) if checkpoint else 0
-        if PartialState().is_main_process:
-            self.directory.metrics.forget(step.arm, step.stage, after_step=done)
-        trainer.train(resume_from_checkpoint=checkpoint)
-        trained = whole_model(trainer, lambda: learner(load_model(step.start, self.recipe.model)))
-        return merge_lora(trained) if isinstance(trained, PeftModel) else trained
+        Raises:
+            BadRecord: a bad record under `on_bad="error"`.
+            UnsupportedModel: CAL cannot be right for the model.
+        """
+        set_seed(self.recipe.seed)
+        took = self._train(step)
+        gc.collect()
+        torch.cuda.empty_cache()
+        return took
 
-    def _held_out(self, collate: VLCollator) -> SampleSet:
-        data = self.recipe.data
-        return self.reader.read(data, data.eval, "data", collate.check)
+    def evaluate(
+        self, name: str, model: str | Path, evaluations: Mapping[str, Evaluation], place: Path
+    ) -> dict[str, Any]:
+        """Results by evaluation; whatever an evaluation draws, every arm draws the same. The main process calls it.
 
-    def _evaluate_arm(self, name: str, evaluations: Mapping[str, Evaluation]) -> dict[str, Any]:
-        """Results by evaluation; whatever an evaluation draws, every arm draws the same."""
-        folder = str(self.directory / name)
+        Args:
+            name: of the arm.
+            model: its directory.
+            evaluations: functions by name.
+            place: each gets a folder for files of its own in it.
+        """
+        folder = str(model)
         last = list(self.recipe.stages)[-1]
         data = self.recipe.stage_data(last)
         collate = make_collator(load_processor(folder), data)
@@ -246,24 +217,95 @@ class _Run:
         )
         results = {}
         for evaluation, function in evaluations.items():
-            place = self.directory / "evaluations" / name / evaluation
-            place.mkdir(parents=True, exist_ok=True)
+            (place / evaluation).mkdir(parents=True, exist_ok=True)
             set_seed(self.recipe.seed)
-            results[evaluation] = dict(function(arm, place))
+            results[evaluation] = dict(function(arm, place / evaluation))
         self._note_bad_records("data.eval", held_out, collate)
         return results
 
+    def _read(self, stage: str, collate: VLCollator | None = None) -> SampleSet:
+        data = self.recipe.stage_data(stage)
+        return self.reader.read(data, data.train, f"stages.{stage}.data", collate.check if collate else None)
+
+    def _train(self, step: Step) -> StepTime:
+        processor = load_processor(step.start)
+        collate = make_collator(processor, self.recipe.stage_data(step.stage), degrades_pictures(step.cal))
+        samples = self._read(step.stage, collate)
+        model = load_model(step.start, self.recipe.model)
+        took = StepTime(steps=0, seconds=0.0)
+        if self.recipe.stages[step.stage].kind == "align":
+            model, took = self._align(step, model, processor, collate, samples)
+        elif PartialState().is_main_process:
+            took = self._train_alone(step, model, processor, samples)
+        self._note_bad_records(step.stage, samples, collate)
+        with PartialState().main_process_first():
+            if PartialState().is_main_process:
+                save_folder(step.end, model, processor)
+        return took
+
+    def _train_alone(self, step: Step, model: Any, processor: Any, samples: SampleSet) -> StepTime:
+        """One part of the tiny LLaVA by itself: its language model on text, or its tower on captions."""
+        stage = self.recipe.stages[step.stage]
+        steps = count_steps(stage, len(samples))
+        settings: dict[str, Any] = {
+            "steps": steps,
+            "batch_size": stage.batch_size,
+            "learning_rate": stage.learning_rate,
+            "warmup": warmup_share(stage, steps),
+            "seed": self.recipe.seed,
+        }
+        begun = time.perf_counter()
+        if stage.kind == "text":
+            losses = pretrain_text(model, processor, [as_chat(sample) for sample in samples], **settings)
+        else:
+            losses = pretrain_tower(model, processor, *as_captions(samples), **settings)
+        took = StepTime(steps=steps, seconds=time.perf_counter() - begun)
+        every = training_arguments(self.recipe, stage, step.checkpoints).logging_steps
+        for number, loss in enumerate(losses, start=1):
+            if number == 1 or number % every == 0:
+                self.notes.metrics.write(step.arm, step.stage, number, {"loss": loss})
+        return took
+
+    def _align(
+        self, step: Step, model: Any, processor: Any, collate: VLCollator, samples: SampleSet
+    ) -> tuple[Any, StepTime]:
+        """The trained model, and what training took."""
+        stage, data = self.recipe.stages[step.stage], self.recipe.stage_data(step.stage)
+        samples, swapped = with_swaps(samples, data, self.recipe.seed)
+        if swapped:
+            self.notes.swapped_in(step.stage, swapped)
+        args = training_arguments(self.recipe, stage, step.checkpoints)
+
+        def learner(start: Any) -> Any:
+            return ready_to_learn(start, self.recipe.model, stage)
+
+        trainer = build_trainer(
+            learner(model),
+            args,
+            stage,
+            processor=processor,
+            collate=collate,
+            train=samples,
+            evaluation=self._held_out(collate) if args.eval_strategy != "no" else None,
+            cal=step.cal,
+        )
+        trainer.add_callback(LogToFile(self.notes.metrics, step.arm, step.stage))
+        trainer.add_callback(StageBar(step.arm, step.stage))
+        checkpoint = get_last_checkpoint(str(step.checkpoints)) if step.checkpoints.is_dir() else None
+        done = int(checkpoint.rpartition("-")[2]) if checkpoint else 0
+        if PartialState().is_main_process:
+            self.notes.metrics.forget(step.arm, step.stage, after_step=done)
+        begun = time.perf_counter()
+        trainer.train(resume_from_checkpoint=checkpoint)
+        took = StepTime(steps=trainer.state.global_step - done, seconds=time.perf_counter() - begun)
+        trained = whole_model(trainer, lambda: learner(load_model(step.start, self.recipe.model)))
+        return (merge_lora(trained) if isinstance(trained, PeftModel) else trained), took
+
+    def _held_out(self, collate: VLCollator) -> SampleSet:
+        data = self.recipe.data
+        return self.reader.read(data, data.eval, "data", collate.check)
+
     def _note_bad_records(self, origin: str, samples: SampleSet, collate: VLCollator) -> None:
         """Name what was left out of a stage or of data.eval; where nothing was, nothing is written."""
-        if not samples.report.bad and not collate.skipped:
-            return
-        self.bad_records[origin] = {
-            "total": samples.report.total,
-            "counts": samples.report.counts,
-            "in_batches": dict(collate.skipped),
-            "records": [
-                {"record": fault.record, "reason": fault.reason, "message": fault.message}
-                for fault in samples.report.bad
-            ],
-        }
-        self.directory.write_json("bad_records.json", self.bad_records)
+        if samples.report.bad or collate.skipped:
+            self.notes.left_out_of(origin, samples.report, dict(collate.skipped))

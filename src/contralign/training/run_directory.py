@@ -19,6 +19,7 @@ from typing import Any
 
 from accelerate import PartialState
 
+from contralign.data.mixture import LoadReport
 from contralign.training.callbacks import MetricsFile
 from contralign.training.config import CalConfig
 from contralign.training.recipe import Recipe, plain
@@ -47,6 +48,43 @@ class Step:
     end: Path
     checkpoints: Path
     cal: CalConfig | None
+
+
+class RunNotes:
+    """What a run writes down beside its models: metrics.jsonl, bad_records.json, swapped.json.
+
+    Args:
+        folder: where they lie; what an earlier part of the run wrote there is kept.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.metrics = MetricsFile(folder / "metrics.jsonl")
+        self.bad_records = _read_json(folder / "bad_records.json")
+        self.swapped = _read_json(folder / "swapped.json")
+
+    def swapped_in(self, stage: str, ids: list[str]) -> None:
+        """Name the records of a stage that were given another record's picture."""
+        self.swapped[stage] = ids
+        _write_json(self.folder / "swapped.json", self.swapped)
+
+    def left_out_of(self, origin: str, report: LoadReport, in_batches: dict[str, int]) -> None:
+        """Name the records that a stage, or data.eval, left out.
+
+        Args:
+            origin: name of the stage, or "data.eval".
+            report: what loading found.
+            in_batches: how many the collator left out later, by reason.
+        """
+        self.bad_records[origin] = {
+            "total": report.total,
+            "counts": report.counts,
+            "in_batches": in_batches,
+            "records": [
+                {"record": fault.record, "reason": fault.reason, "message": fault.message} for fault in report.bad
+            ],
+        }
+        _write_json(self.folder / "bad_records.json", self.bad_records)
 
 
 class RunDirectory:
@@ -121,15 +159,7 @@ class RunDirectory:
 
     def write_json(self, name: str, content: Any) -> None:
         """Write a file of the run; under torchrun the main process does."""
-        if not PartialState().is_main_process:
-            return
-        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-        (self.path / name).write_text(text, encoding="utf-8")
-
-    def read_json(self, name: str) -> dict[str, Any]:
-        """What an earlier part of the run wrote there; empty where it wrote nothing."""
-        path = self.path / name
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        _write_json(self.path / name, content)
 
     def clean(self) -> None:
         """Remove what only an unfinished run needs."""
@@ -157,6 +187,15 @@ class RunDirectory:
         there = load_recipe(self.path / "recipe.yaml").without_place()
         found = _unequal(plain(there), plain(self.recipe.without_place()), "")
         return found[:3] + (["…"] if len(found) > 3 else [])
+
+
+def _write_json(path: Path, content: Any) -> None:
+    if PartialState().is_main_process:
+        path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def _unequal(there: Any, here: Any, path: str) -> list[str]:

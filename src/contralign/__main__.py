@@ -1,0 +1,5 @@
+"""`python -m contralign` is the command `contralign`."""
+
+from contralign.cli.main import main
+
+main()

@@ -1,0 +1,97 @@
+"""Names of steps and results by everything that determines them: what is equal has one name and is done once.
+
+A key is a digest of settings and of the key before it, down to the model that training starts from, and of contralign's
+version. Settings that cannot change a step are left out of its key: what is evaluated, the sizes of held-out sets,
+swapped pictures in a step that reads texts alone. Files are named by path, size and time of change.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from contralign import __version__
+from contralign.training.config import CalConfig
+from contralign.training.recipe import Recipe, plain
+from contralign.training.settings import TINY, DataSettings, is_builtin
+
+
+def origin_key(recipe: Recipe) -> str:
+    """Of the model that the first stage starts from.
+
+    The tiny model has a tokenizer learnt from the texts of all stages: of their sources and settings, in order. Swapped
+    pictures move no text.
+    """
+    model = recipe.model
+    if model.path != TINY:
+        return digest("model", model.path, _stamp(model.path))
+    texts = [_records(recipe.stage_data(stage), recipe.stage_data(stage).train) for stage in recipe.stages]
+    return digest("tiny", recipe.seed, plain(model.tiny), texts)
+
+
+def step_key(parent: str, recipe: Recipe, stage: str, cal: CalConfig | None) -> str:
+    """Of one stage on top of what `parent` names.
+
+    Args:
+        parent: key of the step before.
+        recipe: resolved.
+        stage: its name, which itself is not in the key.
+        cal: settings of the arm; None is plain training.
+    """
+    settings = recipe.stages[stage]
+    data = recipe.stage_data(stage)
+    own = {name: value for name, value in plain(settings).items() if name not in ("data", "cal")}
+    parts = [parent, recipe.seed, _loading(recipe), own, _records(data, data.train), _layout(data)]
+    if settings.kind == "align":
+        parts += [recipe.trainer, _noise(data, recipe.seed)]
+        if recipe.trainer.get("eval_strategy", "no") != "no":
+            parts.append(_records(recipe.data, recipe.data.eval))
+        if cal is not None and settings.cal:
+            parts.append([plain(cal), _stamp(cal.scores)])
+    return digest("step", *parts)
+
+
+def result_key(last: str, recipe: Recipe) -> str:
+    """Of the evaluations of what the step `last` ends in."""
+    return digest("result", last, recipe.evaluate, _records(recipe.data, recipe.data.eval))
+
+
+def digest(*parts: Any) -> str:
+    """16 hexadecimal digits that are equal for equal parts."""
+    text = json.dumps([__version__, *parts], sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def _loading(recipe: Recipe) -> Any:
+    """How models are loaded and which weights are new."""
+    return {name: value for name, value in plain(recipe.model).items() if name not in ("path", "tiny")}
+
+
+def _records(data: DataSettings, sources: Sequence[str]) -> Any:
+    """Which records are read, with nothing that changes their pictures afterwards."""
+    read = [[source, data.source_settings(source) if is_builtin(source) else _stamp(source)] for source in sources]
+    roots = list(data.image_root) if not all(map(is_builtin, sources)) else []
+    return [read, roots, data.on_bad]
+
+
+def _layout(data: DataSettings) -> Any:
+    return [data.template, data.image_aspect, data.max_length]
+
+
+def _noise(data: DataSettings, seed: int) -> Any:
+    if data.swap_noise == 0:
+        return None
+    return [data.swap_noise, seed if data.noise_seed is None else data.noise_seed]
+
+
+def _stamp(path: str | None) -> Any:
+    """Name, size and time of change of a file, or of every file of a model directory; the path alone elsewhere."""
+    if path is None:
+        return None
+    place = Path(path)
+    files = sorted(place.iterdir()) if place.is_dir() else [place] if place.is_file() else []
+    stamps = [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files if file.is_file()]
+    return [path, stamps]

@@ -1,0 +1,126 @@
+"""`contralign ablate`: a grid of settings × arms × seeds over one recipe, compared in pairs of equal seed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from contralign.cli.mistakes import readable_mistakes
+
+AblationName = Annotated[str, typer.Argument(metavar="ABLATION", help="A YAML file with recipe:, seeds: and grid:.")]
+Changes = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[KEY=VALUE]...",
+        help="Changes to the recipe of all cells, such as stages.it.steps=100; name, seeds, grid, reference and "
+        "metrics change the ablation itself.",
+    ),
+]
+Output = Annotated[Path | None, typer.Option("--output", "-o", help="Folder of everything; default runs/ablate/NAME.")]
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="Processes side by side, one thread each; default: one a core.")
+]
+AsWorker = Annotated[
+    bool, typer.Option("--worker", help="Be one worker: any number, on any machines that share the folder.")
+]
+RetryFailed = Annotated[
+    bool, typer.Option("--retry-failed", help="With --worker: try what failed again, as a run without --worker does.")
+]
+List = Annotated[bool, typer.Option("--list", help="Print the cells with their state and key, and stop.")]
+Show = Annotated[bool, typer.Option("--show", help="Write tables and plots of the results there are; run nothing.")]
+Check = Annotated[
+    bool, typer.Option("--check", help="Run one recorded cell again from nothing and compare its numbers.")
+]
+CellName = Annotated[
+    str | None, typer.Option("--cell", help="With --check: key or settings of the cell, as --list prints them.")
+]
+CheckSeed = Annotated[
+    int | None, typer.Option("--check-seed", help="With --check: draw the cell by this seed; default 0.")
+]
+ResultsFile = Annotated[
+    Path | None, typer.Option("--results", help="With --show or --check: a results.parquet to read instead.")
+]
+Slurm = Annotated[bool, typer.Option("--slurm", help="Print an sbatch script with an array of --workers, and stop.")]
+Processes = Annotated[
+    int | None,
+    typer.Option("--nproc-per-node", min=1, help="With --slurm: processes of a worker, started by torchrun."),
+]
+KeepModels = Annotated[bool, typer.Option("--keep-models", help="Keep the models of finished cells under steps/.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of a mistake.")]
+
+
+def ablate(
+    ablation: AblationName,
+    changes: Changes = None,
+    output: Output = None,
+    workers: Workers = None,
+    worker: AsWorker = False,
+    retry_failed: RetryFailed = False,
+    list_cells: List = False,
+    show: Show = False,
+    check: Check = False,
+    cell: CellName = None,
+    check_seed: CheckSeed = None,
+    results: ResultsFile = None,
+    slurm: Slurm = False,
+    nproc_per_node: Processes = None,
+    keep_models: KeepModels = False,
+    debug: Debug = False,
+) -> None:
+    """Run a grid of settings × arms × seeds, and compare in pairs of equal seed.
+
+    Steps that do not differ between cells are trained once. A run that was stopped goes on when it is started again,
+    and one that has grown by seeds, arms or values runs what is new. What fails is recorded, the rest goes on, and the
+    next run tries it again.
+    """
+    with readable_mistakes(debug):
+        modes = {"--worker": worker, "--list": list_cells, "--show": show, "--check": check, "--slurm": slurm}
+        mode = _one_mode(modes)
+        _refuse_idle(
+            mode,
+            {
+                "--workers": (workers, ("", "--slurm")),
+                "--retry-failed": (retry_failed, ("--worker",)),
+                "--cell": (cell, ("--check",)),
+                "--check-seed": (check_seed, ("--check",)),
+                "--results": (results, ("--show", "--check")),
+                "--nproc-per-node": (nproc_per_node, ("--slurm",)),
+                "--keep-models": (keep_models, ("", "--worker", "--slurm")),
+            },
+        )
+        if cell is not None and check_seed is not None:
+            raise ValueError("--cell names the cell and --check-seed draws one: give one of them")
+        from contralign.cli.ablate_work import AblateWork
+
+        work = AblateWork(ablation, changes or [], output)
+        if mode == "--worker":
+            work.be_worker(keep_models=keep_models, retry_failed=retry_failed)
+        elif mode == "--list":
+            work.list_cells()
+        elif mode == "--show":
+            work.show(results)
+        elif mode == "--check":
+            agrees = work.check(results, cell, check_seed or 0)
+            raise typer.Exit(0 if agrees else 1)
+        elif mode == "--slurm":
+            work.print_slurm(workers, nproc_per_node or 1, keep_models=keep_models)
+        else:
+            complete = work.run(workers, keep_models=keep_models)
+            raise typer.Exit(0 if complete else 1)
+
+
+def _one_mode(modes: dict[str, bool]) -> str:
+    given = [name for name, is_given in modes.items() if is_given]
+    if len(given) > 1:
+        raise ValueError(f"{' and '.join(given)}: each is a command of its own; give one of them")
+    return given[0] if given else ""
+
+
+def _refuse_idle(mode: str, options: dict[str, tuple[object, tuple[str, ...]]]) -> None:
+    """Refuse an option that the mode does not read."""
+    for name, (value, modes) in options.items():
+        if value not in (None, False) and mode not in modes:
+            belongs = " or ".join(mode or "a run" for mode in modes)
+            raise ValueError(f"{name} has no effect {f'beside {mode}' if mode else 'here'}: it belongs to {belongs}")

@@ -1,0 +1,86 @@
+"""Equal work has equal names, and nothing that changes a result keeps its name."""
+
+import os
+
+import pytest
+from small_ablations import planned_cells
+
+from contralign.ablation.ablation_file import load_ablation
+from contralign.ablation.cells import expand
+from contralign.ablation.plan import plan
+
+
+def chain(folder, *overrides, noise="0", arm="cal", seed=0, **changes):
+    """Keys of one cell by stage, and of its result."""
+    for one in planned_cells(folder, *overrides, **changes):
+        if (one.cell.point.get("noise", noise), one.cell.arm, one.cell.seed) == (noise, arm, seed):
+            return {**{step.stage: step.key for step in one.steps}, "result": one.key}
+    raise AssertionError("no such cell")
+
+
+def differing(one, other):
+    return [name for name in one if one[name] != other[name]]
+
+
+def test_noise_changes_neither_the_tiny_model_nor_what_is_shared(tmp_path):
+    assert differing(chain(tmp_path, noise="0"), chain(tmp_path, noise="0.5")) == ["last", "result"]
+
+
+def test_arms_part_at_the_first_stage_with_cal(tmp_path):
+    assert differing(chain(tmp_path, arm="mle"), chain(tmp_path, arm="cal")) == ["last", "result"]
+
+
+def test_arms_that_do_not_differ_have_one_name(tmp_path):
+    beta = {"key": "cal.beta", "values": [3, 5]}
+    mle = [one.key for one in planned_cells(tmp_path, grid={"beta": beta}) if one.cell.arm == "mle"]
+    cal = [one.key for one in planned_cells(tmp_path, grid={"beta": beta}) if one.cell.arm == "cal"]
+    assert (len(mle), len(set(mle)), len(set(cal))) == (4, 2, 4)
+
+
+@pytest.mark.parametrize(
+    ("override", "changed"),
+    [
+        ("model.tiny.hidden=64", ["build", "it", "last", "result"]),
+        ("model.dtype=bfloat16", ["it", "last", "result"]),
+        ("stages.it.steps=2", ["it", "last", "result"]),
+        ("stages.it.data.max_length=300", ["it", "last", "result"]),
+        ("stages.it.data.swap_noise=0.5", ["it", "last", "result"]),
+        ("trainer.adam_beta2=0.9", ["it", "last", "result"]),
+        ("stages.last.learning_rate=0.5", ["last", "result"]),
+        ("cal.beta=3", ["last", "result"]),
+        ("cal.score=logprob", ["last", "result"]),
+        ("data.on_bad=skip", ["build", "it", "last", "result"]),
+        ("evaluate.look={limit: 3}", ["result"]),
+        ("stages.last.cal=true", []),
+    ],
+)
+def test_a_setting_changes_the_names_of_what_it_determines(override, changed, tmp_path):
+    assert differing(chain(tmp_path), chain(tmp_path, override)) == changed
+
+
+def test_a_seed_changes_everything(tmp_path):
+    assert differing(chain(tmp_path, seed=0), chain(tmp_path, seed=1)) == ["build", "it", "last", "result"]
+
+
+def test_cal_where_the_arm_or_the_stage_has_none_changes_nothing(tmp_path):
+    assert differing(chain(tmp_path, arm="mle"), chain(tmp_path, "cal.beta=3", arm="mle")) == []
+
+
+def test_records_that_were_written_anew_are_others(tmp_path):
+    before = chain(tmp_path)
+
+    def after_touching(name):
+        os.utime(tmp_path / name, (2_000_000, 2_000_000))
+        ablation = load_ablation(tmp_path / "noise.yaml")
+        cell = next(cell for cell in expand(ablation, tmp_path) if cell.name == "noise=0 arm=cal seed=0")
+        found = plan([cell])[0]
+        return {**{step.stage: step.key for step in found.steps}, "result": found.key}
+
+    assert differing(before, after_touching("eval.json")) == ["result"]
+    assert differing(before, after_touching("records.json")) == ["build", "it", "last", "result"]
+
+
+def test_another_version_of_contralign_is_other_work(tmp_path, monkeypatch):
+    before = chain(tmp_path)
+    monkeypatch.setattr("contralign.ablation.keys.__version__", "99")
+    assert differing(before, chain(tmp_path)) == ["build", "it", "last", "result"]
