@@ -2,7 +2,8 @@
 
 A key is a digest of settings and of the key before it, down to the model that training starts from, and of contralign's
 version. Settings that cannot change a step are left out of its key: what is evaluated, the sizes of held-out sets,
-swapped pictures in a step that reads texts alone. Files are named by path, size and time of change.
+swapped pictures in a step that reads texts alone. So are those left at their defaults, so that a setting which a later
+version adds makes nothing anew. Files are named by path, size and time of change.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
@@ -43,14 +45,14 @@ def step_key(parent: str, recipe: Recipe, stage: str, cal: CalConfig | None) -> 
     """
     settings = recipe.stages[stage]
     data = recipe.stage_data(stage)
-    own = {name: value for name, value in plain(settings).items() if name not in ("data", "cal")}
+    own = {name: value for name, value in stated(settings).items() if name not in ("data", "cal")}
     parts = [parent, recipe.seed, _loading(recipe), own, _records(data, data.train), _layout(data)]
     if settings.kind == "align":
         parts += [recipe.trainer, _noise(data, recipe.seed)]
         if recipe.trainer.get("eval_strategy", "no") != "no":
             parts.append(_records(recipe.data, recipe.data.eval))
         if cal is not None and settings.cal:
-            parts.append([plain(cal), _stamp(cal.scores)])
+            parts.append([stated(cal), _stamp(cal.scores)])
     return digest("step", *parts)
 
 
@@ -67,7 +69,17 @@ def digest(*parts: Any) -> str:
 
 def _loading(recipe: Recipe) -> Any:
     """How models are loaded and which weights are new."""
-    return {name: value for name, value in plain(recipe.model).items() if name not in ("path", "tiny")}
+    return {name: value for name, value in stated(recipe.model).items() if name not in ("path", "tiny")}
+
+
+def stated(settings: Any) -> dict[str, Any]:
+    """The fields of a dataclass that differ from their defaults, as mappings, lists and scalars."""
+
+    def default(item: Any) -> Any:
+        return item.default if item.default_factory is MISSING else item.default_factory()
+
+    values = {item.name: getattr(settings, item.name) for item in fields(settings)}
+    return {item.name: plain(values[item.name]) for item in fields(settings) if values[item.name] != default(item)}
 
 
 def _records(data: DataSettings, sources: Sequence[str]) -> Any:
