@@ -11,7 +11,7 @@ from contralign.cli.mistakes import readable_mistakes
 from contralign.cli.train import Debug
 
 if TYPE_CHECKING:
-    from contralign.analysis.scoring import ScoringSummary
+    from contralign.scoring import ScoringSummary
 
 Model = Annotated[str, typer.Argument(help="A model directory (an arm of a run directory), or a name on the hub.")]
 Words = Annotated[

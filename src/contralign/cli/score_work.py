@@ -11,7 +11,7 @@ import torch
 from accelerate import PartialState
 
 from contralign import __version__
-from contralign.analysis.scoring import ScoringSummary, score_samples
+from contralign.scoring import ScoringSummary, score_samples
 from contralign.core.delta import Score
 from contralign.data.score_digest import model_digest
 from contralign.reading import SCORES

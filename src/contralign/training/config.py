@@ -13,6 +13,9 @@ from contralign.training.options import Options
 from contralign.weighting.base import Weighting
 from contralign.weighting.registry import build_weighting
 
+START = "start"
+"""`CalConfig.scores` of a recipe: a file that the run writes itself, with the model that the stage starts from."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class CalConfig:
@@ -40,7 +43,8 @@ class CalConfig:
             `contralign score`, and no second pass is run; `contrast` and `score` must be those of the file. Batches
             carry it as `cached_delta`, which `VLCollator` puts there. Evaluation takes it from the model all the same:
             its samples are not those that were scored. "rho1" takes from it the loss of the model that scored, and is
-            evaluated as "uniform".
+            evaluated as "uniform". In a recipe "start" stands for a file that the run writes itself, with the model
+            that the stage starts from.
         check_views: on the first batch with a picture, compare Δ of "drop" and "mask" where a model is served by the
             generic adapter, and refuse to go on if they differ; False trusts the model.
 
@@ -112,7 +116,8 @@ class CalConfig:
         if "reference_nll" in weighting.readings and self.scores is None:
             raise ValueError(
                 f"weighting={self.weighting!r} compares with the loss of a reference model: score the training data "
-                "with that model (contralign score) and set scores=FILE"
+                "with that model (contralign score) and set scores=FILE; in a recipe, scores: start takes the model that "
+                "the stage starts from"
             )
         if weighting.main is None and self.contrast not in ("drop", "none"):
             raise ValueError(

@@ -44,8 +44,12 @@ from contralign.training.run_directory import RunDirectory, RunNotes, Step
 from contralign.training.schema import RecipeError
 from contralign.training.scores import check_score_files
 from contralign.training.settings import TINY
+from contralign.training.start_scores import with_start_scores
 
 logger = logging.getLogger(__name__)
+
+SCORES_FILE = "scores.parquet"
+"""Beside the checkpoints of a stage with `scores: start`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -275,6 +279,9 @@ class StepRunner:
         if swapped:
             self.notes.swapped_in(step.stage, swapped)
         args = training_arguments(self.recipe, stage, step.checkpoints)
+        cal = step.cal and with_start_scores(
+            step.cal, step.start, self.recipe.model, samples, data, self.recipe.seed, step.checkpoints / SCORES_FILE
+        )
 
         def learner(start: Any) -> Any:
             return ready_to_learn(start, self.recipe.model, stage)
@@ -287,7 +294,7 @@ class StepRunner:
             collate=collate,
             train=samples,
             evaluation=self._held_out(collate) if args.eval_strategy != "no" else None,
-            cal=step.cal,
+            cal=cal,
         )
         trainer.add_callback(LogToFile(self.notes.metrics, step.arm, step.stage))
         trainer.add_callback(StageBar(step.arm, step.stage))

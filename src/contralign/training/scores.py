@@ -14,7 +14,7 @@ from contralign.data.mixture import SampleSet
 from contralign.data.score_file import ScoreFile, check_settings, read_settings
 from contralign.reading import contrast_settings
 from contralign.training.alignment import contrast_of
-from contralign.training.config import CalConfig
+from contralign.training.config import START, CalConfig
 from contralign.training.recipe import Recipe
 from contralign.training.schema import RecipeError
 from contralign.training.settings import DataSettings
@@ -41,16 +41,21 @@ def with_cached_scores(cal: CalConfig, collator: VLCollator, train: Any) -> VLCo
         ScoreMismatch: the file was made with other settings or of other data.
         ValueError: no such file, or the collator has another one.
     """
+    if cal.scores == START:
+        raise ValueError(
+            f"scores={START!r} is for recipes, which know the model that a stage starts from: write a file with "
+            "`contralign score`, or take ./start if that is its name"
+        )
     path = Path(cal.scores or "")
     settings = read_settings(path)
     check_settings(path, settings, {**collator.settings, **_wanted(cal)})
     if collator.scores is None:
-        attached = collator.with_scores(ScoreFile.open(path, _column(cal)))
+        attached = collator.with_scores(ScoreFile.open(path, column_read(cal)))
     else:
         _check_same_file(cal, collator.scores)
         attached = collator
     _check_samples(attached, train)
-    logger.info("%s of %s: %d samples, scored by %s", _column(cal), path, settings["num_scored"], settings.get("model"))
+    logger.info("%s of %s: %d samples, scored by %s", column_read(cal), path, settings["num_scored"], settings.get("model"))
     return attached
 
 
@@ -61,7 +66,7 @@ def check_score_files(recipe: Recipe) -> None:
         RecipeError: no such file, or with every setting that differs.
     """
     for arm, cal in recipe.arm_configs().items():
-        if cal is None or cal.scores is None:
+        if cal is None or cal.scores in (None, START):
             continue
         place = f"arms.{arm}.scores" if recipe.arms else "cal.scores"
         for name, stage in recipe.stages.items():
@@ -88,23 +93,27 @@ def _check_stage(path: Path, cal: CalConfig, data: DataSettings, seed: int) -> N
 def _wanted(cal: CalConfig) -> dict[str, Any]:
     """What a file must say of the contrast, and hold; a reference model's loss is of one look, whatever the other."""
     if not cal.compares:
-        return {"column": _column(cal)}
+        return {"column": column_read(cal)}
     contrast = contrast_of(cal.without_scores())
     assert contrast is not None  # contrast="none" with scores is refused by CalConfig
-    return {**contrast_settings(contrast), "column": _column(cal)}
+    return {**contrast_settings(contrast), "column": column_read(cal)}
 
 
-def _column(cal: CalConfig) -> str:
-    """The column of a score file that stands in for what the weighting reads."""
+def column_read(cal: CalConfig) -> str:
+    """The column of a score file that stands in for what the weighting reads.
+
+    Args:
+        cal: with `scores`.
+    """
     stored = cal.token_weighting().stored
     assert stored is not None  # scores for a weighting that reads none are refused by CalConfig
     return column_of(stored)
 
 
 def _check_same_file(cal: CalConfig, there: ScoreFile) -> None:
-    if there.path.resolve() != Path(cal.scores or "").resolve() or there.column != _column(cal):
+    if there.path.resolve() != Path(cal.scores or "").resolve() or there.column != column_read(cal):
         raise ValueError(
-            f"the collator brings {there.column} of {str(there.path)!r}, and CalConfig reads {_column(cal)} of "
+            f"the collator brings {there.column} of {str(there.path)!r}, and CalConfig reads {column_read(cal)} of "
             f"{cal.scores!r}: leave scores out of the collator, or give both the same"
         )
 

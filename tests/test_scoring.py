@@ -11,7 +11,7 @@ import torch
 from small_scores import mixed_samples, scored, spread_pair, text_sample
 from tiny_worlds import coloured_samples
 
-from contralign.analysis import scoring
+from contralign import scoring
 from contralign.contrast.blur import BlurPicture
 from contralign.contrast.drop import DropImage
 from contralign.contrast.mask import MaskImage

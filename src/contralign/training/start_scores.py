@@ -1,0 +1,72 @@
+"""`scores: start`: the second look is taken once, by the model that a stage starts from, before its first step."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from accelerate import PartialState
+
+from contralign import __version__
+from contralign.contrast.drop import DropImage
+from contralign.core.delta import Score
+from contralign.core.label_readings import DELTA
+from contralign.data.mixture import SampleSet
+from contralign.data.score_digest import model_digest
+from contralign.scoring import score_samples
+from contralign.training.alignment import contrast_of
+from contralign.training.build import load_model, load_processor, model_folder
+from contralign.training.config import START, CalConfig
+from contralign.training.records import make_collator
+from contralign.training.scores import column_read, noise_settings
+from contralign.training.settings import DataSettings, ModelSettings
+
+
+def with_start_scores(
+    cal: CalConfig, path: str, model: ModelSettings, samples: SampleSet, data: DataSettings, seed: int, output: Path
+) -> CalConfig:
+    """The settings with a score file of the stage's records in the place of "start"; others as they are.
+
+    Args:
+        cal: of the stage.
+        path: directory or name of the model that the stage starts from.
+        model: how it is loaded.
+        samples: the stage's records, swaps included.
+        data: of the stage.
+        seed: of the recipe.
+        output: the score file; one that an interrupted run has written, or begun, is gone on with.
+
+    Raises:
+        BadRecord, UnsupportedModel, ValueError: see `contralign.scoring.score_samples`.
+    """
+    if cal.scores != START:
+        return cal
+    # A weighting that takes one look, such as rho1, has no contrast: its column does not depend on the second.
+    contrast = contrast_of(cal.without_scores()) or DropImage()
+    folder = model_folder(path)
+    about = {
+        "version": __version__,
+        "model": path,
+        "model_digest": model_digest(folder),
+        "dtype": model.dtype,
+        **noise_settings(data, seed),
+    }
+    output.parent.mkdir(parents=True, exist_ok=True)
+    score_samples(
+        lambda: load_model(path, model).eval().to(PartialState().device),
+        make_collator(load_processor(path), data, keep_pictures=contrast.reencodes),
+        samples,
+        output,
+        about,
+        contrast=contrast,
+        scores=_scores_for(column_read(cal)),
+    )
+    PartialState().wait_for_everyone()
+    return replace(cal, scores=str(output))
+
+
+def _scores_for(column: str) -> tuple[Score, ...]:
+    """The cheapest scores with which a file has the column."""
+    if column == "nll_without":
+        return ("logprob",)
+    return tuple(score for score, reading in DELTA.items() if reading == column) or ("logit",)
