@@ -28,12 +28,12 @@ def trained_weights(monkeypatch, recipe):
 
 
 def test_the_first_step_has_the_weights_of_the_live_one(tmp_path, monkeypatch):
-    arms = {"live": {}, "start": {"scores": "start"}, "before": {"weighting": "prior", "scores": "start"}}
+    arms = {"live": {}, "scored": {"scores": "start"}, "before": {"weighting": "prior", "scores": "start"}}
     recipe = small_recipe(tmp_path, arms={**arms, "mle": None})
     lines, looks = trained_weights(monkeypatch, recipe)
     first = {line["arm"]: line for line in lines if line["step"] == 1 and "weight_mean" in line}
-    assert first["start"]["delta_q95"] == pytest.approx(first["live"]["delta_q95"], abs=1e-5)
-    assert first["start"]["weight_mean"] == pytest.approx(first["live"]["weight_mean"], abs=1e-5)
+    assert first["scored"]["delta_q95"] == pytest.approx(first["live"]["delta_q95"], abs=1e-5)
+    assert first["scored"]["weight_mean"] == pytest.approx(first["live"]["weight_mean"], abs=1e-5)
     assert first["before"]["weight_mean"] != pytest.approx(first["live"]["weight_mean"], abs=1e-3)
     assert {str(path).rpartition("/")[2] for path in looks} == {"None", "scores.parquet"}
 
