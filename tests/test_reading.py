@@ -109,8 +109,8 @@ def test_a_right_model_is_proven_on_the_first_batch_with_a_picture_and_not_befor
     adapter = adapter_for(model)
     text = [sample for sample in SAMPLES if not sample.pictures]
     with torch.no_grad():
-        assert not drop_is_proven(adapter, DropImage(), adapter.prepare(collator(text)))
-        assert drop_is_proven(adapter, DropImage(pack=True), adapter.prepare(collator(coloured_samples(4))))
+        assert not drop_is_proven(adapter, adapter.prepare(collator(text)))
+        assert drop_is_proven(adapter, adapter.prepare(collator(coloured_samples(4))))
 
 
 def test_a_contrast_the_model_cannot_have_is_refused(pair, monkeypatch):
