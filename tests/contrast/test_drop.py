@@ -155,7 +155,9 @@ def test_a_prompt_longer_than_a_picture_is_refused():
     adapter = adapter_for(build_llava())
     batch = adapter.prepare(mixed_batch(images=(0, 1)))
     assert spoken(adapter, [11] * 4)(batch).input_ids[0].tolist().count(11) >= 4
-    with pytest.raises(ValueError, match="row 1: prompt='an image' is 5 tokens and the picture that it stands for is 4"):
+    with pytest.raises(
+        ValueError, match="row 1: prompt='an image' is 5 tokens and the picture that it stands for is 4"
+    ):
         spoken(adapter, [11] * 5)(batch)
 
 

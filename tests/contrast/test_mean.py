@@ -22,9 +22,8 @@ def mean_of(model, inputs):
 def last_of_each_picture(inputs, row, tokens):
     """Pictures of these batches never touch, so each takes PICTURE_TOKENS columns in a row."""
     columns = image_columns(inputs, row)
-    return [
-        column for start in range(0, len(columns), PICTURE_TOKENS) for column in columns[start:][:PICTURE_TOKENS][-tokens:]
-    ]
+    pictures = [columns[start : start + PICTURE_TOKENS] for start in range(0, len(columns), PICTURE_TOKENS)]
+    return [column for picture in pictures for column in picture[-tokens:]]
 
 
 @pytest.mark.parametrize("padding", ["right", "left"])
@@ -47,10 +46,8 @@ def test_it_costs_the_text_and_a_few_tokens():
     batch = adapter.prepare(mixed_batch(images=(1, 1)))
     one, two = MeanPicture(tokens=1)(batch), MeanPicture(tokens=2)(batch)
     assert two.attention_mask.sum() - one.attention_mask.sum() == 2
-    assert one.attention_mask.sum() == sum(
-        int(batch.attention_mask[row, : int((batch.labels[row] != -100).nonzero().max()) + 1].sum()) - PICTURE_TOKENS + 1
-        for row in range(2)
-    )
+    up_to_last_label = [int((labels != -100).nonzero().max()) + 1 for labels in batch.labels]
+    assert one.attention_mask.sum() == sum(up_to_last_label) - 2 * PICTURE_TOKENS + 2
 
 
 def test_the_first_batch_starts_the_mean_and_only_observing_moves_it():

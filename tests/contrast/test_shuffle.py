@@ -101,10 +101,8 @@ def test_a_row_alone_has_its_picture_taken_out_and_that_is_said_once(padding, ca
         looks = look_twice(adapter, contrast, adapter.prepare(inputs))
         look_twice(adapter, contrast, adapter.prepare(inputs))
     assert_delta(looks, delta_by_hand(model, inputs, lambda row: {}))
-    assert [record.message for record in caplog.records if "found no other picture" in record.message] == [
-        "contrast='shuffle': 1 of 3 rows of a batch found no other picture in it, so their own is taken out instead, as "
-        "by 'drop'; a batch size of 2 or more keeps that to the last batch (said once)"
-    ]
+    (said,) = (record.message for record in caplog.records if "found no other picture" in record.message)
+    assert "1 of 3 rows of a batch" in said and "taken out instead" in said
 
 
 @pytest.mark.parametrize("draw", range(20))

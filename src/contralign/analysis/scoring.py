@@ -112,7 +112,7 @@ def score_samples(
     found = sum(len(parts.ranges[number]) for number in own if number not in missing)
     if missing:
         reader = SampleReader(load_model(), collator, contrast, scores)
-        reader.settle(samples)
+        reader.settle(samples.samples)
         with _progress(sum(len(parts.ranges[number]) for number in own), found, state) as bar:
             for number in missing:
                 parts.write(number, *_score_part(reader, samples, parts.ranges[number], batch_size, bar))

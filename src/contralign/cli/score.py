@@ -41,7 +41,9 @@ Template = Annotated[str | None, typer.Option(help="chat (default), plain, vicun
 ImageAspect = Annotated[str | None, typer.Option(help="processor (default), pad or square.")]
 MaxLength = Annotated[int | None, typer.Option(help="Tokens of a record, image tokens included; longer ones are cut.")]
 OnBad = Annotated[str | None, typer.Option(help="error (default) or skip: what a broken record does.")]
-ContrastOption = Annotated[str | None, typer.Option("--contrast", help="drop (default), mask, patches, blur, shuffle or mean.")]
+ContrastOption = Annotated[
+    str | None, typer.Option("--contrast", help="drop (default), mask, patches, blur, shuffle or mean.")
+]
 Prompt = Annotated[
     str | None, typer.Option("--prompt", help="With drop: a short text in the picture's place, such as 'an image'.")
 ]

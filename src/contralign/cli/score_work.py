@@ -43,7 +43,12 @@ class Work:
 
 
 def work_of_options(
-    model: str, sources: Sequence[str], data: Mapping[str, Any], settings: Sequence[str], dtype: str, cal: Mapping[str, Any]
+    model: str,
+    sources: Sequence[str],
+    data: Mapping[str, Any],
+    settings: Sequence[str],
+    dtype: str,
+    cal: Mapping[str, Any],
 ) -> Work:
     """Work that is spelled out.
 

@@ -9,6 +9,11 @@ from collections.abc import Callable
 from typing import Any
 
 from contralign.evaluation.answers import answer_accuracy
+from contralign.evaluation.delta_table import delta_table
 from contralign.evaluation.grounding import grounding
 
-EVALUATIONS: dict[str, Callable[..., dict[str, Any]]] = {"grounding": grounding, "answers": answer_accuracy}
+EVALUATIONS: dict[str, Callable[..., dict[str, Any]]] = {
+    "grounding": grounding,
+    "answers": answer_accuracy,
+    "delta": delta_table,
+}

@@ -171,8 +171,8 @@ class Adapter(ABC):
             )
         if name in TAKING_OUT and self.window is not None and num_tokens > self.window:
             raise UnsupportedModel(
-                f"contrast={name!r} on rows of {num_tokens} tokens with a sliding window of {self.window}: taking image "
-                "tokens out lets the window reach further back (windows count places, not positions); use "
+                f"contrast={name!r} on rows of {num_tokens} tokens with a sliding window of {self.window}: taking "
+                "image tokens out lets the window reach further back (windows count places, not positions); use "
                 "contrast='mask'"
             )
 
