@@ -40,7 +40,7 @@ def delta_table(
     collator: VLCollator,
     data: EvaluationSet,
     *,
-    contrasts: Sequence[str] = CONTRASTS,
+    contrasts: Sequence[str] | str = CONTRASTS,
     batch_size: int = 32,
     limit: int | None = 500,
 ) -> Numbers:
@@ -70,7 +70,7 @@ def delta_table(
             give, or a prompt that does not fit into a picture.
         BadRecord, UnsupportedModel: see `read_label_tokens`.
     """
-    chosen = _named(contrasts)
+    chosen = _named([contrasts] if isinstance(contrasts, str) else contrasts)
     samples = draw(data.samples, limit, data.seed, "delta")
     mismatched = with_wrong_pictures(samples, data.seed)
     collators = {name: _collator_for(contrast, collator) for name, contrast in chosen.items()}
@@ -100,7 +100,7 @@ def _collator_for(contrast: Contrast, collator: VLCollator) -> VLCollator:
 
 
 def _named(names: Sequence[str]) -> dict[str, Contrast]:
-    if isinstance(names, str) or not names:
+    if not names:
         raise ValueError(f"contrasts={names!r}: wanted a list of names, such as ['drop', 'shuffle']")
     if len(set(names)) < len(names):
         raise ValueError(f"contrasts={list(names)}: every name once")

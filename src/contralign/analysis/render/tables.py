@@ -40,7 +40,7 @@ CONTRASTS = {
     "drop": ("no picture", "no picture but the words {!r}"),
     "mask": ("hidden picture", ""),
     "shuffle": ("another picture", ""),
-    "mean": ("mean picture", "mean picture, {} tokens"),
+    "mean": ("mean picture", "mean picture, tokens kept: {}"),
     "patches": ("covered patches", "covered patches, share {}"),
     "blur": ("blurred picture", "blurred picture, σ = {}"),
 }
@@ -168,8 +168,8 @@ def _delta(arms: Results) -> list[ResultTable]:
             ResultTable(
                 title=f"Second looks compared: {told_apart}",
                 note="Area under the ROC curve; 0.5 is chance, 1 is perfect. Rows: what the second pass sees. Columns: "
-                "Δ as it comes, and as a weight, clamped to [1, 5] and averaged over 3. An area of exactly 0 or 1 has no "
-                "interval.",
+                "Δ as it comes, and as a weight, clamped to [1, 5] and averaged over 3. An area of exactly 0 or 1 has "
+                "no interval.",
                 arms=tuple(SCORES[score] for score in scores),
                 rows=tuple(row for row in rows if any(row.cells)),
             )
