@@ -129,27 +129,6 @@ def _grounding(arms: Results) -> list[ResultTable]:
     ]
 
 
-def _answers(arms: Results) -> list[ResultTable]:
-    summary = [
-        _row(arms, "", "exact match", ("accuracy",), _share),
-        _row(arms, "without looking", "most frequent answer", ("majority",), _share),
-        _row(arms, "without looking", "most frequent answer to the type of question", ("type_majority",), _share),
-    ]
-    types = sorted({kind for found in arms.values() for kind in found.get("types", {})})
-    by_type = [
-        row
-        for kind in types
-        for row in (
-            _row(arms, kind, "exact match", ("types", kind, "accuracy"), _share),
-            _row(arms, kind, "most frequent answer", ("types", kind, "majority"), _share),
-        )
-    ]
-    return [
-        _table("Answers", "Greedy answers to held-out questions that equal the reference.", arms, summary),
-        _table("Answers by type of question", "", arms, by_type, folded=True),
-    ]
-
-
 def _delta(arms: Results) -> list[ResultTable]:
     """A table a task: second looks from top to bottom, scores from left to right, arms below one another."""
     tables: list[ResultTable] = []
@@ -190,6 +169,27 @@ def _second_look(name: str) -> str:
     return with_setting.format(setting) if colon else alone
 
 
+def _answers(arms: Results) -> list[ResultTable]:
+    summary = [
+        _row(arms, "", "exact match", ("accuracy",), _share),
+        _row(arms, "without looking", "most frequent answer", ("majority",), _share),
+        _row(arms, "without looking", "most frequent answer to the type of question", ("type_majority",), _share),
+    ]
+    types = sorted({kind for found in arms.values() for kind in found.get("types", {})})
+    by_type = [
+        row
+        for kind in types
+        for row in (
+            _row(arms, kind, "exact match", ("types", kind, "accuracy"), _share),
+            _row(arms, kind, "most frequent answer", ("types", kind, "majority"), _share),
+        )
+    ]
+    return [
+        _table("Answers", "Greedy answers to held-out questions that equal the reference.", arms, summary),
+        _table("Answers by type of question", "", arms, by_type, folded=True),
+    ]
+
+
 def _anything(name: str, arms: Results) -> list[ResultTable]:
     """Every number of an evaluation that nothing is known about."""
     paths = dict.fromkeys(path for found in arms.values() for path in _paths(found))
@@ -209,8 +209,8 @@ def _paths(numbers: Mapping[str, Any], above: Path = ()) -> Iterator[Path]:
 # The gallery of a run has a section of its own.
 _LAYOUTS: dict[str, Callable[[Results], list[ResultTable]]] = {
     "grounding": _grounding,
-    "answers": _answers,
     "delta": _delta,
+    "answers": _answers,
     "gallery": lambda arms: [],
 }
 
