@@ -14,10 +14,11 @@ from contralign.contrast.registry import contrast_named
 from contralign.data.messages import Sample, Turn
 from contralign.evaluation.delta_table import CONTRASTS, delta_table
 from contralign.evaluation.evaluation_set import EvaluationSet
+from contralign.evaluation.label_tokens import SCORES
 from contralign.evaluation.wrong_pictures import with_wrong_pictures
 from contralign.models.generic import GenericAdapter
 from contralign.models.llava import LlavaAdapter
-from contralign.reading import SCORES, SampleReader
+from contralign.reading import SampleReader
 
 SAMPLES = [*coloured_samples(12), *(coloured(f"l{row}", "red", row, told="blue") for row in range(3))]
 LOOKS = ("drop", "drop:red", "mean:1", "shuffle", "patches:0.9", "blur:10")

@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contralign.core.delta import Score
-from contralign.evaluation.label_tokens import LabelTokens
+from contralign.evaluation.label_tokens import SCORES, LabelTokens
 from contralign.evaluation.metrics.auc import Auc, auc
-from contralign.reading import SCORES
 
 Numbers = dict[str, Any]
 

@@ -5,7 +5,7 @@ from contralign.data.swap_noise import swap_pictures
 from contralign.evaluation.delta_table import delta_table
 from contralign.evaluation.evaluation_set import EvaluationSet
 from contralign.evaluation.grounding import grounding
-from contralign.reading import SCORES
+from contralign.evaluation.label_tokens import SCORES
 
 
 def number(value, n=10, low=None, high=None):

@@ -30,10 +30,10 @@ TASKS = {
 }
 SCORES = {
     "logit": "Δ logit",
-    "centred": "Δ logit, centred",
+    "centred": "Δ centred logit",
     "logprob": "Δ log-probability",
     "logit_weight": "weight from Δ logit",
-    "centred_weight": "weight from Δ logit, centred",
+    "centred_weight": "weight from Δ centred logit",
     "logprob_weight": "weight from Δ log-probability",
 }
 CONTRASTS = {
