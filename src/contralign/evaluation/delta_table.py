@@ -57,8 +57,8 @@ def delta_table(
 
     Returns:
         - `samples`: held-out samples drawn.
-        - `auc[contrast][score][task]`: area under the ROC curve with its 95 % interval. Scores: all of
-          `contralign.evaluation.label_tokens.SCORES`, as Δ comes, and under "…_weight" as training sees it, clamped to [1, 5] and
+        - `auc[contrast][score][task]`: area under the ROC curve with its 95 % interval. Scores: all that label
+          tokens are read with, as Δ comes, and under "…_weight" as training sees it, clamped to [1, 5] and
           averaged over 3. Tasks: "visual_vs_filler", "visual_vs_contradictory" (tokens; one caption is one cluster),
           "right_vs_wrong_picture" (mean over a caption, read with its own picture and with a wrong one; the two
           readings of a caption are one cluster). The first should score higher.
