@@ -177,23 +177,26 @@ def fitted(contrast: Contrast, adapter: Adapter, tokenizer: Any) -> Contrast:
         return contrast
     if contrast.prompt is None:
         return replace(contrast, pack=adapter.packs)
-    if not isinstance(tokenizer, PreTrainedTokenizerBase):
-        raise ValueError(
-            f"prompt={contrast.prompt!r} has to be cut into tokens: pass processor=... (CALTrainer: "
-            "processing_class=...)"
-        )
-    ids = torch.tensor(tokenizer(contrast.prompt, add_special_tokens=False)["input_ids"], dtype=torch.long)
-    if not len(ids):
-        raise ValueError(f"prompt={contrast.prompt!r} has no tokens: wanted a short text such as 'an image'")
-    on_device = ids.to(adapter.model.device)
-    if bool(adapter.placeholders(on_device.unsqueeze(0)).any()):
-        raise ValueError(f"prompt={contrast.prompt!r} holds the model's image token: wanted words alone")
+    ids = _prompt_ids(contrast.prompt, adapter, tokenizer)
 
     def words() -> Words:
         here = ids.to(adapter.model.device)
         return here, adapter.embed_text(here)
 
     return replace(contrast, pack=adapter.packs, words=words)
+
+
+def _prompt_ids(prompt: str, adapter: Adapter, tokenizer: Any) -> Tensor:
+    if not isinstance(tokenizer, PreTrainedTokenizerBase):
+        raise ValueError(
+            f"prompt={prompt!r} has to be cut into tokens: pass processor=... (CALTrainer: processing_class=...)"
+        )
+    ids = torch.tensor(tokenizer(prompt, add_special_tokens=False)["input_ids"], dtype=torch.long)
+    if not len(ids):
+        raise ValueError(f"prompt={prompt!r} has no tokens: wanted a short text such as 'an image'")
+    if bool(adapter.placeholders(ids.unsqueeze(0)).any()):
+        raise ValueError(f"prompt={prompt!r} holds the model's image token: wanted words alone")
+    return ids
 
 
 def check_batch_size(contrast: Contrast, batch_size: int) -> None:
@@ -223,7 +226,6 @@ def drop_is_proven(adapter: Adapter, batch: VLBatch) -> bool:
 
     Args:
         adapter: of the model; one that is not `proven` is asked for proof.
-        contrast: "drop", packed or not.
         batch: from the adapter's `prepare`.
 
     Returns:

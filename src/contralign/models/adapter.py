@@ -29,9 +29,11 @@ PictureEncoder = Callable[[Sequence[Image.Image]], Mapping[str, Any]]
 
 ALL_CONTRASTS = frozenset({"drop", "mask", "shuffle", "mean", "patches", "blur"})
 TAKING_OUT = frozenset({"drop", "mean", "shuffle"})
-"""Contrasts that take image tokens out of the sequence, be it of a lone row: right only where "drop" is. They are for
-LLaVA; for a model behind the generic adapter the first batch has to show it. The others change nothing but what stands at
-image tokens, or who attends to it."""
+"""Contrasts that take image tokens out of the sequence, be it of a lone row: right only where "drop" is.
+
+They are for LLaVA; for a model behind the generic adapter the first batch has to show it. The other contrasts change
+nothing but what stands at image tokens, or who attends to them.
+"""
 _RECURRENT = frozenset({"linear_attention", "conv", "mamba", "recurrent"})
 _TEXT_INPUTS = frozenset({"input_ids", "attention_mask", "labels", "position_ids", "pictures"})
 
