@@ -10,14 +10,16 @@ from contralign import reading
 from contralign.contrast.blur import BlurPicture
 from contralign.contrast.drop import DropImage
 from contralign.contrast.mask import MaskImage
+from contralign.contrast.mean import MeanPicture
 from contralign.contrast.patches import MaskPatches
+from contralign.contrast.shuffle import ShufflePictures
 from contralign.core.passes import look_twice
 from contralign.data.bad_record import BadRecord
 from contralign.data.collator import VLCollator
 from contralign.models.adapter import UnsupportedModel
 from contralign.models.llava import LlavaAdapter
 from contralign.models.registry import adapter_for
-from contralign.reading import SampleReader, contrast_settings, drop_is_proven, without_picture
+from contralign.reading import SampleReader, contrast_settings, drop_is_proven, fitted, without_picture
 
 SAMPLES = mixed_samples(5)
 
@@ -109,8 +111,8 @@ def test_a_right_model_is_proven_on_the_first_batch_with_a_picture_and_not_befor
     adapter = adapter_for(model)
     text = [sample for sample in SAMPLES if not sample.pictures]
     with torch.no_grad():
-        assert not drop_is_proven(adapter, DropImage(), adapter.prepare(collator(text)))
-        assert drop_is_proven(adapter, DropImage(pack=True), adapter.prepare(collator(coloured_samples(4))))
+        assert not drop_is_proven(adapter, adapter.prepare(collator(text)))
+        assert drop_is_proven(adapter, adapter.prepare(collator(coloured_samples(4))))
 
 
 def test_a_contrast_the_model_cannot_have_is_refused(pair, monkeypatch):
@@ -123,3 +125,75 @@ def test_a_contrast_the_model_cannot_have_is_refused(pair, monkeypatch):
 def test_a_contrast_says_what_it_was_set_to():
     assert contrast_settings(DropImage()) == {"contrast": "drop", "contrast_settings": {}}
     assert contrast_settings(BlurPicture(sigma=2.0))["contrast_settings"] == {"sigma": 2.0}
+    assert contrast_settings(MaskPatches())["contrast_settings"].keys() == {"ratio", "fill", "seed", "columns", "rows"}
+    assert contrast_settings(DropImage(pack=True, prompt="red"))["contrast_settings"] == {"prompt": "red"}
+    assert contrast_settings(MeanPicture(tokens=2))["contrast_settings"] == {"tokens": 2}
+    assert contrast_settings(ShufflePictures()) == {"contrast": "shuffle", "contrast_settings": {"seed": 0}}
+
+
+def test_a_prompt_is_cut_into_the_models_own_tokens(pair):
+    model, collator = pair
+    adapter = adapter_for(model)
+    words, embeddings = fitted(DropImage(prompt="red"), adapter, collator.tokenizer).words()
+    assert collator.tokenizer.decode(words) == "red"
+    assert torch.equal(embeddings, model.get_input_embeddings()(words))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "message"),
+    [("<image>", "holds the model's image token"), ("an <image>", "holds the model's image token")],
+)
+def test_a_prompt_that_is_a_picture_is_refused(pair, prompt, message):
+    model, collator = pair
+    with pytest.raises(ValueError, match=message):
+        fitted(DropImage(prompt=prompt), adapter_for(model), collator.tokenizer)
+
+
+def deltas(reader, samples, batch_size):
+    return {
+        sample.id: looks.delta["logit"][row][looks.valid[row]]
+        for encoded, looks in reader.over(samples, batch_size, "reading")
+        for row, sample in enumerate(encoded.samples)
+    }
+
+
+@pytest.mark.parametrize("contrast", [MeanPicture, lambda: DropImage(prompt="red")])
+def test_neither_the_size_of_batches_nor_their_order_changes_a_delta(pair, contrast):
+    model, collator = pair
+    first = deltas(SampleReader(model, collator, contrast()), SAMPLES, 4)
+    other = deltas(SampleReader(model, collator, contrast()), SAMPLES, 3)
+    reader = SampleReader(model, collator, contrast())
+    reader.settle(SAMPLES)
+    turned = deltas(reader, SAMPLES[::-1], 2)
+    assert first["c0"].std() > 0.5
+    for name, delta in first.items():
+        torch.testing.assert_close(other[name], delta, rtol=0, atol=1e-3)
+        torch.testing.assert_close(turned[name], delta, rtol=0, atol=1e-3)
+
+
+def test_the_mean_is_that_of_the_samples_and_stays(pair):
+    model, collator = pair
+    reader = SampleReader(model, collator, MeanPicture())
+    reader.settle(SAMPLES)
+    with torch.no_grad():
+        batch = adapter_for(model).prepare(collator(SAMPLES))
+    torch.testing.assert_close(reader.contrast.running.value, batch.inputs_embeds[batch.image_mask].mean(dim=0))
+    mean = reader.contrast.running.value.clone()
+    reader.settle(SAMPLES[:1])
+    reader(SAMPLES[:2])
+    assert torch.equal(reader.contrast.running.value, mean)
+
+
+def test_settling_counts_no_skipped_sample_twice(pair):
+    model, collator = pair
+    skipping = VLCollator(collator.processor, on_bad="skip")
+    SampleReader(model, skipping, MeanPicture()).settle(SAMPLES)
+    assert not skipping.skipped
+
+
+def test_shuffled_pictures_need_batches_of_two(pair):
+    model, collator = pair
+    reader = SampleReader(model, collator, ShufflePictures())
+    with pytest.raises(ValueError, match="batch_size=1: rows exchange pictures"):
+        next(reader.over(SAMPLES, 1, "reading"))
+    assert len(list(reader.over(SAMPLES[:5], 4, "reading"))) == 2, "a last batch of one is no reason to stop"

@@ -15,6 +15,8 @@ from contralign import scoring
 from contralign.contrast.blur import BlurPicture
 from contralign.contrast.drop import DropImage
 from contralign.contrast.mask import MaskImage
+from contralign.contrast.mean import MeanPicture
+from contralign.contrast.shuffle import ShufflePictures
 from contralign.core.passes import look_twice
 from contralign.data import score_parts
 from contralign.data.bad_record import BadRecord
@@ -292,6 +294,45 @@ def test_degraded_pictures_are_scored_and_their_settings_kept(pair, tmp_path):
     keeping = VLCollator(collator.processor, keep_pictures=True)
     file = scored(tmp_path / "s.parquet", model, keeping, coloured_samples(4), contrast=BlurPicture(sigma=3.0))
     assert file.settings["contrast_settings"] == {"sigma": 3.0}
+
+
+@pytest.mark.parametrize("contrast", [MeanPicture, ShufflePictures, lambda: DropImage(prompt="red")])
+def test_our_own_contrasts_resume_to_the_bit(contrast, pair, tmp_path, monkeypatch):
+    model, collator = pair
+    unbroken = scored(tmp_path / "unbroken.parquet", model, collator, SAMPLES, contrast=contrast())
+    with monkeypatch.context() as patch:
+        killed_after(patch, 1)
+        with pytest.raises(Killed):
+            scored(tmp_path / "s.parquet", model, collator, SAMPLES, contrast=contrast())
+    resumed = scored(tmp_path / "s.parquet", model, collator, SAMPLES, contrast=contrast())
+    assert resumed.path.read_bytes() == unbroken.path.read_bytes()
+    assert unbroken.index.values.std() > 0.5
+
+
+def test_the_mean_picture_does_not_depend_on_how_the_data_are_cut(pair, tmp_path):
+    model, collator = pair
+    one, other = (
+        scored(
+            tmp_path / f"{size}.parquet", model, collator, SAMPLES, contrast=MeanPicture(), part_size=size, batch_size=3
+        )
+        for size in (3, 11)
+    )
+    assert one.index.values == pytest.approx(other.index.values, abs=1e-3)
+
+
+def test_the_mean_picture_of_records_that_are_all_bad_kills_no_run_that_skips(pair, tmp_path):
+    model, collator = pair
+    skipping = VLCollator(collator.processor, max_length=60, on_bad="skip")
+    records = [*(replace(long_sample(), id=f"long{number}") for number in range(9)), *SAMPLES[:3]]
+    file = scored(tmp_path / "s.parquet", model, skipping, records, contrast=MeanPicture())
+    assert len(file) == 3
+    assert len(file.settings["bad_records"]) == 9
+
+
+def test_shuffled_pictures_are_not_scored_in_batches_of_one(pair, tmp_path):
+    model, collator = pair
+    with pytest.raises(ValueError, match="contrast='shuffle' with batch_size=1"):
+        scored(tmp_path / "s.parquet", model, collator, SAMPLES, contrast=ShufflePictures(), batch_size=1)
 
 
 def test_progress_is_shown_and_starts_where_a_killed_run_stopped(pair, tmp_path, monkeypatch, capsys):

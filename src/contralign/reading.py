@@ -5,26 +5,32 @@ Evaluation counts on it, analysis shows it, scoring writes it down.
 
 from __future__ import annotations
 
+import copy
 import logging
+import random
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import fields, replace
+from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
+from transformers import PreTrainedTokenizerBase
 
 from contralign.batch import VLBatch
 from contralign.contrast.base import Contrast
-from contralign.contrast.drop import DropImage
+from contralign.contrast.drop import DropImage, Words
 from contralign.contrast.mask import MaskImage
+from contralign.contrast.mean import MeanPicture
 from contralign.core.delta import Score
 from contralign.core.passes import TwoLooks, look_twice, second_look
 from contralign.data.collator import VLCollator
 from contralign.data.encoded_batch import EncodedBatch
 from contralign.data.messages import Sample
-from contralign.models.adapter import Adapter, UnsupportedModel
+from contralign.models.adapter import TAKING_OUT, Adapter, UnsupportedModel
 from contralign.models.registry import adapter_for
 from contralign.models.sharding import any_rank
 
@@ -32,6 +38,7 @@ logger = logging.getLogger(__name__)
 
 SCORES: tuple[Score, ...] = ("logit", "logprob")
 _PROOF_TOLERANCE = 0.02
+_SETTLING_SAMPLES, _SETTLING_BATCH = 64, 8
 
 
 class SampleReader:
@@ -57,16 +64,15 @@ class SampleReader:
     ) -> None:
         self.adapter = adapter_for(model, collator.picture_inputs)
         self.collator = collator.with_scores(None)
-        self.contrast = without_picture(self.adapter) if contrast is None else contrast
-        if isinstance(self.contrast, DropImage):
-            self.contrast = DropImage(pack=self.adapter.packs)
+        chosen = without_picture(self.adapter) if contrast is None else contrast
+        self.contrast = fitted(chosen, self.adapter, collator.tokenizer)
         self.scores = tuple(scores)
         self.adapter.check_contrast(self.contrast.name, num_tokens=0)
         if self.contrast.reencodes and not collator.keep_pictures:
             raise ValueError(
                 f"contrast={self.contrast.name!r} degrades the original pictures: collate with keep_pictures=True"
             )
-        self._proven = self.adapter.proven or self.contrast.name != "drop"
+        self._proven = is_proven(self.adapter, self.contrast)
 
     def __call__(self, samples: Sequence[Sample], draw: int = 0) -> tuple[EncodedBatch, TwoLooks]:
         """One batch.
@@ -85,22 +91,48 @@ class SampleReader:
     def look(self, encoded: EncodedBatch, draw: int = 0) -> TwoLooks:
         """Both passes over a collated batch; see `__call__`."""
         self.adapter.check_contrast(self.contrast.name, encoded.inputs["input_ids"].shape[1])
-        device = self.adapter.model.device
-        inputs = {
-            name: value.to(device) if isinstance(value, Tensor) else value for name, value in encoded.inputs.items()
-        }
         with torch.inference_mode(), second_look(self.adapter.model):
-            batch = self.adapter.prepare(inputs, draw=draw)
-            self._proven = self._proven or drop_is_proven(self.adapter, self.contrast, batch)
+            batch = self._prepared(encoded, draw)
+            self._proven = self._proven or drop_is_proven(self.adapter, batch)
             return look_twice(self.adapter, self.contrast, batch, self.scores)
 
     def over(self, samples: Sequence[Sample], batch_size: int, label: str) -> Iterator[tuple[EncodedBatch, TwoLooks]]:
-        """All samples in their order, `batch_size` at a time, under a progress bar called `label`."""
+        """All samples in their order, `batch_size` at a time, under a progress bar called `label`.
+
+        Raises:
+            ValueError: "shuffle" on batches of one, whose picture nobody can be given.
+        """
+        check_batch_size(self.contrast, batch_size)
+        self.settle(samples)
         starts = range(0, len(samples), batch_size)
         batches = [samples[start : start + batch_size] for start in starts]
         shown = tqdm(self.collated(batches), desc=label, total=len(batches), disable=None, dynamic_ncols=True)
         for number, encoded in enumerate(shown):
             yield encoded, self.look(encoded, draw=number)
+
+    def settle(self, samples: Sequence[Sample]) -> None:
+        """Fix the mean of "mean", unless something was observed already; nothing for other contrasts.
+
+        It is that of 64 samples with pictures, drawn from all of them: neither the size of batches nor where reading
+        began changes it.
+        """
+        if not isinstance(self.contrast, MeanPicture) or self.contrast.running.batches:
+            return
+        drawn = random.Random("mean picture").sample(range(len(samples)), len(samples))
+        chosen = list(islice((samples[index] for index in drawn if samples[index].pictures), _SETTLING_SAMPLES))
+        collator = copy.copy(self.collator)
+        collator.skipped = Counter()
+        for start in range(0, len(chosen), _SETTLING_BATCH):
+            encoded = collator.encode_batch(chosen[start : start + _SETTLING_BATCH])
+            with torch.inference_mode(), second_look(self.adapter.model):
+                self.contrast.observe(self._prepared(encoded))
+
+    def _prepared(self, encoded: EncodedBatch, draw: int = 0) -> VLBatch:
+        device = self.adapter.model.device
+        inputs = {
+            name: value.to(device) if isinstance(value, Tensor) else value for name, value in encoded.inputs.items()
+        }
+        return self.adapter.prepare(inputs, draw=draw)
 
     def collated(self, batches: Iterable[Sequence[Sample]]) -> Iterator[EncodedBatch]:
         """Every batch collated; while one is being looked at, a thread opens the pictures of the next."""
@@ -122,22 +154,78 @@ def without_picture(adapter: Adapter) -> Contrast:
 
 
 def contrast_settings(contrast: Contrast) -> dict[str, Any]:
-    """A contrast as a score file names it: its word, and what a degraded picture was degraded with.
-
-    "drop" and "mask" have no settings that could change Δ.
-    """
-    settings = asdict(contrast) if contrast.reencodes else {}  # type: ignore[call-overload]
+    """A contrast as a score file names it: its word, and those of its settings that are set and change Δ."""
+    told = {part.name: getattr(contrast, part.name) for part in fields(contrast) if part.compare}  # type: ignore[arg-type]
+    settings = {name: value for name, value in told.items() if name != "pack" and value is not None}
     return {"contrast": contrast.name, "contrast_settings": settings}
 
 
-def drop_is_proven(adapter: Adapter, contrast: Contrast, batch: VLBatch) -> bool:
+def fitted(contrast: Contrast, adapter: Adapter, tokenizer: Any) -> Contrast:
+    """The contrast as a model takes it: packed where it may be, and a prompt in the model's own words.
+
+    Args:
+        contrast: as it was named.
+        adapter: of the model.
+        tokenizer: of the model; None does where there is no prompt.
+
+    Raises:
+        ValueError: a prompt without a tokenizer, without tokens, or with the model's image token in it.
+    """
+    if isinstance(contrast, MeanPicture):
+        return replace(contrast, pack=adapter.packs)
+    if not isinstance(contrast, DropImage):
+        return contrast
+    if contrast.prompt is None:
+        return replace(contrast, pack=adapter.packs)
+    ids = _prompt_ids(contrast.prompt, adapter, tokenizer)
+
+    def words() -> Words:
+        here = ids.to(adapter.model.device)
+        return here, adapter.embed_text(here)
+
+    return replace(contrast, pack=adapter.packs, words=words)
+
+
+def _prompt_ids(prompt: str, adapter: Adapter, tokenizer: Any) -> Tensor:
+    if not isinstance(tokenizer, PreTrainedTokenizerBase):
+        raise ValueError(
+            f"prompt={prompt!r} has to be cut into tokens: pass processor=... (CALTrainer: processing_class=...)"
+        )
+    ids = torch.tensor(tokenizer(prompt, add_special_tokens=False)["input_ids"], dtype=torch.long)
+    if not len(ids):
+        raise ValueError(f"prompt={prompt!r} has no tokens: wanted a short text such as 'an image'")
+    if bool(adapter.placeholders(ids.unsqueeze(0)).any()):
+        raise ValueError(f"prompt={prompt!r} holds the model's image token: wanted words alone")
+    return ids
+
+
+def check_batch_size(contrast: Contrast, batch_size: int) -> None:
+    """Refuse batches in which no row can have another row's picture.
+
+    Raises:
+        ValueError: "shuffle" with batches of one.
+    """
+    if contrast.name == "shuffle" and batch_size < 2:
+        raise ValueError(
+            f"contrast='shuffle' with batch_size={batch_size}: rows exchange pictures inside their batch; wanted 2 or "
+            "more"
+        )
+
+
+def is_proven(adapter: Adapter, contrast: Contrast) -> bool:
+    """True where no proof is needed that image tokens may be taken out: `drop_is_proven` gives it otherwise."""
+    return adapter.proven or contrast.name not in TAKING_OUT
+
+
+def drop_is_proven(adapter: Adapter, batch: VLBatch) -> bool:
     """Compare Δ of "drop" with that of "mask" on a batch, if a label of it sees a picture.
+
+    What is shown is that image tokens may be taken out, on which "mean" and "shuffle" rest as well.
 
     Where parameters are sharded, all ranks compare in the same step, the first in which one of them can.
 
     Args:
         adapter: of the model; one that is not `proven` is asked for proof.
-        contrast: "drop", packed or not.
         batch: from the adapter's `prepare`.
 
     Returns:
@@ -150,7 +238,7 @@ def drop_is_proven(adapter: Adapter, contrast: Contrast, batch: VLBatch) -> bool
     comparable = DropImage()(batch).row_index.numel() > 0
     if not (any_rank(comparable, batch.input_ids.device) if together else comparable):
         return False
-    dropped = look_twice(adapter, contrast, batch).delta["logit"]
+    dropped = look_twice(adapter, DropImage(pack=adapter.packs), batch).delta["logit"]
     masked = look_twice(adapter, MaskImage(), batch).delta["logit"]
     difference = float((dropped - masked).abs().max())
     scale = max(float(masked.abs().max()), 1.0)

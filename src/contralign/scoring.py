@@ -26,7 +26,7 @@ from contralign.data.score_digest import row_digest, samples_digest
 from contralign.data.score_file import read_settings
 from contralign.data.score_parts import ScoreParts
 from contralign.data.score_table import FORMAT, ScoredSample, value_columns
-from contralign.reading import SCORES, SampleReader, contrast_settings
+from contralign.reading import SCORES, SampleReader, check_batch_size, contrast_settings
 
 PART_SIZE = 2048
 
@@ -91,6 +91,7 @@ def score_samples(
         ValueError: the output is something else, or it or its parts were made with other settings.
     """
     started = time.monotonic()
+    check_batch_size(contrast, batch_size)
     settings = {
         "format": FORMAT,
         **about,
@@ -111,6 +112,7 @@ def score_samples(
     found = sum(len(parts.ranges[number]) for number in own if number not in missing)
     if missing:
         reader = SampleReader(load_model(), collator, contrast, scores)
+        reader.settle(samples.samples)
         with _progress(sum(len(parts.ranges[number]) for number in own), found, state) as bar:
             for number in missing:
                 parts.write(number, *_score_part(reader, samples, parts.ranges[number], batch_size, bar))

@@ -51,6 +51,7 @@ def arm(recipe_with, tmp_path):
         ({"answers": {"limits": 1}}, "evaluate.answers.limits: unknown setting; did you mean 'limit'?"),
         ({"answers": {"model": 1}}, "evaluate.answers.model: unknown setting"),
         ({"gallery": {"folder": "x"}}, "evaluate.gallery.folder: unknown setting"),
+        ({"delta": {"contrast": ["drop"]}}, "evaluate.delta.contrast: unknown setting; did you mean 'contrasts'?"),
         ({"gallery": {"samples": "all"}}, "evaluate.gallery.samples: wanted a whole number, got 'all'"),
     ],
 )
@@ -83,3 +84,9 @@ def test_the_gallery_lies_where_the_report_looks_for_it(recipe_with, arm, tmp_pa
     exhibits = read_gallery(folder / evaluations.GALLERY_FILE)
     assert len(exhibits) == 2
     assert {exhibit.caption.id for exhibit in exhibits} <= {sample.id for sample in arm.held_out}
+
+
+def test_second_looks_of_an_arm_are_compared_as_the_recipe_lists_them(recipe_with, arm, tmp_path):
+    looks = ["drop", "mean:2", "blur:10"]
+    found = bind_evaluations(recipe_with({"delta": {"contrasts": looks}}))["delta"](arm, tmp_path)
+    assert list(found["auc"]) == looks

@@ -80,6 +80,32 @@ def test_a_recipe_is_scored_with_its_noise_and_trained_from_its_scores(tmp_path,
     assert trained.exit_code == 0, trained.output
 
 
+@pytest.mark.parametrize(
+    ("words", "settings"),
+    [
+        (["--prompt", "it is"], {"contrast": "drop", "contrast_settings": {"prompt": "it is"}}),
+        (["--contrast", "mean"], {"contrast": "mean", "contrast_settings": {"tokens": 4}}),
+        (["--contrast", "shuffle"], {"contrast": "shuffle", "contrast_settings": {"seed": 0}}),
+    ],
+)
+def test_our_own_contrasts_are_scored_and_named_in_the_file(words, settings, tmp_path, model):
+    output = tmp_path / "scores.parquet"
+    done = run("score", model, "scenes:train", "--setting", "scenes.count=5", "-o", output, *words)
+    assert done.exit_code == 0, done.output
+    assert {name: read_settings(output)[name] for name in settings} == settings
+    assert ScoreFile.open(output).index.values.std() > 0.5
+
+
+def test_a_recipe_trains_from_scores_of_the_contrast_it_names_and_of_no_other(tmp_path, model, recipe):
+    output = tmp_path / "scores.parquet"
+    assert run("score", model, "--recipe", recipe, "cal.prompt=it is", "-o", output).exit_code == 0
+    trained = run("train", recipe, f"arms.cal.scores={output}", "cal.prompt=it is")
+    assert trained.exit_code == 0, trained.output
+    refused = run("train", recipe, f"arms.cal.scores={output}", f"output_dir={tmp_path / 'other'}")
+    assert refused.exit_code == 2
+    assert "contrast_settings was" in words_of(refused)
+
+
 def test_changes_to_the_recipe_are_those_of_train(tmp_path, model, recipe):
     output = tmp_path / "scores.parquet"
     assert run("score", model, "--recipe", recipe, "seed=3", "cal.contrast=mask", "-o", output).exit_code == 0
@@ -114,6 +140,15 @@ def test_changes_to_the_recipe_are_those_of_train(tmp_path, model, recipe):
         (["--recipe", "nowhere"], "nowhere: no such recipe"),
         (["--recipe", "RECIPE", "--template", "plain"], "data.template: the recipe says so already"),
         (["--recipe", "RECIPE", "--contrast", "mask"], "with cal.contrast=VALUE instead of an option"),
+        (["--recipe", "RECIPE", "--prompt", "it is"], "with cal.prompt=VALUE instead of an option"),
+        (
+            ["scenes:train", "--contrast", "mask", "--prompt", "it is"],
+            "prompt=it is has no effect with contrast='mask'",
+        ),
+        (
+            ["scenes:train", "--setting", "scenes.count=5", "--contrast", "shuffle", "--batch-size", "1"],
+            "contrast='shuffle' with batch_size=1",
+        ),
         (["--recipe", "RECIPE", "--stage", "pt"], "--stage pt: the stages of"),
         (["--recipe", "RECIPE", "records.json"], "wanted key=value"),
         (["--recipe", "RECIPE", "cal=null", "arms=null", "stages.it.cal=false"], "trains nothing with CAL"),

@@ -4,9 +4,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+from by_hand import assert_delta, delta_by_hand, image_columns
+from small_models import IMAGE_TOKEN, PICTURE_TOKENS, build_llava, mixed_batch
 
 from contralign.batch import IGNORE_INDEX, VLBatch, column_indices
 from contralign.contrast.drop import DropImage
+from contralign.core.passes import look_twice
+from contralign.models.generic import GenericAdapter
+from contralign.models.registry import adapter_for
 
 IMAGE = 9
 
@@ -76,3 +81,98 @@ def test_the_batch_it_was_given_is_untouched():
 @pytest.mark.parametrize("row", [1, 3])
 def test_rows_whose_labels_see_no_picture_are_left_out(row):
     assert not (DropImage()(a_batch()).row_index == row).any()
+
+
+PROMPT = [11, 12]
+
+
+def spoken(adapter, ids=PROMPT):
+    """A prompt of these ids."""
+    words = torch.tensor(ids)
+    return DropImage(prompt="an image", words=lambda: (words, adapter.embed_text(words)))
+
+
+@pytest.mark.parametrize("padding", ["right", "left"])
+@pytest.mark.parametrize("pack", [False, True])
+@pytest.mark.parametrize("make", [adapter_for, GenericAdapter])
+def test_a_prompt_stands_at_the_last_places_of_the_first_picture(padding, pack, make):
+    model = build_llava(torch.float64)
+    inputs = mixed_batch(images=(1, 0, 2, 1, 2), padding=padding, dtype=torch.float64)
+    adapter = make(model)
+    looks = look_twice(adapter, replace(spoken(adapter), pack=pack), adapter.prepare(inputs))
+    lookup = model.get_input_embeddings()
+
+    def second(row):
+        places = image_columns(inputs, row)[PICTURE_TOKENS - len(PROMPT) : PICTURE_TOKENS]
+        return {place: lookup(torch.tensor(word)) for place, word in zip(places, PROMPT, strict=True)}
+
+    assert_delta(looks, delta_by_hand(model, inputs, second))
+
+
+def plain_caption():
+    return {
+        "input_ids": torch.tensor([[1, *[IMAGE_TOKEN] * 4, 5, 6, 7]]),
+        "labels": torch.tensor([[-100] * 5 + [5, 6, 7]]),
+        "pixel_values": torch.randn(1, 3, 28, 28).double(),
+    }
+
+
+def test_the_context_of_a_plain_captions_first_word_is_the_prompt():
+    model = build_llava(torch.float64)
+    adapter = adapter_for(model)
+    batch = adapter.prepare(plain_caption())
+    view = spoken(adapter)(batch)
+    assert view.input_ids.tolist() == [[1, *PROMPT, 5, 6, 7]]
+    assert view.position_ids.tolist() == [[0, 3, 4, 5, 6, 7]]
+    text = model(input_ids=torch.tensor([[1, *PROMPT, 5, 6]]), position_ids=torch.tensor([[0, 3, 4, 5, 6]])).logits[0]
+    full = adapter.logits(adapter.hidden(batch)[0])
+    delta = look_twice(adapter, spoken(adapter), batch).delta["logit"][0]
+    wanted = torch.stack([full[4 + k, 5 + k] - text[2 + k, 5 + k] for k in range(3)])
+    torch.testing.assert_close(delta[4:], wanted, rtol=0, atol=1e-10)
+    assert (delta[4] - look_twice(adapter, DropImage(), batch).delta["logit"][0, 4]).abs() > 0.5
+
+
+class Scaled(torch.nn.Embedding):
+    """An embedding layer that scales what it looks up, as Gemma 3's does."""
+
+    def forward(self, input):
+        return super().forward(input) * 3.0
+
+
+def test_a_prompt_is_scaled_as_the_models_own_words_are():
+    model = build_llava(torch.float64)
+    scaled = Scaled(*model.get_input_embeddings().weight.shape, dtype=torch.float64)
+    scaled.load_state_dict(model.get_input_embeddings().state_dict())
+    model.set_input_embeddings(scaled)
+    adapter = adapter_for(model)
+    batch = adapter.prepare(plain_caption())
+    text = model(input_ids=torch.tensor([[1, *PROMPT]]), position_ids=torch.tensor([[0, 3, 4]])).logits[0, -1, 5]
+    full = adapter.logits(adapter.hidden(batch)[0])[4, 5]
+    torch.testing.assert_close(look_twice(adapter, spoken(adapter), batch).delta["logit"][0, 4], full - text)
+
+
+def test_a_prompt_longer_than_a_picture_is_refused():
+    adapter = adapter_for(build_llava())
+    batch = adapter.prepare(mixed_batch(images=(0, 1)))
+    assert spoken(adapter, [11] * 4)(batch).input_ids[0].tolist().count(11) >= 4
+    with pytest.raises(
+        ValueError, match="row 1: prompt='an image' is 5 tokens and the picture that it stands for is 4"
+    ):
+        spoken(adapter, [11] * 5)(batch)
+
+
+def test_a_prompt_changes_nothing_in_a_batch_of_text_and_nothing_it_was_given():
+    adapter = adapter_for(build_llava())
+    assert spoken(adapter)(adapter.prepare(mixed_batch(images=(0, 0)))).row_index.numel() == 0
+    batch = adapter.prepare(mixed_batch())
+    before = {name: value.clone() for name, value in vars(batch).items() if isinstance(value, torch.Tensor)}
+    spoken(adapter)(batch)
+    for name, value in before.items():
+        assert torch.equal(getattr(batch, name), value), name
+
+
+def test_an_empty_prompt_and_one_without_words_are_refused():
+    with pytest.raises(ValueError, match="prompt=''"):
+        DropImage(prompt="")
+    with pytest.raises(ValueError, match=r"reading\.fitted"):
+        DropImage(prompt="an image")(a_batch())

@@ -4,8 +4,10 @@ import torch
 from tiny_worlds import coloured, coloured_samples, seeing_pair, tiny_pair
 
 from contralign.batch import IGNORE_INDEX
+from contralign.contrast.blur import BlurPicture
 from contralign.contrast.mask import MaskImage
-from contralign.evaluation.label_tokens import read_label_tokens
+from contralign.data.collator import VLCollator
+from contralign.evaluation.label_tokens import read_label_tokens, read_right_and_wrong
 from contralign.models.llava import LlavaAdapter
 from contralign.models.registry import adapter_for
 from contralign.reading import without_picture
@@ -106,3 +108,25 @@ def test_refuses_to_read_nothing():
     model, collator = tiny_pair(coloured_samples(2))
     with pytest.raises(ValueError, match="at least one"):
         read_label_tokens(model, collator, [])
+
+
+def test_the_contrast_that_is_given_is_the_one_that_is_taken(world):
+    samples, model, collator = world
+    keeping = VLCollator(collator.processor, keep_pictures=True)
+    blurred = read_label_tokens(model, keeping, samples, contrast=BlurPicture(sigma=10.0))
+    assert blurred.nll_without == pytest.approx(blurred.nll, abs=1e-3)  # a picture of one colour stays what it is
+    assert blurred.weight["logprob"] == pytest.approx(1)
+
+
+def test_means_of_captions_are_over_their_tokens(world):
+    samples, model, collator = world
+    tokens = read_label_tokens(model, collator, samples)
+    own = tokens.sample == 2
+    assert tokens.caption_means("logit")[2] == pytest.approx(tokens.delta["logit"][own].mean())
+    assert tokens.caption_means("logit", of_weights=True)[2] == pytest.approx(tokens.weight["logit"][own].mean())
+
+
+def test_captions_that_do_not_line_up_are_refused(world):
+    samples, model, collator = world
+    with pytest.raises(ValueError, match="other label tokens than with their own"):
+        read_right_and_wrong(model, collator, samples, samples[:3])

@@ -1,5 +1,7 @@
 """The generic adapter: right for many families, and a reason for those it refuses."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import transformers as hf
@@ -7,6 +9,9 @@ from small_models import IMAGE_TOKEN, PICTURE_TOKENS, build_llava, mixed_batch, 
 
 from contralign.contrast.drop import DropImage
 from contralign.contrast.mask import MaskImage
+from contralign.contrast.mean import MeanPicture
+from contralign.contrast.shuffle import ShufflePictures
+from contralign.contrast.taking_out import first_run, last_of_runs
 from contralign.core.label_loss import label_loss
 from contralign.core.passes import look_twice, run_passes
 from contralign.models.adapter import UnsupportedModel
@@ -130,6 +135,49 @@ def test_both_passes_are_right_for_a_family(family):
     masked = look_twice(adapter, MaskImage(), batch)
     assert dropped.delta["logit"][dropped.valid].std() > 0.3
     assert (dropped.delta["logit"] - masked.delta["logit"])[dropped.valid].abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("prompt", [None, [11, 12]])
+def test_stand_ins_at_their_own_places_equal_hiding_all_other_image_tokens(family, prompt):
+    """The mean picture, and a prompt: in every family the short sequence says what the whole one says."""
+    model, inputs = FAMILIES[family]()
+    adapter = GenericAdapter(model)
+    batch = adapter.prepare(inputs)
+    if prompt is None:
+        short = MeanPicture(tokens=2)
+        places = last_of_runs(batch.image_mask, 2)
+        vectors = batch.inputs_embeds[batch.image_mask].mean(dim=0).expand(int(places.sum()), -1)
+    else:
+        words = torch.tensor(prompt)
+        short = DropImage(prompt="an image", words=lambda: (words, adapter.embed_text(words)))
+        places = last_of_runs(batch.image_mask, 2) & first_run(batch.image_mask)
+        vectors = model.get_input_embeddings()(words).repeat(int(places.sum()) // 2, 1)
+    whole = replace(
+        batch,
+        inputs_embeds=batch.inputs_embeds.masked_scatter(places.unsqueeze(-1), vectors),
+        attention_mask=batch.attention_mask * (~batch.image_mask | places),
+    )
+    one, other = (look_twice(adapter, view, batch) for view in (short, lambda _: whole))
+    assert one.delta["logit"][one.valid].std() > 0.3
+    assert (one.delta["logit"] - other.delta["logit"])[one.valid].abs().max() < 1e-4
+    dropped = look_twice(adapter, DropImage(), batch)
+    assert (one.delta["logit"] - dropped.delta["logit"])[one.valid].abs().max() > 0.1
+
+
+def test_shuffled_pictures_are_the_models_own_forward_with_pictures_exchanged():
+    model, _ = internvl()
+    inputs = mixed_batch(images=(1, 0, 1))
+    adapter = GenericAdapter(model)
+    looks = look_twice(adapter, ShufflePictures(), adapter.prepare(inputs))
+    asked = {name: value for name, value in inputs.items() if name != "labels"}
+    right = model(**asked).logits
+    wrong = model(**{**asked, "pixel_values": asked["pixel_values"].flip(0)}).logits
+    labels = inputs["labels"][:, 1:].clamp(min=0).unsqueeze(-1)
+    seen = looks.valid & ((inputs["input_ids"] == IMAGE_TOKEN).cumsum(dim=1)[:, 1:] > 0)
+    wanted = (right - wrong)[:, :-1].gather(-1, labels).squeeze(-1)[seen]
+    assert wanted.std() > 0.3
+    assert (looks.delta["logit"][seen] - wanted).abs().max() < 1e-4
 
 
 def test_the_gradient_reaches_projector_and_vision_tower():

@@ -122,14 +122,16 @@ def test_a_batch_that_does_not_fit_is_refused(change, message):
         adapter_for(build_llava()).prepare(mixed_batch() | change)
 
 
-def test_a_sliding_window_shorter_than_the_rows_refuses_drop_alone():
+def test_a_sliding_window_shorter_than_the_rows_refuses_what_takes_tokens_out():
     from transformers import LlavaConfig, LlavaForConditionalGeneration, MistralConfig
 
     base = build_llava().config
     text = MistralConfig(**{**base.text_config.to_dict(), "sliding_window": 8, "model_type": "mistral"})
     model = LlavaForConditionalGeneration(LlavaConfig(vision_config=base.vision_config, text_config=text))
     adapter = adapter_for(model)
-    adapter.check_contrast("drop", 8)
-    adapter.check_contrast("mask", 9)
-    with pytest.raises(UnsupportedModel, match="sliding window of 8"):
-        adapter.check_contrast("drop", 9)
+    for name in ("mask", "patches", "blur"):
+        adapter.check_contrast(name, 9)
+    for name in ("drop", "mean", "shuffle"):
+        adapter.check_contrast(name, 8)
+        with pytest.raises(UnsupportedModel, match=f"contrast='{name}' on rows of 9 tokens with a sliding window of 8"):
+            adapter.check_contrast(name, 9)

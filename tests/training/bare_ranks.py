@@ -24,6 +24,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
 from contralign import CalConfig, ContrastiveAlignment
+from contralign.contrast.drop import DropImage
 from contralign.core import label_loss, label_readings, passes
 from contralign.core.head import Head
 from contralign.models.registry import ADAPTERS
@@ -38,6 +39,7 @@ PLAN = {
     "units": (),
     "lora": False,  # on the head, too
     "config": {},
+    "words": (),  # ids of a prompt in the picture's place
     "text": {},
     "checkpointing": False,
     "roles": "changing",
@@ -59,6 +61,7 @@ PLANS = {
     "dft": {"config": {"weighting": "dft"}, "units": ("head",), "steps": 16},
     "generic": {"adapter": "generic", "roles": "pictured", "units": ("tower", "head"), "steps": 8},
     "generic_text": {"adapter": "generic", "units": ("tower",)},
+    "prompt": {"units": ("pieces",), "words": (11, 12), "steps": 16},
     "adapters": {"lora": True, "units": ("head",), "steps": 16},
     "mask": {"config": {"contrast": "mask", "form": "paper"}, "units": ("tower", "head"), "steps": 16},
 }
@@ -101,6 +104,9 @@ def trained(plan: dict, sharded: bool) -> dict:
             fully_shard(module)
         fully_shard(whole)
     alignment = alignment or ContrastiveAlignment(whole, CalConfig(**plan["config"]))
+    if plan["words"]:
+        ids, adapter = torch.tensor(plan["words"]), alignment.adapter
+        alignment.contrast = DropImage(prompt="two words", words=lambda: (ids, adapter.embed_text(ids)))
     model.train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
     losses, norms = [], []

@@ -7,9 +7,12 @@ import pytest
 import torch
 from PIL import Image
 from small_models import build_llava, mixed_batch
+from tiny_worlds import coloured_samples, tiny_pair
 
 from contralign import CalConfig, ContrastiveAlignment
 from contralign.contrast.drop import DropImage
+from contralign.contrast.mean import MeanPicture
+from contralign.contrast.shuffle import ShufflePictures
 from contralign.core.passes import look_twice
 from contralign.core.reference import reference_delta, reference_loss, reference_released, reference_weights
 from contralign.models.adapter import UnsupportedModel
@@ -268,3 +271,62 @@ def test_cached_delta_passes_by_what_rounds_the_inputs_of_a_model():
     tensors = [value for value in torch.utils._pytree.tree_leaves(call) if isinstance(value, torch.Tensor)]
     assert len(tensors) == len(inputs)
     assert cal.model(**call).delta.max().item() == pytest.approx(1.2345678, rel=1e-7)
+
+
+def a_tokenizer():
+    return tiny_pair(coloured_samples(2))[1].tokenizer
+
+
+@pytest.mark.parametrize(
+    ("settings", "contrast"),
+    [
+        ({"contrast": "mean", "mean_tokens": 2}, MeanPicture(tokens=2)),
+        ({"contrast": "shuffle"}, ShufflePictures()),
+        ({"prompt": "red"}, None),
+    ],
+)
+def test_a_step_weighs_by_the_contrast_that_is_named(settings, contrast):
+    model, inputs = build_llava(torch.float64, vocab_size=400).train(), mixed_batch(dtype=torch.float64)
+    cal = ContrastiveAlignment(model, CalConfig(**settings), processor=a_tokenizer())
+    out = cal(inputs)
+    out.loss.backward()
+    assert out.weights[out.valid].std() > 0.1
+    assert gradients(model).norm() > 0
+    if contrast is not None:
+        wanted = look_twice(cal.adapter, contrast, cal.adapter.prepare(inputs)).delta["logit"]
+        torch.testing.assert_close(out.delta, wanted, rtol=0, atol=1e-10)
+    plain = ContrastiveAlignment(model)(inputs)
+    assert (out.delta - plain.delta)[out.valid & out.has_image.unsqueeze(1)].abs().max() > 0.1
+
+
+def test_the_mean_picture_moves_in_training_and_stays_in_evaluation():
+    model = build_llava().train()
+    cal = ContrastiveAlignment(model, CalConfig(contrast="mean"))
+    for seed in range(3):
+        cal(mixed_batch(seed=seed))
+    trained = cal.contrast.running.value.clone()
+    assert cal.contrast.running.batches == 3
+    model.eval()
+    for seed in range(3, 5):
+        cal(mixed_batch(seed=seed))
+    assert torch.equal(cal.contrast.running.value, trained)
+    model.train()
+    again = ContrastiveAlignment(model, CalConfig(contrast="mean"))
+    for seed in range(3):
+        again(mixed_batch(seed=seed))
+    assert torch.equal(again.contrast.running.value, trained), "the same batches give the same mean"
+
+
+def test_a_prompt_needs_a_tokenizer_and_words():
+    with pytest.raises(ValueError, match=r"prompt='red' has to be cut into tokens: pass processor=\.\.\."):
+        ContrastiveAlignment(build_llava(), CalConfig(prompt="red"))
+    with pytest.raises(ValueError, match="prompt=''"):
+        ContrastiveAlignment(build_llava(), CalConfig(prompt=""), processor=a_tokenizer())
+
+
+@pytest.mark.parametrize("settings", [{}, {"prompt": "red"}, {"contrast": "mean"}, {"contrast": "shuffle"}])
+def test_whatever_takes_tokens_out_is_proven_first(settings):
+    cal = ContrastiveAlignment(build_llava(), CalConfig(**settings), processor=a_tokenizer())
+    cal.adapter, cal._proven = Reversed(cal.adapter.model), False
+    with pytest.raises(UnsupportedModel, match="differs from that of 'mask'"):
+        cal(mixed_batch())

@@ -11,7 +11,9 @@ from contralign import CalConfig
 from contralign.contrast.blur import BlurPicture
 from contralign.contrast.drop import DropImage
 from contralign.contrast.mask import MaskImage
+from contralign.contrast.mean import MeanPicture
 from contralign.contrast.patches import MaskPatches
+from contralign.contrast.shuffle import ShufflePictures
 from contralign.training.alignment import contrast_of
 from contralign.weighting.cal import Cal
 from contralign.weighting.prior import Prior
@@ -46,6 +48,8 @@ def test_the_ranges_of_table_4_and_plain_mle_are_allowed(alpha, beta):
         ({"contrast": "noise"}, "contrast='noise': wanted one of drop, mask, patches, blur"),
         ({"patch_ratio": 0.5}, "patch_ratio=0.5 has no effect with contrast='drop'"),
         ({"blur_sigma": 1.0, "contrast": "patches"}, "blur_sigma=1.0 has no effect"),
+        ({"prompt": "an image", "contrast": "mask"}, "prompt=an image has no effect with contrast='mask'"),
+        ({"mean_tokens": 2}, "mean_tokens=2 has no effect with contrast='drop'"),
         ({"contrast": "none", "beta": 3.0}, "beta=3.0 has no effect with contrast='none'"),
         ({"contrast": "none", "score": "logprob"}, "score='logprob' has no effect with contrast='none'"),
         ({"contrast": "none", "scores": "a.parquet"}, "scores='a.parquet' has no effect with contrast='none'"),
@@ -140,3 +144,12 @@ def test_a_configuration_names_its_contrast():
     assert isinstance(contrast_of(CalConfig.released()), MaskImage)
     assert contrast_of(CalConfig(contrast="patches", patch_ratio=0.9, patch_seed=3)) == MaskPatches(ratio=0.9, seed=3)
     assert contrast_of(CalConfig(contrast="blur", blur_sigma=1)) == BlurPicture(sigma=1)
+    assert contrast_of(CalConfig(prompt="an image"), pack=True) == DropImage(pack=True, prompt="an image")
+    assert contrast_of(CalConfig(contrast="mean"), pack=True) == MeanPicture(tokens=4, pack=True)
+    assert contrast_of(CalConfig(contrast="mean", mean_tokens=1)) == MeanPicture(tokens=1)
+    assert contrast_of(CalConfig(contrast="shuffle")) == ShufflePictures()
+
+
+def test_every_alignment_has_a_mean_of_its_own():
+    one, other = (contrast_of(CalConfig(contrast="mean")) for _ in range(2))
+    assert one.running is not other.running

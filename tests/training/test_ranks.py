@@ -153,6 +153,7 @@ BY_HAND = (
         "generic": ("layers", "GatheredHead"),
         "pieces": ("modules", "GatheredHead"),
         "pieces_mle": ("modules", "GatheredHead"),
+        "prompt": ("modules", "GatheredHead"),
     },
     {
         "centred": ("layers", "GatheredHead"),

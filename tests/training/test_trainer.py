@@ -260,3 +260,21 @@ def test_with_cal_wants_a_trainer_class(tmp_path):
         with_cal(dict)
     assert with_cal(Trainer) is CALTrainer
     assert CALTrainer.__name__ == "CALTrainer"
+
+
+def test_shuffled_pictures_train_in_batches_of_two_or_more(tmp_path):
+    trainer, losses, *_ = trained(tmp_path, 3, 1, CalConfig(contrast="shuffle"), max_steps=3)
+    assert torch.isfinite(losses).all()
+    assert trainer.state.log_history[0]["share_at_alpha"] < 0.9
+    with pytest.raises(ValueError, match="contrast='shuffle' with batch_size=1"):
+        trained(tmp_path, 1, 2, CalConfig(contrast="shuffle"))
+
+
+def test_evaluation_does_not_move_the_mean_picture_of_training(tmp_path):
+    trainer, *_ = trained(tmp_path, 4, 1, CalConfig(contrast="mean"))
+    running = trainer.alignment.contrast.running
+    assert running.batches == 2
+    before = running.value.clone()
+    assert torch.isfinite(torch.tensor(trainer.evaluate(training_rows(4, seed=1))["eval_loss"]))
+    assert running.batches == 2
+    assert torch.equal(running.value, before)

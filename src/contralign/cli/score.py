@@ -41,7 +41,12 @@ Template = Annotated[str | None, typer.Option(help="chat (default), plain, vicun
 ImageAspect = Annotated[str | None, typer.Option(help="processor (default), pad or square.")]
 MaxLength = Annotated[int | None, typer.Option(help="Tokens of a record, image tokens included; longer ones are cut.")]
 OnBad = Annotated[str | None, typer.Option(help="error (default) or skip: what a broken record does.")]
-ContrastOption = Annotated[str | None, typer.Option("--contrast", help="drop (default), mask, patches or blur.")]
+ContrastOption = Annotated[
+    str | None, typer.Option("--contrast", help="drop (default), mask, patches, blur, shuffle or mean.")
+]
+Prompt = Annotated[
+    str | None, typer.Option("--prompt", help="With drop: a short text in the picture's place, such as 'an image'.")
+]
 ScoreOption = Annotated[
     str,
     typer.Option("--score", help="logit, centred, logprob, or both (logit and logprob), which cost one pass together."),
@@ -66,6 +71,7 @@ def score(
     max_length: MaxLength = None,
     on_bad: OnBad = None,
     contrast: ContrastOption = None,
+    prompt: Prompt = None,
     score: ScoreOption = "both",
     batch_size: BatchSize = 16,
     part_size: PartSize = 2048,
@@ -89,13 +95,14 @@ def score(
             "on_bad": on_bad,
         }
         given = {name: value for name, value in given.items() if value is not None}
+        cal = {name: value for name, value in {"contrast": contrast, "prompt": prompt}.items() if value is not None}
         if recipe is None:
             if stage is not None:
                 raise ValueError(f"--stage {stage} has no effect without --recipe")
-            work = work_of_options(model, data or (), given, setting or (), dtype or "float32", contrast or "drop")
+            work = work_of_options(model, data or (), given, setting or (), dtype or "float32", cal)
         else:
             beside = {**given, **({"settings": setting} if setting else {})}
-            _refuse_beside_recipe([*(f"data.{name}" for name in beside), *(["cal.contrast"] if contrast else [])])
+            _refuse_beside_recipe([*(f"data.{name}" for name in beside), *(f"cal.{name}" for name in cal)])
             work = work_of_recipe(model, recipe, data or (), stage, dtype)
         summary = do_work(
             work, output, score=score, batch_size=batch_size, part_size=part_size, device=device, fresh=fresh

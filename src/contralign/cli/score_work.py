@@ -44,7 +44,12 @@ class Work:
 
 
 def work_of_options(
-    model: str, sources: Sequence[str], data: Mapping[str, Any], settings: Sequence[str], dtype: str, contrast: str
+    model: str,
+    sources: Sequence[str],
+    data: Mapping[str, Any],
+    settings: Sequence[str],
+    dtype: str,
+    cal: Mapping[str, Any],
 ) -> Work:
     """Work that is spelled out.
 
@@ -54,7 +59,7 @@ def work_of_options(
         data: other fields of `DataSettings`, as given.
         settings: "scenes.count=200": of built-in sets.
         dtype: of the weights.
-        contrast: of `CalConfig`.
+        cal: fields of `CalConfig` that name the contrast.
 
     Raises:
         RecipeError: no sources, or a value that cannot be followed.
@@ -68,7 +73,7 @@ def work_of_options(
         model=from_mapping(ModelSettings, {"path": model, "dtype": dtype}, "model"),
         data=from_mapping(DataSettings, {**data, "train": list(sources), "settings": of_sets}, "data"),
         seed=0,
-        cal=from_mapping(CalConfig, {"contrast": contrast}, "cal"),
+        cal=from_mapping(CalConfig, cal, "cal"),
     )
 
 

@@ -2,4 +2,4 @@
 
 from typing import Literal
 
-ContrastName = Literal["drop", "mask", "patches", "blur", "none"]
+ContrastName = Literal["drop", "mask", "patches", "blur", "shuffle", "mean", "none"]

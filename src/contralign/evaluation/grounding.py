@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from contralign.data.collator import VLCollator
 from contralign.data.messages import Sample
+from contralign.evaluation.delta_areas import caption_aucs, token_aucs
 from contralign.evaluation.evaluation_set import EvaluationSet, draw
-from contralign.evaluation.label_tokens import SCORES, LabelTokens, read_label_tokens
+from contralign.evaluation.label_tokens import LabelTokens, read_label_tokens, read_right_and_wrong
 from contralign.evaluation.metrics.accuracy import accuracy
-from contralign.evaluation.metrics.auc import Auc, auc
 from contralign.evaluation.metrics.mean import mean
 from contralign.evaluation.wrong_pictures import with_wrong_pictures
 
@@ -68,23 +68,17 @@ def grounding(
     """
     samples = draw(data.samples, limit, data.seed, "grounding")
     mismatched = with_wrong_pictures(samples, data.seed)
-    right = read_label_tokens(model, collator, samples, batch_size=batch_size, label="right pictures")
-    wrong = read_label_tokens(model, collator, mismatched, batch_size=batch_size, label="wrong pictures")
-    if right.ids != wrong.ids or len(right.sample) != len(wrong.sample):
-        raise ValueError(
-            "the captions with wrong pictures have other label tokens than with their own: raise the collator's "
-            "max_length, or set on_bad='error' to see which samples it leaves out"
-        )
+    right, wrong = read_right_and_wrong(model, collator, samples, mismatched, batch_size=batch_size)
     kept, swapped = _training_captions(model, collator, data, swapped_limit, batch_size)
     return {
         "samples": len(right.ids),
         "accuracy": {kind: _accuracies(right, wrong, _of_kind(right, kind)) for kind in KINDS},
         "nll": {kind: _losses(right, wrong, _of_kind(right, kind)) for kind in KINDS},
         "auc": {
-            "visual_vs_filler": _token_aucs(right, "visual", "filler"),
-            "visual_vs_contradictory": _token_aucs(right, "visual", "contradictory"),
-            "right_vs_wrong_picture": _caption_aucs(right, wrong, paired=True),
-            "right_vs_swapped_training": _caption_aucs(kept, swapped, paired=False),
+            "visual_vs_filler": token_aucs(right, "visual", "filler"),
+            "visual_vs_contradictory": token_aucs(right, "visual", "contradictory"),
+            "right_vs_wrong_picture": caption_aucs(right, wrong, paired=True),
+            "right_vs_swapped_training": caption_aucs(kept, swapped, paired=False),
         },
     }
 
@@ -131,22 +125,3 @@ def _losses(right: LabelTokens, wrong: LabelTokens, chosen: NDArray[np.bool_]) -
         "none": mean(right.nll_without[chosen], captions).as_dict(),
         "wrong_minus_right": mean(wrong.nll[chosen] - right.nll[chosen], captions).as_dict(),
     }
-
-
-def _token_aucs(tokens: LabelTokens, upper: str, lower: str) -> Numbers:
-    above, below = _of_kind(tokens, upper), _of_kind(tokens, lower)
-
-    def of(values: NDArray[np.float64]) -> Numbers:
-        return auc(values[above], values[below], tokens.sample[above], tokens.sample[below]).as_dict()
-
-    raw = {score: of(tokens.delta[score]) for score in SCORES}
-    return raw | {f"{score}_weight": of(tokens.weight[score]) for score in SCORES}
-
-
-def _caption_aucs(upper: LabelTokens | None, lower: LabelTokens | None, paired: bool) -> Numbers:
-    """Paired: both hold the same captions, and the two readings of one belong together."""
-    if upper is None or lower is None:
-        empty = Auc(value=None, positives=len(upper.ids) if upper else 0, negatives=len(lower.ids) if lower else 0)
-        return {score: empty.as_dict() for score in SCORES}
-    clusters = (np.arange(len(upper.ids)), np.arange(len(lower.ids))) if paired else (None, None)
-    return {score: auc(upper.caption_means(score), lower.caption_means(score), *clusters).as_dict() for score in SCORES}

@@ -1,4 +1,4 @@
-"""Every label token of a list of samples, read with the picture and without: what `grounding` counts on."""
+"""Every label token of a list of samples, read with the picture and without: what `grounding` and `delta` count on."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from contralign.contrast.base import Contrast
 from contralign.core.delta import Score
 from contralign.core.passes import TwoLooks
 from contralign.core.weights import cal_weights
@@ -33,7 +34,8 @@ class LabelTokens:
         kind: visual, filler or contradictory; "" where it is not known, as at end tokens.
         correct: the label is the model's most likely token, given the true words before it.
         nll: negative log-likelihood with the picture, nats.
-        nll_without: the same from the second pass of CAL: image tokens taken out or hidden, the text at its positions.
+        nll_without: the same from the second pass; by default image tokens are taken out or hidden in it, and the text
+            stands at its positions.
         delta: Δ by score, neither clamped nor pooled.
         weight: by score, Δ as CAL weighs by it with the paper's settings: clamped to [1, 5], mean of 3.
     """
@@ -47,13 +49,20 @@ class LabelTokens:
     delta: dict[Score, NDArray[np.float64]]
     weight: dict[Score, NDArray[np.float64]]
 
-    def caption_means(self, score: Score) -> NDArray[np.float64]:
-        """Mean Δ over the label tokens of every sample."""
-        return np.bincount(self.sample, weights=self.delta[score]) / np.bincount(self.sample)
+    def caption_means(self, score: Score, of_weights: bool = False) -> NDArray[np.float64]:
+        """Mean Δ, or mean weight, over the label tokens of every sample."""
+        values = self.weight[score] if of_weights else self.delta[score]
+        return np.bincount(self.sample, weights=values) / np.bincount(self.sample)
 
 
 def read_label_tokens(
-    model: Any, collator: VLCollator, samples: Sequence[Sample], *, batch_size: int = 32, label: str = "reading"
+    model: Any,
+    collator: VLCollator,
+    samples: Sequence[Sample],
+    *,
+    contrast: Contrast | None = None,
+    batch_size: int = 32,
+    label: str = "reading",
 ) -> LabelTokens:
     """Read samples twice, teacher-forced, in eval mode.
 
@@ -61,19 +70,20 @@ def read_label_tokens(
         model: a Hugging Face model that `adapter_for` can serve.
         collator: of its processor.
         samples: ending with an answer.
+        contrast: what the second pass sees; None is `without_picture` of the model.
         batch_size: samples at a time.
         label: of the progress bar.
 
     Raises:
         BadRecord: a bad sample under the collator's `on_bad="error"`.
-        UnsupportedModel: no adapter serves the model.
-        ValueError: no samples.
+        UnsupportedModel: no adapter serves the model, or the contrast is not right for it.
+        ValueError: no samples, or a contrast that needs other batches.
     """
     if not samples:
         raise ValueError("no samples to read: wanted at least one")
     ids: list[str] = []
     columns: list[dict[str, NDArray[Any]]] = []
-    for encoded, looks in SampleReader(model, collator, scores=SCORES).over(samples, batch_size, label):
+    for encoded, looks in SampleReader(model, collator, contrast, SCORES).over(samples, batch_size, label):
         columns.append(_columns(encoded, looks, first=len(ids)))
         ids += [sample.id for sample in encoded.samples if sample is not None]
     joined = {name: np.concatenate([part[name] for part in columns]) for name in columns[0]}
@@ -87,6 +97,44 @@ def read_label_tokens(
         delta={score: joined[score] for score in SCORES},
         weight={score: joined[f"{score} weight"] for score in SCORES},
     )
+
+
+def read_right_and_wrong(
+    model: Any,
+    collator: VLCollator,
+    samples: Sequence[Sample],
+    mismatched: Sequence[Sample],
+    *,
+    contrast: Contrast | None = None,
+    batch_size: int = 32,
+    label: str = "",
+) -> tuple[LabelTokens, LabelTokens]:
+    """The same captions with their own pictures and with wrong ones, token by token.
+
+    Args:
+        model: see `read_label_tokens`.
+        collator: likewise.
+        samples: with their own pictures.
+        mismatched: from `with_wrong_pictures`.
+        contrast: see `read_label_tokens`; one that keeps a mean has it from the right pictures in both readings.
+        batch_size: samples at a time.
+        label: before "right pictures" and "wrong pictures" on the progress bars.
+
+    Raises:
+        ValueError: a caption has other label tokens with the wrong picture; also what `read_label_tokens` refuses.
+    """
+    right, wrong = (
+        read_label_tokens(
+            model, collator, chosen, contrast=contrast, batch_size=batch_size, label=f"{label} {which} pictures".strip()
+        )
+        for which, chosen in (("right", samples), ("wrong", mismatched))
+    )
+    if right.ids != wrong.ids or len(right.sample) != len(wrong.sample):
+        raise ValueError(
+            "the captions with wrong pictures have other label tokens than with their own: raise the collator's "
+            "max_length, or set on_bad='error' to see which samples it leaves out"
+        )
+    return right, wrong
 
 
 def _columns(encoded: EncodedBatch, looks: TwoLooks, first: int) -> dict[str, NDArray[Any]]:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from contralign.evaluation.answers import answer_accuracy
+from contralign.evaluation.delta_table import delta_table
 from contralign.evaluation.grounding import grounding
 from contralign.evaluation.retrieval import retrieval
 
@@ -16,4 +17,5 @@ EVALUATIONS: dict[str, Callable[..., dict[str, Any]]] = {
     "grounding": grounding,
     "answers": answer_accuracy,
     "retrieval": retrieval,
+    "delta": delta_table,
 }

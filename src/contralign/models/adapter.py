@@ -27,7 +27,13 @@ from contralign.models.sharding import Sharding, sharding_of
 
 PictureEncoder = Callable[[Sequence[Image.Image]], Mapping[str, Any]]
 
-ALL_CONTRASTS = frozenset({"drop", "mask", "patches", "blur"})
+ALL_CONTRASTS = frozenset({"drop", "mask", "shuffle", "mean", "patches", "blur"})
+TAKING_OUT = frozenset({"drop", "mean", "shuffle"})
+"""Contrasts that take image tokens out of the sequence, be it of a lone row: right only where "drop" is.
+
+They are for LLaVA; for a model behind the generic adapter the first batch has to show it. The other contrasts change
+nothing but what stands at image tokens, or who attends to them.
+"""
 _RECURRENT = frozenset({"linear_attention", "conv", "mamba", "recurrent"})
 _TEXT_INPUTS = frozenset({"input_ids", "attention_mask", "labels", "position_ids", "pictures"})
 
@@ -84,6 +90,14 @@ class Adapter(ABC):
     @abstractmethod
     def logits(self, hidden: Float[Tensor, "tokens hidden"]) -> Float[Tensor, "tokens vocab"]:
         """The model's own final transform, soft-capping and scale included."""
+
+    def embed_text(self, input_ids: Int[Tensor, " words"]) -> Float[Tensor, "words hidden"]:
+        """What stands for these words in `inputs_embeds`: what the model's own embedding layer says.
+
+        A scale that a family keeps in that layer (Gemma 3) is in it; one that its decoder multiplies `inputs_embeds` by
+        (Gemma 1 and 2) comes later, as for all text.
+        """
+        return self.model.get_input_embeddings()(input_ids)
 
     def hidden(self, batch: VLBatch, **arguments: Any) -> Float[Tensor, "rows tokens hidden"]:
         """Last hidden states of the language model.
@@ -159,10 +173,10 @@ class Adapter(ABC):
                 f"contrast={name!r} is not right for {type(self.model).__name__}; "
                 f"use one of {', '.join(sorted(self.contrasts))}"
             )
-        if name == "drop" and self.window is not None and num_tokens > self.window:
+        if name in TAKING_OUT and self.window is not None and num_tokens > self.window:
             raise UnsupportedModel(
-                f"contrast='drop' on rows of {num_tokens} tokens with a sliding window of {self.window}: taking image "
-                "tokens out lets the window reach further back (windows count places, not positions); use "
+                f"contrast={name!r} on rows of {num_tokens} tokens with a sliding window of {self.window}: taking "
+                "image tokens out lets the window reach further back (windows count places, not positions); use "
                 "contrast='mask'"
             )
 

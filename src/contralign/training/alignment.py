@@ -20,14 +20,16 @@ from contralign.contrast.base import Contrast
 from contralign.contrast.blur import BlurPicture
 from contralign.contrast.drop import DropImage
 from contralign.contrast.mask import MaskImage
+from contralign.contrast.mean import MeanPicture
 from contralign.contrast.patches import CLIP_MEAN_COLOUR, MaskPatches
+from contralign.contrast.shuffle import ShufflePictures
 from contralign.core.head import accurate
 from contralign.core.label_loss import label_loss
 from contralign.core.loss import ratio, token_coefficients
 from contralign.core.passes import Passes, laid_out, run_passes
 from contralign.models.adapter import Adapter, PictureEncoder
 from contralign.models.registry import adapter_for
-from contralign.reading import drop_is_proven
+from contralign.reading import drop_is_proven, fitted, is_proven
 from contralign.training.config import CalConfig
 from contralign.weighting.base import TokenReadings, Wanted, column_of, live_readings
 
@@ -82,7 +84,7 @@ class ContrastiveAlignment:
     Args:
         model: a Hugging Face image-text-to-text model, PEFT allowed.
         config: the settings; the default is the paper's.
-        processor: the model's processor; only contrasts that degrade the picture need it.
+        processor: the model's processor; only contrasts that degrade the picture, and a prompt, need it.
         encode_pictures: pictures -> inputs of the vision tower, where the processor's image processor alone is not what
             the collator does.
 
@@ -103,7 +105,8 @@ class ContrastiveAlignment:
         self.model = model
         self.adapter: Adapter = adapter_for(model, encode_pictures or _image_processor(processor))
         self.weighting = self.config.token_weighting()
-        self.contrast = contrast_of(self.config, pack=self.adapter.packs) if self.config.compares else None
+        contrast = contrast_of(self.config) if self.config.compares else None
+        self.contrast = contrast and fitted(contrast, self.adapter, getattr(processor, "tokenizer", processor))
         if self.contrast is not None and self.contrast.reencodes and self.adapter.encode_pictures is None:
             raise ValueError(
                 f"contrast={self.config.contrast!r} encodes a degraded picture: pass processor=... "
@@ -112,7 +115,7 @@ class ContrastiveAlignment:
         if self.contrast is not None:
             self.adapter.check_contrast(self.config.contrast, num_tokens=0)
         self.draw = 0
-        self._proven = self.adapter.proven or not self.config.check_views or self.config.contrast != "drop"
+        self._proven = not self.config.check_views or self.contrast is None or is_proven(self.adapter, self.contrast)
         self._warned = False
         _install(self.adapter.model)
 
@@ -147,7 +150,9 @@ class ContrastiveAlignment:
         if self.contrast is not None:
             self.adapter.check_contrast(config.contrast, num_tokens=batch.input_ids.shape[1])
             self._warn_of_dropout()
-            self._proven = self._proven or drop_is_proven(self.adapter, self.contrast, batch)
+            self._proven = self._proven or drop_is_proven(self.adapter, batch)
+            if isinstance(self.contrast, MeanPicture) and self.adapter.model.training:
+                self.contrast.observe(batch)
         readings = live_readings(self.weighting, scored=cached is not None)
         passes = run_passes(self.adapter, self.contrast, batch, readings, at_every_position=config.form == "released")
         valid = passes.valid
@@ -235,7 +240,11 @@ def contrast_of(config: CalConfig, pack: bool = False) -> Contrast | None:
         )
     if config.contrast == "blur":
         return BlurPicture(sigma=10.0 if config.blur_sigma is None else config.blur_sigma)
-    return DropImage(pack) if config.contrast == "drop" else MaskImage()
+    if config.contrast == "mean":
+        return MeanPicture(tokens=4 if config.mean_tokens is None else config.mean_tokens, pack=pack)
+    if config.contrast == "shuffle":
+        return ShufflePictures()
+    return DropImage(pack, config.prompt) if config.contrast == "drop" else MaskImage()
 
 
 def _image_processor(processor: Any) -> PictureEncoder | None:

@@ -32,13 +32,17 @@ class CalConfig:
         form: how the loss is pooled and normalised: "exact" over the whole optimizer step, "paper" in every sample
             (equation 5), "released" as the released code does (needs `contrast="mask"` and `score="logit"`).
         contrast: the second look: "drop" takes image tokens out, "mask" hides their keys, "patches" and "blur" degrade
-            the picture and encode it again (section A.3); "none" takes no second look and every weight is 1: plain MLE
-            through the same fast loss.
+            the picture and encode it again (section A.3); "shuffle" shows another row's picture and "mean" a few tokens
+            of the mean picture (both ours); "none" takes no second look and every weight is 1: plain MLE through the
+            same fast loss.
         score: "logit" (the paper's), "centred" or "logprob"; see `contralign.core.delta.token_scores`.
         patch_ratio: share of the 10 x 20 grid that `contrast="patches"` covers, in (0, 1].
         patch_fill: colour of a covered cell, RGB 0..255; None is the mean colour of CLIP's pictures.
         patch_seed: seed of the draw.
         blur_sigma: σ of `contrast="blur"` in pixels of the original picture.
+        prompt: a short text that `contrast="drop"` puts in the picture's place, such as "an image", so that the first
+            word of a plain caption has some context without it too; None, the paper's way, puts nothing there.
+        mean_tokens: how many tokens a picture keeps under `contrast="mean"`; None is 4.
         scores: Δ, or what else the weighting reads of the second look, comes from this file, written by
             `contralign score`, and no second pass is run; `contrast` and `score` must be those of the file. Batches
             carry it as `cached_delta`, which `VLCollator` puts there. Evaluation takes it from the model all the same:
@@ -64,6 +68,8 @@ class CalConfig:
     patch_fill: tuple[int, int, int] | None = None
     patch_seed: int | None = None
     blur_sigma: float | None = None
+    prompt: str | None = None
+    mean_tokens: int | None = None
     scores: str | None = None
     check_views: bool = True
 
@@ -86,7 +92,10 @@ class CalConfig:
             )
 
     def _refuse_settings_without_effect(self) -> None:
-        owners = {"patch_ratio": "patches", "patch_fill": "patches", "patch_seed": "patches", "blur_sigma": "blur"}
+        owners = {
+            **{"patch_ratio": "patches", "patch_fill": "patches", "patch_seed": "patches", "blur_sigma": "blur"},
+            **{"prompt": "drop", "mean_tokens": "mean"},
+        }
         for setting, owner in owners.items():
             if getattr(self, setting) is not None and self.contrast != owner:
                 raise ValueError(
@@ -118,6 +127,11 @@ class CalConfig:
                 f"weighting={self.weighting!r} compares with the loss of a reference model: score the training data "
                 "with that model (contralign score) and set scores=FILE; in a recipe, scores: start takes the model that "
                 "the stage starts from"
+            )
+        if weighting.main is None and self.prompt is not None:
+            raise ValueError(
+                f"prompt={self.prompt!r} has no effect with weighting={self.weighting!r}, which takes no second look: "
+                "leave it out"
             )
         if weighting.main is None and self.contrast not in ("drop", "none"):
             raise ValueError(

@@ -24,6 +24,7 @@ from transformers.trainer_utils import EvalLoopOutput
 
 from contralign.core.loss import ratio
 from contralign.data.collator import VLCollator
+from contralign.reading import check_batch_size
 from contralign.training.alignment import CACHED, CalOutput, ContrastiveAlignment
 from contralign.training.checkpoint import ResumingTrainer
 from contralign.training.config import CalConfig
@@ -86,6 +87,8 @@ class _CALMixin(ResumingTrainer):
             raise ValueError("compute_loss_func has no effect with CAL: it never sees the second pass; leave it out")
         if getattr(self.args, "loss_type", "nll") != "nll":
             raise ValueError(f"loss_type={self.args.loss_type!r} has no effect with CAL: leave it out")  # type: ignore[attr-defined]
+        if self.alignment.contrast is not None:
+            check_batch_size(self.alignment.contrast, self.args.per_device_train_batch_size)
         if self.args.n_gpu > 1:
             raise ValueError("nn.DataParallel is not supported: start with accelerate launch or torchrun")
         deepspeed = self.accelerator.distributed_type == DistributedType.DEEPSPEED

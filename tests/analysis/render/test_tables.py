@@ -2,8 +2,10 @@ from tiny_worlds import coloured, coloured_samples, tiny_pair
 
 from contralign.analysis.render.tables import result_tables
 from contralign.data.swap_noise import swap_pictures
+from contralign.evaluation.delta_table import delta_table
 from contralign.evaluation.evaluation_set import EvaluationSet
 from contralign.evaluation.grounding import grounding
+from contralign.evaluation.label_tokens import SCORES
 
 
 def number(value, n=10, low=None, high=None):
@@ -90,9 +92,55 @@ def test_every_number_of_grounding_has_a_row():
         one for section in ("accuracy", "nll", "auc") for group in found[section].values() for one in group.values()
     ]
     assert all(one["value"] is not None for one in numbers)
-    assert len(shown) == len(numbers) == 4 * 2 + 4 * 4 + 2 * 6 + 2 * 3
+    assert len(shown) == len(numbers) == 4 * 2 + 4 * 4 + 2 * 2 * len(SCORES) + 2 * len(SCORES)
 
 
 def test_no_results_no_tables():
     assert result_tables({}) == []
     assert result_tables({"mle": {}, "cal": {}}) == []
+
+
+def an_area(value, low=None, high=None):
+    return {"value": value, "low": low, "high": high, "positives": 12, "negatives": 1200}
+
+
+NOTHING = {"value": None, "low": None, "high": None, "positives": 0, "negatives": 0}
+DELTA = {
+    "samples": 12,
+    "auc": {
+        "drop": {
+            "logit": {"visual_vs_filler": an_area(0.6, 0.5, 0.7), "visual_vs_contradictory": NOTHING},
+            "logprob": {"visual_vs_filler": an_area(0.9), "visual_vs_contradictory": NOTHING},
+        },
+        "blur:10": {"logit": {"visual_vs_filler": an_area(0.5)}, "logprob": {"visual_vs_filler": NOTHING}},
+        "drop:an image": {"logit": {"visual_vs_filler": an_area(0.7)}},
+        "mean:4": {"logit": {"visual_vs_filler": NOTHING}},
+        "noise:3": {"logit": {"visual_vs_filler": an_area(0.4)}},
+    },
+}
+
+
+def test_second_looks_stand_below_one_another_and_scores_side_by_side():
+    (table,) = result_tables({"cal": {"delta": DELTA}})
+    assert table.title == "Second looks compared: visual over filler tokens"
+    assert table.arms == ("Δ logit", "Δ log-probability")
+    names = ["no picture", "blurred picture, σ = 10", "no picture but the words 'an image'", "noise:3"]
+    assert [(row.group, row.name) for row in table.rows] == [("", name) for name in names]
+    first, second = cells(table, "", "no picture")
+    assert (first.value, first.interval, first.count) == ("0.600", "0.500 to 0.700", "12 against 1,200")
+    assert second.value == "0.900"
+    assert cells(table, "", "blurred picture, σ = 10")[1] is None
+
+
+def test_several_arms_stand_below_one_another():
+    (table,) = result_tables({"mle": {"delta": DELTA}, "cal": {"delta": DELTA}, "bare": {}})
+    assert [row.group for row in table.rows] == ["mle"] * 4 + ["cal"] * 4
+
+
+def test_every_area_of_the_delta_table_has_a_cell():
+    samples = [*coloured_samples(6), *(coloured(f"l{row}", "red", row, told="blue") for row in range(3))]
+    found = delta_table(*tiny_pair(samples), EvaluationSet(samples=samples), contrasts=("drop", "mean:1", "mask"))
+    shown = [cell for table in result_tables({"mle": {"delta": found}}) for row in table.rows for cell in row.cells]
+    numbers = [one for looks in found["auc"].values() for tasks in looks.values() for one in tasks.values()]
+    assert all(one["value"] is not None for one in numbers)
+    assert len([cell for cell in shown if cell]) == len(numbers) == 3 * 2 * len(SCORES) * 3

@@ -36,6 +36,15 @@ SCORES = {
     "centred_weight": "weight from Δ centred logit",
     "logprob_weight": "weight from Δ log-probability",
 }
+CONTRASTS = {
+    "drop": ("no picture", "no picture but the words {!r}"),
+    "mask": ("hidden picture", ""),
+    "shuffle": ("another picture", ""),
+    "mean": ("mean picture", "mean picture, tokens kept: {}"),
+    "patches": ("covered patches", "covered patches, share {}"),
+    "blur": ("blurred picture", "blurred picture, σ = {}"),
+}
+"""Of a second look alone, and with its setting."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +129,46 @@ def _grounding(arms: Results) -> list[ResultTable]:
     ]
 
 
+def _delta(arms: Results) -> list[ResultTable]:
+    """A table a task: second looks from top to bottom, scores from left to right, arms below one another."""
+    tables: list[ResultTable] = []
+    for task, told_apart in TASKS.items():
+        scores = [score for score in SCORES if _measured(arms, task, score)]
+        rows = [
+            Row(
+                group=arm if len(arms) > 1 else "",
+                name=_second_look(contrast),
+                cells=tuple(_cell(_at(by_score, (score, task)), _number) for score in scores),
+            )
+            for arm, found in arms.items()
+            for contrast, by_score in found.get("auc", {}).items()
+        ]
+        tables.append(
+            ResultTable(
+                title=f"Second looks compared: {told_apart}",
+                note="Area under the ROC curve; 0.5 is chance, 1 is perfect. Rows: what the second pass sees. Columns: "
+                "Δ as it comes, and as a weight, clamped to [1, 5] and averaged over 3. An area of exactly 0 or 1 has "
+                "no interval.",
+                arms=tuple(SCORES[score] for score in scores),
+                rows=tuple(row for row in rows if any(row.cells)),
+            )
+        )
+    return tables
+
+
+def _measured(arms: Results, task: str, score: str) -> bool:
+    """Whether some arm has an area of this task and score under some second look."""
+    looks = [by_score for found in arms.values() for by_score in found.get("auc", {}).values()]
+    return any(_cell(_at(by_score, (score, task)), _number) for by_score in looks)
+
+
+def _second_look(name: str) -> str:
+    """A contrast such as "blur:10" in words; a name that nothing is known about as it is."""
+    word, colon, setting = name.partition(":")
+    alone, with_setting = CONTRASTS.get(word, (name, name))
+    return with_setting.format(setting) if colon else alone
+
+
 def _answers(arms: Results) -> list[ResultTable]:
     summary = [
         _row(arms, "", "exact match", ("accuracy",), _share),
@@ -178,6 +227,7 @@ def _paths(numbers: Mapping[str, Any], above: Path = ()) -> Iterator[Path]:
 # The gallery of a run has a section of its own.
 _LAYOUTS: dict[str, Callable[[Results], list[ResultTable]]] = {
     "grounding": _grounding,
+    "delta": _delta,
     "answers": _answers,
     "retrieval": _retrieval,
     "gallery": lambda arms: [],
