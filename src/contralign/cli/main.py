@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from contralign.cli.bench import bench
+from contralign.cli.build import build
 from contralign.cli.demo import demo
 from contralign.cli.env import env
 from contralign.cli.score import score
@@ -19,6 +20,7 @@ app = typer.Typer(
 )
 for verb in (demo, train, score, bench, env):
     app.command()(verb)
+app.add_typer(build)
 
 
 def main() -> None:
