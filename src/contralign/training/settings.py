@@ -90,6 +90,8 @@ class DataSettings:
         image_root: picture folder of every file in `train` and `eval`, or one for all.
         settings: keyword settings of built-in sets, by set and by source: `scenes: {glyphs: 200}` holds for all its
             splits, `scenes:train: {count: 4000}` for one.
+        pictures: false leaves the pictures out and trains on the text alone, so that a language model learns the manner
+            of the captions before it learns to look.
         template: how a conversation is written: the model's own chat template, or one of LLaVA's.
         image_aspect: what is done to a picture that is not square, before the processor sees it.
         max_length: tokens of a record, image tokens included; longer records are cut. None cuts nothing.
@@ -102,6 +104,7 @@ class DataSettings:
     eval: tuple[str, ...] = ()
     image_root: tuple[str, ...] = ()
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    pictures: bool = True
     template: Template = "chat"
     image_aspect: ImageAspect = "processor"
     max_length: int | None = None
@@ -118,6 +121,8 @@ class DataSettings:
             raise ValueError(f"swap_noise={self.swap_noise}: wanted a share in [0, 1]")
         if self.noise_seed is not None and self.swap_noise == 0:
             raise ValueError(f"noise_seed={self.noise_seed} has no effect with swap_noise=0: leave it out")
+        if self.swap_noise and not self.pictures:
+            raise ValueError(f"swap_noise={self.swap_noise} has no effect with pictures: false")
         self._check_roots_and_settings()
 
     def _check_roots_and_settings(self) -> None:
