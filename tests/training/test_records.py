@@ -127,5 +127,5 @@ def test_pictures_can_be_left_out_and_the_text_stays():
 
 
 def test_swaps_of_pictures_that_are_left_out_are_refused():
-    with pytest.raises(ValueError, match="swap_noise=0.5 has no effect with pictures: false"):
+    with pytest.raises(ValueError, match=r"swap_noise=0\.5 has no effect with pictures: false"):
         DataSettings(train=("scenes:train",), pictures=False, swap_noise=0.5)
