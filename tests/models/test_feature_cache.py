@@ -214,6 +214,15 @@ def test_what_a_tower_is_given_beside_pictures_is_refused():
         model.model.vision_tower(batch["pixel_values"].unsqueeze(0))
 
 
+@pytest.mark.parametrize("family", ["llava", "internvl"])
+def test_what_the_trainer_writes_into_the_configuration_is_no_hindrance(family):
+    model, batch = frozen(family)
+    model.config.use_cache = False  # transformers hands it on to the tower
+    wanted = model(**batch).logits
+    FeatureCache(model, FeatureStore())
+    assert torch.equal(model(**batch).logits, wanted)
+
+
 def test_a_tower_is_wrapped_once():
     model, _ = frozen("llava")
     FeatureCache(model, FeatureStore())

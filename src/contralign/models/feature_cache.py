@@ -25,7 +25,7 @@ from contralign.models.feature_store import FeatureStore
 from contralign.models.registry import bare_model
 from contralign.models.sharding import sharding_of
 
-_HOW_TO_RETURN = ("return_dict", "output_hidden_states", "output_attentions")
+_HARMLESS = ("return_dict", "output_hidden_states", "output_attentions", "use_cache")
 
 
 class FeatureCache:
@@ -75,7 +75,7 @@ class FeatureCache:
             raise UnsupportedModel(
                 f"features are kept by picture: wanted pixel_values (pictures, channels, height, width), got {came}"
             )
-        beside = [name for name, value in settings.items() if name not in _HOW_TO_RETURN and value is not None]
+        beside = [name for name, value in settings.items() if name not in _HARMLESS and value is not None]
         if beside:
             raise UnsupportedModel(f"features are kept by picture alone; the tower was also given {', '.join(beside)}")
         kept = torch.stack(self.features(pixel_values))
