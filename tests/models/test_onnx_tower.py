@@ -1,5 +1,7 @@
 """A tower read from ONNX gives what DINOv2 gives, and what the exported graph gives."""
 
+import sys
+
 import pytest
 import torch
 from transformers import Dinov2Config, Dinov2Model
@@ -91,6 +93,13 @@ def test_another_network_is_refused(tmp_path):
     onnx.save(onnx.helper.make_model(onnx.helper.make_graph([], "other", [], [], [])), path)
     with pytest.raises(ValueError, match=r"other.onnx has no 'backbone.embeddings.* wanted a DINOv2-shaped tower"):
         read_onnx_tower(path, 56, 1)
+
+
+def test_a_missing_reader_is_named_with_the_extra_that_brings_it(tmp_path, monkeypatch):
+    path = exported(dinov2(), tmp_path)
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(ValueError, match=r"needs onnx: pip install 'contralign\[smol\]'"):
+        read_onnx_tower(path, 56, 3)
 
 
 @pytest.mark.slow
