@@ -7,7 +7,15 @@ from small_recipes import TINY, small_recipe
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from contralign.training.arguments import training_arguments
-from contralign.training.build import build_trainer, load_model, load_processor, ready_to_learn, save_folder, save_tiny
+from contralign.training.build import (
+    build_trainer,
+    feature_store,
+    load_model,
+    load_processor,
+    ready_to_learn,
+    save_folder,
+    save_tiny,
+)
 from contralign.training.config import CalConfig
 from contralign.training.records import RecordReader, make_collator
 from contralign.training.schema import RecipeError
@@ -116,6 +124,55 @@ def test_the_vision_tower_is_trained_at_its_own_rate(tiny, tmp_path):
     built = trainer(tiny, tmp_path, train=["projector", "vision_tower"], vision_learning_rate=1e-5, schedule="constant")
     built.train()
     assert {group["lr"] for group in built.optimizer.param_groups} == {1e-2, 1e-5}
+
+
+def test_the_projector_is_trained_at_its_own_rate_beside_adapters(tiny, tmp_path):
+    recipe, samples, path = tiny
+    stage = {"train": ["projector", "language_model"], "projector_learning_rate": 0.5, "schedule": "constant"}
+    recipe = small_recipe(tmp_path, stages={"it": stage})
+    model = ready_to_learn(
+        load_model(path, recipe.model), ModelSettings(path=path, lora=LoraSettings(r=2)), recipe.stages["it"]
+    )
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    args = training_arguments(recipe, recipe.stages["it"], tmp_path / "checkpoints")
+    processor = load_processor(path)
+    collate = make_collator(processor, recipe.data)
+    built = build_trainer(
+        model,
+        args,
+        recipe.stages["it"],
+        processor=processor,
+        collate=collate,
+        train=samples,
+        evaluation=None,
+        cal=CalConfig(),
+    )
+    built.train()
+    moved = {name for name, parameter in model.named_parameters() if not torch.equal(parameter, before[name])}
+    assert any("multi_modal_projector" in name and "modules_to_save" in name for name in moved)
+    assert any("lora_B" in name for name in moved)
+    assert all("multi_modal_projector" in name or "lora_" in name for name in moved)
+    assert {group["lr"] for group in built.optimizer.param_groups} == {1e-2, 0.5}
+
+
+def test_kept_features_serve_every_later_load_of_the_same_tower(tiny):
+    _, samples, path = tiny
+    settings = ModelSettings(path=path, cache_features=True, feature_gib=0.125)
+    store = feature_store(0.125, None)
+    batch = make_collator(load_processor(path), tiny[0].data)(samples[:4])
+    with torch.no_grad():
+        plain = load_model(path, ModelSettings(path=path)).eval()(**batch).logits
+        for _ in range(2):
+            assert torch.equal(load_model(path, settings).eval()(**batch).logits, plain)
+    assert (store.counts.missing, store.counts.in_memory) == (4, 4)
+
+
+def test_a_tower_that_learns_cannot_have_its_features_kept(tiny):
+    _, _, path = tiny
+    settings = ModelSettings(path=path, cache_features=True)
+    stage = Stage(train=("vision_tower",), steps=1, learning_rate=1.0, batch_size=1)
+    with pytest.raises(RecipeError, match="vision_tower cannot learn with model"):
+        ready_to_learn(load_model(path, settings), settings, stage)
 
 
 def test_lora_wraps_only_stages_that_train_the_language_model(tiny):

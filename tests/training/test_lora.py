@@ -4,6 +4,8 @@ import pytest
 import torch
 from peft import PeftModel
 from small_models import build_llava, mixed_batch
+from small_smol import small_smol, told
+from transformers import AutoModelForImageTextToText
 
 from contralign.training.lora import add_lora, merge_lora
 from contralign.training.parts import part_of, train_only
@@ -60,3 +62,28 @@ def test_merging_gives_an_ordinary_model_with_the_same_logits():
 def test_a_part_without_a_module_cannot_learn_beside_adapters():
     with pytest.raises(RecipeError, match="image_newline cannot learn beside model"):
         add_lora(build_llava(), LoraSettings(), ["image_newline"])
+
+
+def test_on_internvl_every_linear_layer_learns_with_the_projector_and_reloads_as_it_was(tmp_path):
+    model, processor = small_smol()
+    parts = ("projector", "language_model")
+    train_only(model, parts)
+    learner = add_lora(model, LoraSettings(r=2), parts)
+    batch = told(processor)
+    before = {name: parameter.detach().clone() for name, parameter in learner.named_parameters()}
+    optimizer = torch.optim.AdamW([p for p in learner.parameters() if p.requires_grad], lr=1e-2)
+    for _ in range(3):
+        optimizer.zero_grad()
+        learner(**batch).loss.backward()
+        optimizer.step()
+    moved = {name for name, parameter in learner.named_parameters() if not torch.equal(parameter, before[name])}
+    layers = {name.split(".lora_")[0].rpartition(".")[2] for name in moved if "lora_B" in name}
+    assert layers == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+    assert any("multi_modal_projector.modules_to_save" in name for name in moved)
+    assert not any("vision_tower" in name or "lm_head" in name or "embed_tokens" in name for name in moved)
+    merged = merge_lora(learner).eval()
+    merged.save_pretrained(tmp_path)
+    loaded = AutoModelForImageTextToText.from_pretrained(tmp_path, local_files_only=True).eval()
+    with torch.no_grad():
+        assert torch.equal(loaded(**batch).logits, merged(**batch).logits)
+    assert set(loaded.state_dict()) == set(small_smol()[0].state_dict())

@@ -5,8 +5,10 @@ import torch
 from small_models import build_llava
 from transformers import CONFIG_MAPPING, AutoModelForImageTextToText
 
+from contralign.training.lora import add_lora
 from contralign.training.parts import freeze_unread_layers, parameter_groups, part_of, train_only
 from contralign.training.schema import RecipeError
+from contralign.training.settings import LoraSettings
 
 
 def learning(model):
@@ -75,15 +77,32 @@ def test_layers_after_the_one_that_is_read_are_frozen_and_get_no_gradient():
     assert idle == []
 
 
-def test_the_vision_tower_gets_its_own_learning_rate_and_only_matrices_decay():
+def test_parts_get_their_own_learning_rates_and_only_matrices_decay():
     model = build_llava()
-    train_only(model, ["vision_tower", "projector"])
-    groups = parameter_groups(model, 1e-3, 1e-4, 0.1)
+    train_only(model, ["vision_tower", "projector", "language_model"])
+    groups = parameter_groups(model, 1e-3, {"vision_tower": 1e-4, "projector": 2e-3}, 0.1)
     by_parameter = {id(p): group for group in groups for p in group["params"]}
+    rates = {"vision_tower": 1e-4, "projector": 2e-3, "language_model": 1e-3}
     for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
-            assert id(parameter) not in by_parameter
-            continue
         group = by_parameter[id(parameter)]
-        assert group["lr"] == (1e-4 if "vision_tower" in name else 1e-3)
+        assert group["lr"] == rates[part_of(name)]
         assert group["weight_decay"] == (0.1 if parameter.ndim >= 2 else 0.0)
+
+
+def test_frozen_parts_are_in_no_group():
+    model = build_llava()
+    train_only(model, ["projector"])
+    groups = parameter_groups(model, 1e-3, {"projector": 2e-3}, 0.1)
+    grouped = {id(p) for group in groups for p in group["params"]}
+    assert grouped == {id(p) for name, p in model.named_parameters() if part_of(name) == "projector"}
+
+
+def test_behind_adapters_the_projector_still_gets_its_own_rate():
+    model = build_llava()
+    parts = ["projector", "language_model"]
+    train_only(model, parts)
+    wrapped = add_lora(model, LoraSettings(r=2), parts)
+    rates = {group["lr"]: group["params"] for group in parameter_groups(wrapped, 1e-3, {"projector": 2e-3}, 0.0)}
+    names = {id(p): name for name, p in wrapped.named_parameters()}
+    assert {part_of(names[id(p)]) for p in rates[2e-3]} == {"projector"}
+    assert all("lora_" in names[id(p)] for p in rates[1e-3])

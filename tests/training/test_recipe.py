@@ -86,6 +86,23 @@ BAD = {
         "stages: {it: {vision_learning_rate: 1.0}}",
         "stages.it: vision_learning_rate has no effect: vision_tower is not in train",
     ),
+    "projector rate without effect": (
+        "stages: {it: {projector_learning_rate: 1.0, train: [language_model]}}",
+        "stages.it: projector_learning_rate has no effect: projector is not in train",
+    ),
+    "projector rate 0": (
+        "stages: {it: {projector_learning_rate: 0}}",
+        "projector_learning_rate=0.0: wanted a number above",
+    ),
+    "features of a tower that learns": (
+        "model: {cache_features: true}",
+        "the vision tower of path: tiny learns in a stage",
+    ),
+    "feature folder without effect": (
+        "model: {feature_folder: features}",
+        "model: feature_gib and feature_folder have no effect without cache_features: true",
+    ),
+    "no memory for features": ("model: {feature_gib: 0}", "model: feature_gib=0.0: wanted a number above 0"),
     "parts in a text stage": ("stages: {text: {train: [projector]}}", "has no effect with kind='text'"),
     "cal in a text stage": ("stages: {text: {cal: true}}", "cal=True has no effect with kind='text'"),
     "parts in a tower stage": (

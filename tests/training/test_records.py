@@ -112,3 +112,20 @@ def test_a_picture_file_is_opened_once_however_many_records_show_it(tmp_path):
     sample = RecordReader().read(data, data.train, "data").samples[0]
     pictures, _ = as_captions([sample, replace(sample, id="other")])
     assert pictures[0] is pictures[1]
+
+
+def test_pictures_can_be_left_out_and_the_text_stays():
+    seen = DataSettings(train=("scenes:train",), settings={"scenes": {"count": 3}})
+    read = RecordReader()
+    plain = read.read(seen, seen.train, "data")
+    blind = read.read(replace(seen, pictures=False), seen.train, "data")
+    for before, after in zip(plain, blind, strict=True):
+        assert before.pictures
+        assert not after.pictures
+        assert after.spans == before.spans
+        assert [turn.text for turn in after.turns] == [turn.text.replace(IMAGE, "").strip() for turn in before.turns]
+
+
+def test_swaps_of_pictures_that_are_left_out_are_refused():
+    with pytest.raises(ValueError, match=r"swap_noise=0\.5 has no effect with pictures: false"):
+        DataSettings(train=("scenes:train",), pictures=False, swap_noise=0.5)

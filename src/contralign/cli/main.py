@@ -6,6 +6,7 @@ import typer
 
 from contralign.cli.ablate import ablate
 from contralign.cli.bench import bench
+from contralign.cli.build import build
 from contralign.cli.demo import demo
 from contralign.cli.env import env
 from contralign.cli.score import score
@@ -20,6 +21,7 @@ app = typer.Typer(
 )
 for verb in (demo, train, ablate, score, bench, env):
     app.command()(verb)
+app.add_typer(build)
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import re
 import shutil
@@ -17,6 +18,8 @@ from transformers.utils.hub import cached_file
 from contralign.data.collator import VLCollator
 from contralign.data.messages import IMAGE, Sample
 from contralign.data.mixture import SampleSet
+from contralign.models.feature_cache import FeatureCache
+from contralign.models.feature_store import FeatureStore
 from contralign.models.tiny import build_tiny
 from contralign.training.alignment import contrast_of
 from contralign.training.checkpoint import ResumingTrainer
@@ -64,9 +67,10 @@ def load_model(path: str, settings: ModelSettings) -> Any:
 
     Raises:
         RecipeError: there is none, with what to do.
+        UnsupportedModel: features are to be kept, and the model has no vision tower that they could be kept of.
     """
     try:
-        return AutoModelForImageTextToText.from_pretrained(
+        model = AutoModelForImageTextToText.from_pretrained(
             path,
             dtype=DTYPES[settings.dtype],
             attn_implementation=settings.attn_implementation,
@@ -74,6 +78,15 @@ def load_model(path: str, settings: ModelSettings) -> Any:
         )
     except OSError as error:
         raise _unreachable(path, error) from error
+    if settings.cache_features:
+        FeatureCache(model, feature_store(settings.feature_gib, settings.feature_folder))
+    return model
+
+
+@functools.cache
+def feature_store(max_gib: float, folder: str | None) -> FeatureStore:
+    """The one store of this process with these settings: stages and arms load the same tower again and again."""
+    return FeatureStore(max_gib, folder)
 
 
 def model_folder(path: str) -> Path:
@@ -94,8 +107,10 @@ def ready_to_learn(model: Any, settings: ModelSettings, stage: Stage) -> Any:
     """The model with the stage's parts learning and all else frozen, adapters added where the recipe wants them.
 
     Raises:
-        RecipeError: the model lacks a part.
+        RecipeError: the model lacks a part, or its vision tower is to learn while its features are kept.
     """
+    if settings.cache_features and "vision_tower" in stage.train:
+        raise RecipeError("train: vision_tower cannot learn with model.cache_features: its features would change")
     counts = train_only(model, stage.train)
     if "vision_tower" in stage.train:
         frozen = freeze_unread_layers(model)
@@ -127,8 +142,8 @@ def build_trainer(
         "data_collator": collate,
         "processing_class": processor,
     }
-    if stage.vision_learning_rate is not None:
-        groups = parameter_groups(model, stage.learning_rate, stage.vision_learning_rate, stage.weight_decay)
+    if stage.part_rates:
+        groups = parameter_groups(model, stage.learning_rate, stage.part_rates, stage.weight_decay)
         optimizer, keywords = Trainer.get_optimizer_cls_and_kwargs(args, model)
         settings["optimizer_cls_and_kwargs"] = (optimizer, {**keywords, "params": groups})
     if cal is not None:

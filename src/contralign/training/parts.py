@@ -7,7 +7,7 @@ Qwen tower is projector and not tower.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 from torch import nn
@@ -88,19 +88,16 @@ def freeze_unread_layers(model: Any) -> list[str]:
 
 
 def parameter_groups(
-    model: nn.Module, learning_rate: float, vision_learning_rate: float, weight_decay: float
+    model: nn.Module, learning_rate: float, part_rates: Mapping[Part, float], weight_decay: float
 ) -> list[dict[str, Any]]:
-    """Groups for the optimizer: the vision tower at its own learning rate, decay on matrices only."""
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    """Groups for the optimizer: some parts at a learning rate of their own, decay on matrices only."""
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            key = (part_of(name) == "vision_tower", parameter.ndim >= 2)
-            groups.setdefault(key, []).append(parameter)
+            part = part_of(name)
+            rate = learning_rate if part is None else part_rates.get(part, learning_rate)
+            groups.setdefault((rate, parameter.ndim >= 2), []).append(parameter)
     return [
-        {
-            "params": parameters,
-            "lr": vision_learning_rate if is_vision else learning_rate,
-            "weight_decay": weight_decay if is_matrix else 0.0,
-        }
-        for (is_vision, is_matrix), parameters in groups.items()
+        {"params": parameters, "lr": rate, "weight_decay": weight_decay if is_matrix else 0.0}
+        for (rate, is_matrix), parameters in groups.items()
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,8 @@ class RecordReader:
             ValueError: a file that cannot be read.
         """
         read = [self._builtin(data, source, path) if is_builtin(source) else source for source in sources]
-        return load_samples(read, _roots(data, sources), data.on_bad, check)
+        found = load_samples(read, _roots(data, sources), data.on_bad, check)
+        return found if data.pictures else SampleSet([without_pictures(sample) for sample in found], found.report)
 
     def _builtin(self, data: DataSettings, source: str, path: str) -> list[Sample]:
         settings = data.source_settings(source)
@@ -90,6 +92,13 @@ def with_swaps(samples: SampleSet, data: DataSettings, seed: int) -> tuple[Sampl
         samples.samples, data.swap_noise, seed if data.noise_seed is None else data.noise_seed
     )
     return SampleSet(noisy, samples.report), sorted(swapped)
+
+
+def without_pictures(sample: Sample) -> Sample:
+    """The same turns, with no pictures between them."""
+    turns = tuple(replace(turn, text=turn.text.replace(IMAGE, "").strip()) for turn in sample.turns)
+    same = {index for index, turn in enumerate(turns) if turn == sample.turns[index]}
+    return replace(sample, turns=turns, pictures=(), spans=tuple(span for span in sample.spans if span.turn in same))
 
 
 def as_chat(sample: Sample) -> list[dict[str, str]]:

@@ -54,6 +54,10 @@ class ModelSettings:
         dtype: of the weights; with "float32", `trainer.bf16: true` computes in bfloat16 all the same.
         attn_implementation: attention of transformers, such as "sdpa" or "flash_attention_2"; None is its own choice.
         lora: adapters instead of the whole language model.
+        cache_features: encode every picture once: what the frozen vision tower gives is kept for all stages, arms and
+            evaluations of this process.
+        feature_gib: most memory for kept features; what goes beyond is encoded every time.
+        feature_folder: keep features there too, for other runs and processes.
     """
 
     path: str
@@ -61,10 +65,19 @@ class ModelSettings:
     dtype: Literal["float32", "bfloat16"] = "float32"
     attn_implementation: str | None = None
     lora: LoraSettings | None = None
+    cache_features: bool = False
+    feature_gib: float = 2.0
+    feature_folder: str | None = None
 
     def __post_init__(self) -> None:
         if self.tiny and self.path != TINY:
             raise ValueError(f"tiny has no effect with path={self.path!r}: leave it out, or set path: {TINY}")
+        if self.cache_features and self.path == TINY:
+            raise ValueError(f"cache_features: the vision tower of path: {TINY} learns in a stage of its own")
+        if not self.feature_gib > 0:
+            raise ValueError(f"feature_gib={self.feature_gib}: wanted a number above 0")
+        if not self.cache_features and (self.feature_folder is not None or self.feature_gib != 2.0):
+            raise ValueError("feature_gib and feature_folder have no effect without cache_features: true")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +90,8 @@ class DataSettings:
         image_root: picture folder of every file in `train` and `eval`, or one for all.
         settings: keyword settings of built-in sets, by set and by source: `scenes: {glyphs: 200}` holds for all its
             splits, `scenes:train: {count: 4000}` for one.
+        pictures: false leaves the pictures out and trains on the text alone, so that a language model learns the manner
+            of the captions before it learns to look.
         template: how a conversation is written: the model's own chat template, or one of LLaVA's.
         image_aspect: what is done to a picture that is not square, before the processor sees it.
         max_length: tokens of a record, image tokens included; longer records are cut. None cuts nothing.
@@ -89,6 +104,7 @@ class DataSettings:
     eval: tuple[str, ...] = ()
     image_root: tuple[str, ...] = ()
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    pictures: bool = True
     template: Template = "chat"
     image_aspect: ImageAspect = "processor"
     max_length: int | None = None
@@ -105,6 +121,8 @@ class DataSettings:
             raise ValueError(f"swap_noise={self.swap_noise}: wanted a share in [0, 1]")
         if self.noise_seed is not None and self.swap_noise == 0:
             raise ValueError(f"noise_seed={self.noise_seed} has no effect with swap_noise=0: leave it out")
+        if self.swap_noise and not self.pictures:
+            raise ValueError(f"swap_noise={self.swap_noise} has no effect with pictures: false")
         self._check_roots_and_settings()
 
     def _check_roots_and_settings(self) -> None:
@@ -138,6 +156,7 @@ class Stage:
         epochs: passes over the records.
         learning_rate: peak learning rate.
         vision_learning_rate: of the vision tower, where it is another; same schedule.
+        projector_learning_rate: of the projector, where it is another; same schedule.
         batch_size: records a device and a micro-batch.
         grad_accumulation: micro-batches a step.
         warmup: below 1 a share of the steps, from 1 on a number of steps.
@@ -154,6 +173,7 @@ class Stage:
     epochs: float | None = None
     learning_rate: float
     vision_learning_rate: float | None = None
+    projector_learning_rate: float | None = None
     batch_size: int
     grad_accumulation: int = 1
     warmup: float = 0.0
@@ -165,7 +185,7 @@ class Stage:
 
     def __post_init__(self) -> None:
         self._check_length()
-        for name in ("learning_rate", "vision_learning_rate"):
+        for name in ("learning_rate", "vision_learning_rate", "projector_learning_rate"):
             rate = getattr(self, name)
             if rate is not None and not rate > 0:
                 raise ValueError(f"{name}={rate}: wanted a number above 0")
@@ -204,6 +224,17 @@ class Stage:
             raise ValueError(f"train={list(self.train)} names a part twice")
         if self.vision_learning_rate is not None and "vision_tower" not in self.train:
             raise ValueError("vision_learning_rate has no effect: vision_tower is not in train")
+        if self.projector_learning_rate is not None and "projector" not in self.train:
+            raise ValueError("projector_learning_rate has no effect: projector is not in train")
+
+    @property
+    def part_rates(self) -> dict[Part, float]:
+        """Peak learning rates of the parts that have their own."""
+        rates: dict[Part, float | None] = {
+            "vision_tower": self.vision_learning_rate,
+            "projector": self.projector_learning_rate,
+        }
+        return {part: rate for part, rate in rates.items() if rate is not None}
 
 
 def is_builtin(source: str) -> bool:

