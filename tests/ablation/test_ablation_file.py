@@ -46,6 +46,6 @@ def test_a_recipe_is_no_ablation_and_an_ablation_no_recipe(tmp_path):
 
 
 def test_unknown_settings_are_named_with_the_file(tmp_path):
-    path = write_ablation(tmp_path, metrix=[])
-    with pytest.raises(RecipeError, match=r"noise.yaml: metrix: unknown setting; did you mean 'metrics'"):
+    path = write_ablation(tmp_path, metrcs=[])
+    with pytest.raises(RecipeError, match=r"noise.yaml: metrcs: unknown setting; did you mean 'metrics'"):
         load_ablation(path)

@@ -3,6 +3,7 @@ from small_ablations import planned_cells, write_ablation
 
 from contralign.ablation.ablation_file import load_ablation
 from contralign.ablation.cells import expand
+from contralign.training.recipe_file import ABLATION_KEY, PACKAGED, parse
 from contralign.training.schema import RecipeError
 
 
@@ -60,6 +61,17 @@ def test_without_arms_those_of_the_recipe_run(tmp_path):
 def test_what_no_cell_can_follow_is_refused(changes, message, tmp_path):
     with pytest.raises(RecipeError, match=message):
         cells(tmp_path, **changes)
+
+
+PACKAGED_ABLATIONS = [
+    path for path in sorted(PACKAGED.glob("*/*.yaml")) if ABLATION_KEY in parse(path.read_text(), path.name)
+]
+
+
+@pytest.mark.parametrize("path", PACKAGED_ABLATIONS, ids=lambda path: path.stem)
+def test_every_ablation_of_contralign_can_be_followed(path):
+    found = expand(load_ablation(path), path.parent)
+    assert len({cell.name for cell in found}) == len(found) > 1
 
 
 def test_a_key_of_the_command_line_reaches_every_cell(tmp_path):

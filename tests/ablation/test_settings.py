@@ -65,7 +65,7 @@ def test_a_reference_is_an_arm_or_a_value_or_several():
         ({"reference": {"noise": 0.3}}, "reference.noise: '0.3' is none of its values"),
         ({"reference": {"nois": 0.3}}, "reference.nois: no such axis; did you mean 'noise'"),
         ({"reference": {}}, "wanted the name of an arm"),
-        ({"gird": {}}, "gird: unknown setting; did you mean 'grid'"),
+        ({"gridd": {}}, "gridd: unknown setting; did you mean 'grid'"),
         (axis(values=[0, 1]), "a list needs key:"),
         (axis(key="a", values=[]), "with one at least"),
         (axis(key="a", values=[0, "0"]), "not different"),

@@ -127,6 +127,15 @@ def test_a_run_in_pieces_ends_where_an_unbroken_one_does(tmp_path, monkeypatch):
     assert numbers(broken, ablation_, planned_) == numbers(whole, ablation, planned)
 
 
+def test_a_result_of_several_cells_bears_the_name_of_the_first(tmp_path):
+    directory, _, planned = made_directory(tmp_path, seeds=[0], grid={"beta": {"key": "cal.beta", "values": [3, 5]}})
+    Worker(directory, planned, looks()).run()
+    mle = [one for one in planned if one.cell.arm == "mle"]
+    assert len({one.key for one in mle}) == 1
+    assert directory.record(mle[0].key)["settings"] == {"beta": "3"}
+    assert len(list(directory.cells.glob("*.json"))) == 3
+
+
 @pytest.mark.slow
 def test_two_workers_share_the_work(tmp_path, trained):
     directory, _, planned = made_directory(tmp_path)

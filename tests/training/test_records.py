@@ -6,10 +6,19 @@ import pytest
 from small_recipes import write_records
 
 from contralign.data.bad_record import BadRecord
+from contralign.data.collator import VLCollator
 from contralign.data.messages import IMAGE, Turn
+from contralign.models.tiny import build_tiny
 from contralign.training.records import RecordReader, as_captions, as_chat, make_set, with_swaps
 from contralign.training.schema import RecipeError
 from contralign.training.settings import DataSettings
+
+
+@pytest.fixture(scope="module")
+def processor():
+    return build_tiny(["a red circle"], hidden=16, layers=1, tower_hidden=16, tower_layers=1, heads=2, vocab_size=300)[
+        1
+    ]
 
 
 def test_a_built_in_set_is_made_once_for_all_stages():
@@ -18,6 +27,40 @@ def test_a_built_in_set_is_made_once_for_all_stages():
     first, second = reader.read(data, data.train, "data"), reader.read(data, data.train, "data")
     assert len(first) == 3
     assert all(one is other for one, other in zip(first.samples, second.samples, strict=True))
+
+
+def test_only_the_sets_used_last_are_kept():
+    reader = RecordReader(keep=2)
+
+    def read(count):
+        data = DataSettings(train=("scenes:train",), settings={"scenes": {"count": count}})
+        return reader.read(data, data.train, "data").samples[0]
+
+    first, second = read(1), read(2)
+    assert read(1) is first
+    read(3)
+    assert read(1) is first
+    assert read(2) is not second
+
+
+def test_a_built_in_set_is_checked_once_for_collators_of_equal_settings(processor, monkeypatch):
+    checked = []
+    monkeypatch.setattr(VLCollator, "check", lambda self, sample: checked.append(sample.id))
+    reader = RecordReader()
+    data = DataSettings(train=("scenes:train",), settings={"scenes": {"count": 3}})
+    one, equal, other = VLCollator(processor), VLCollator(processor), VLCollator(processor, max_length=300)
+    samples = [reader.read_for(collate, data, data.train, "data") for collate in (one, equal, other)]
+    assert samples[0] is samples[1]
+    assert len(checked) == 6
+
+
+def test_files_are_read_and_checked_every_time(tmp_path, processor):
+    data = DataSettings(train=(str(write_records(tmp_path)),), image_root=(str(tmp_path),))
+    reader, collate = RecordReader(), VLCollator(processor)
+    reader.read_for(collate, data, data.train, "data")
+    (tmp_path / "3.png").unlink()
+    with pytest.raises(BadRecord, match="missing_picture"):
+        reader.read_for(collate, data, data.train, "data")
 
 
 def test_settings_of_a_source_reach_the_set():

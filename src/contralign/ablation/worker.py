@@ -75,7 +75,7 @@ class Worker:
         claims: Claims | None = None,
     ) -> None:
         self.directory = directory
-        self.planned = list({one.key: one for one in planned}.values())
+        self.planned = first_of_each_key(planned)
         self.bind = bind
         self.keep_models = keep_models
         self.claims = Claims(directory.claims) if claims is None else claims
@@ -250,6 +250,14 @@ class Worker:
         text = f"{task.planned.cell.name}: {stage}\n\n{traceback.format_exc()}"
         logger.error("%s", text)
         (folder / f"{task.key}.error").write_text(text, encoding="utf-8")
+
+
+def first_of_each_key(planned: Sequence[PlannedCell]) -> list[PlannedCell]:
+    """The plan with one cell for every result."""
+    found: dict[str, PlannedCell] = {}
+    for one in planned:
+        found.setdefault(one.key, one)
+    return list(found.values())
 
 
 def _from_main(value: Any) -> Any:

@@ -23,15 +23,37 @@ Check = Callable[[Sample], None]
 
 
 class RecordReader:
-    """Reads sources; a built-in set is made once, however many stages and arms ask for it.
+    """Reads sources; a built-in set is made and checked once, however many stages and arms ask for it.
 
     Args:
-        keep: most built-in sets kept at a time, the last used ones; None keeps all.
+        keep: most built-in sets kept at a time, and as many checked ones: those last used; None keeps all.
     """
 
     def __init__(self, keep: int | None = None) -> None:
         self._keep = keep
         self._made: dict[str, list[Sample]] = {}
+        self._passed: dict[str, SampleSet] = {}
+
+    def read_for(self, collate: VLCollator, data: DataSettings, sources: Sequence[str], path: str) -> SampleSet:
+        """The samples that the collator takes; built-in sets that one with equal settings has taken are not checked.
+
+        Args:
+            collate: its `check` is what samples must pass.
+            data: see `read`.
+            sources: see `read`.
+            path: see `read`.
+
+        Raises:
+            BadRecord, RecipeError, ValueError: see `read`.
+        """
+        if not all(map(is_builtin, sources)):
+            return self.read(data, sources, path, collate.check)
+        settings = [data.source_settings(source) for source in sources]
+        key = json.dumps([list(sources), settings, data.on_bad, collate.settings], sort_keys=True)
+        found = self._passed.pop(key, None)
+        self._passed[key] = self.read(data, sources, path, collate.check) if found is None else found
+        self._forget(self._passed)
+        return self._passed[key]
 
     def read(self, data: DataSettings, sources: Sequence[str], path: str, check: Check | None = None) -> SampleSet:
         """The samples of `sources`, which are `data.train` or `data.eval`.
@@ -56,9 +78,13 @@ class RecordReader:
         key = json.dumps([source, settings], sort_keys=True)
         made = self._made.pop(key, None)
         self._made[key] = make_set(source, settings, path) if made is None else made
-        while self._keep is not None and len(self._made) > self._keep:
-            del self._made[next(iter(self._made))]
+        self._forget(self._made)
         return self._made[key]
+
+    def _forget(self, kept: dict[str, Any]) -> None:
+        """Let go of what was not used for longest."""
+        while self._keep is not None and len(kept) > self._keep:
+            del kept[next(iter(kept))]
 
 
 def make_set(source: str, settings: dict[str, Any], path: str = "data") -> list[Sample]:

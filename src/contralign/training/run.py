@@ -229,7 +229,12 @@ class StepRunner:
 
     def _read(self, stage: str, collate: VLCollator | None = None) -> SampleSet:
         data = self.recipe.stage_data(stage)
-        return self.reader.read(data, data.train, f"stages.{stage}.data", collate.check if collate else None)
+        path = f"stages.{stage}.data"
+        return (
+            self.reader.read_for(collate, data, data.train, path)
+            if collate
+            else self.reader.read(data, data.train, path)
+        )
 
     def _train(self, step: Step) -> StepTime:
         processor = load_processor(step.start)
@@ -310,7 +315,7 @@ class StepRunner:
 
     def _held_out(self, collate: VLCollator) -> SampleSet:
         data = self.recipe.data
-        return self.reader.read(data, data.eval, "data", collate.check)
+        return self.reader.read_for(collate, data, data.eval, "data")
 
     def _note_bad_records(self, origin: str, samples: SampleSet, collate: VLCollator) -> None:
         """Name what was left out of a stage or of data.eval; where nothing was, nothing is written."""

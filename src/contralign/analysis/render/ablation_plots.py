@@ -85,7 +85,7 @@ def write_plot(path: Path, plot: MarkPlot) -> None:
             _draw_rows(axes, plot, labels)
         axes.set_title(_wrapped(plot.title), loc="left", fontsize=9)
         if len(plot.lines) > 1:
-            axes.legend(frameon=False, fontsize=8)
+            figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=8)
         figure.savefig(path, dpi=DPI, metadata={"Software": "contralign"})
 
 
