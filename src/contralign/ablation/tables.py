@@ -98,7 +98,7 @@ def _second_opinions(results: Results, metric: Metric) -> TextTable:
 def _cost_table(results: Results) -> TextTable:
     name = name_of(results.ablation.references[0])
     return TextTable(
-        title="Cost of a step of the last stage (processes ran side by side: read the ratio, and that loosely)",
+        title="Cost of a step of the last stage: processor time where there is no accelerator",
         columns=(*_heads(results), "seeds", "seconds a step, median", f"× {name}, median (range over seeds)"),
         rows=tuple(_cost_row(results, cost) for cost in costs(results)),
     )

@@ -29,7 +29,7 @@ from contralign.ablation.plan import BUILD, PlannedCell, PlannedStep
 from contralign.training.environment import describe_environment
 from contralign.training.recipe import Recipe, plain
 from contralign.training.records import RecordReader
-from contralign.training.run import Evaluation, StepRunner, StepTime
+from contralign.training.run import Evaluation, StepRunner, StepTime, clock
 from contralign.training.run_directory import RunNotes, Step
 from contralign.training.scores import check_score_files
 
@@ -169,9 +169,9 @@ class Worker:
         runner = StepRunner(cell.recipe, RunNotes(folder), self.reader)
         made = folder / "model"
         if step.stage == BUILD:
-            begun = time.perf_counter()
+            begun = clock()
             runner.make_tiny(made)
-            took = StepTime(steps=0, seconds=time.perf_counter() - begun)
+            took = StepTime(steps=0, seconds=clock() - begun)
         else:
             check_score_files(cell.recipe)
             took = runner.train(self._step(planned, step, folder, made))

@@ -85,11 +85,19 @@ class StepTime:
 
     Attributes:
         steps: optimizer steps.
-        seconds: of wall-clock time that they took, without reading records, loading and saving.
+        seconds: that they took, without reading records, loading and saving; see `clock`.
     """
 
     steps: int
     seconds: float
+
+
+def clock() -> float:
+    """Seconds for taking differences: of this process's processors, or wall-clock where an accelerator does the work.
+
+    What shares the machine makes a process wait, and hardly makes it compute more.
+    """
+    return time.perf_counter() if torch.accelerator.is_available() else time.process_time()
 
 
 def run_recipe(
@@ -263,12 +271,12 @@ class StepRunner:
             "warmup": warmup_share(stage, steps),
             "seed": self.recipe.seed,
         }
-        begun = time.perf_counter()
+        begun = clock()
         if stage.kind == "text":
             losses = pretrain_text(model, processor, [as_chat(sample) for sample in samples], **settings)
         else:
             losses = pretrain_tower(model, processor, *as_captions(samples), **settings)
-        took = StepTime(steps=steps, seconds=time.perf_counter() - begun)
+        took = StepTime(steps=steps, seconds=clock() - begun)
         every = training_arguments(self.recipe, stage, step.checkpoints).logging_steps
         for number, loss in enumerate(losses, start=1):
             if number == 1 or number % every == 0:
@@ -307,9 +315,9 @@ class StepRunner:
         done = int(checkpoint.rpartition("-")[2]) if checkpoint else 0
         if PartialState().is_main_process:
             self.notes.metrics.forget(step.arm, step.stage, after_step=done)
-        begun = time.perf_counter()
+        begun = clock()
         trainer.train(resume_from_checkpoint=checkpoint)
-        took = StepTime(steps=trainer.state.global_step - done, seconds=time.perf_counter() - begun)
+        took = StepTime(steps=trainer.state.global_step - done, seconds=clock() - begun)
         trained = whole_model(trainer, lambda: learner(load_model(step.start, self.recipe.model)))
         return (merge_lora(trained) if isinstance(trained, PeftModel) else trained), took
 
