@@ -55,7 +55,9 @@ def with_cached_scores(cal: CalConfig, collator: VLCollator, train: Any) -> VLCo
         _check_same_file(cal, collator.scores)
         attached = collator
     _check_samples(attached, train)
-    logger.info("%s of %s: %d samples, scored by %s", column_read(cal), path, settings["num_scored"], settings.get("model"))
+    logger.info(
+        "%s of %s: %d samples, scored by %s", column_read(cal), path, settings["num_scored"], settings.get("model")
+    )
     return attached
 
 
