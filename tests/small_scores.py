@@ -5,11 +5,11 @@ from __future__ import annotations
 from small_models import spread
 from tiny_worlds import coloured_samples, tiny_pair
 
-from contralign.scoring import score_samples
 from contralign.contrast.drop import DropImage
 from contralign.data.messages import Sample, Turn
 from contralign.data.mixture import load_samples
 from contralign.data.score_file import ScoreFile
+from contralign.scoring import score_samples
 
 
 def text_sample(name="text"):

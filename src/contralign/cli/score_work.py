@@ -11,10 +11,10 @@ import torch
 from accelerate import PartialState
 
 from contralign import __version__
-from contralign.scoring import ScoringSummary, score_samples
 from contralign.core.delta import Score
 from contralign.data.score_digest import model_digest
 from contralign.reading import SCORES
+from contralign.scoring import ScoringSummary, score_samples
 from contralign.training.alignment import contrast_of
 from contralign.training.build import load_model, load_processor, model_folder
 from contralign.training.config import CalConfig

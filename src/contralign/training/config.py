@@ -125,8 +125,8 @@ class CalConfig:
         if "reference_nll" in weighting.readings and self.scores is None:
             raise ValueError(
                 f"weighting={self.weighting!r} compares with the loss of a reference model: score the training data "
-                "with that model (contralign score) and set scores=FILE; in a recipe, scores: start takes the model that "
-                "the stage starts from"
+                "with that model (contralign score) and set scores=FILE; in a recipe, scores: start takes the model "
+                "that the stage starts from"
             )
         if weighting.main is None and self.prompt is not None:
             raise ValueError(
