@@ -11,6 +11,7 @@ from contralign.ablation import worker as worker_module
 from contralign.ablation.ablation_file import load_ablation
 from contralign.ablation.cells import expand
 from contralign.ablation.claims import Claims
+from contralign.ablation.directory import AblationDirectory
 from contralign.ablation.plan import plan
 from contralign.ablation.results import collect
 from contralign.ablation.worker import Worker
@@ -55,6 +56,23 @@ def test_equal_steps_run_once_and_every_cell_has_its_result(tmp_path, trained):
     assert record["recipe"]["stages"]["last"]["steps"] == 2
     swapped = [directory.record(one.key)["training"]["swapped"] for one in planned if one.cell.seed == 0]
     assert swapped == [{}, {}, {"last": 4}, {"last": 4}]
+
+
+@pytest.mark.slow
+def test_two_ablations_with_one_store_train_once_what_they_share(tmp_path, trained):
+    ablation = load_ablation(write_ablation(tmp_path))
+    planned = plan(expand(ablation, tmp_path))
+    first = AblationDirectory(tmp_path / "first", tmp_path / "store")
+    first.create(ablation)
+    Worker(first, planned, looks(), keep_models=True).run()
+    before = len(trained)
+    wider = load_ablation(write_ablation(tmp_path), ["grid.noise.values=[0.5, 0.25]", "name=wider"])
+    second = AblationDirectory(tmp_path / "second", tmp_path / "store")
+    second.create(wider)
+    Worker(second, plan(expand(wider, tmp_path)), looks(), keep_models=True).run()
+    assert trained[before:] == [("last", arm, seed) for seed in (0, 1) for arm in ("mle", "cal")]
+    assert len(collect(wider, plan(expand(wider, tmp_path)), second).measured) == 16
+    assert not (tmp_path / "second" / "cells").exists()
 
 
 def test_models_that_no_cell_needs_any_more_are_gone(tmp_path):

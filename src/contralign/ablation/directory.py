@@ -9,7 +9,8 @@
 
 What bears its name is whole: everything is made under work/ and renamed. There is no other book-keeping, so a run that
 was killed goes on when it is started again, and an ablation that has grown by a seed, an arm or a value finds what it
-shares with the smaller one.
+shares with the smaller one. Results, models and claims may lie in another folder, a store, which several ablations
+share: what is equal in them is done once, and no model is removed.
 """
 
 from __future__ import annotations
@@ -34,14 +35,16 @@ class AblationDirectory:
 
     Args:
         path: its folder; made by `create`.
+        store: folder of results, models and what workers do; None is the same one.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, store: Path | None = None) -> None:
         self.path = path
-        self.cells = path / "cells"
-        self.steps = path / "steps"
-        self.claims = path / "claims"
-        self.work = path / "work"
+        self.store = store or path
+        self.cells = self.store / "cells"
+        self.steps = self.store / "steps"
+        self.claims = self.store / "claims"
+        self.work = self.store / "work"
         self.logs = path / "logs"
         self.plots = path / "plots"
 
@@ -51,11 +54,12 @@ class AblationDirectory:
         Raises:
             ValueError: the folder holds something else.
         """
-        if self.path.exists() and any(self.path.iterdir()) and not self.cells.is_dir():
-            raise ValueError(f"{self.path} exists and is no folder of an ablation: give another with --output")
-        for folder in (self.cells, self.steps, self.claims, self.work, self.logs):
+        if self.store.exists() and any(self.store.iterdir()) and not self.cells.is_dir():
+            option = "--output" if self.store == self.path else "--store"
+            raise ValueError(f"{self.store} exists and is no folder of an ablation: give another with {option}")
+        for folder in (self.path, self.cells, self.steps, self.claims, self.work, self.logs):
             folder.mkdir(parents=True, exist_ok=True)
-        partial = self.work / f".ablation-{id(self)}.yaml"
+        partial = self.path / f".ablation-{os.getpid()}.partial"
         partial.write_text(dump_ablation(ablation), encoding="utf-8")
         partial.replace(self.path / "ablation.yaml")
 
@@ -65,7 +69,7 @@ class AblationDirectory:
         Raises:
             ValueError: earlier workers had another number.
         """
-        place = self.path / "processes"
+        place = self.store / "processes"
         try:
             with place.open("x", encoding="utf-8") as file:
                 file.write(str(count))
@@ -73,8 +77,8 @@ class AblationDirectory:
             there = place.read_text(encoding="utf-8")
             if there and int(there) != count:
                 raise ValueError(
-                    f"{self.path} holds results of workers with {there} processes, and this one has {count}: batches "
-                    "would differ; give another folder with --output"
+                    f"{self.store} holds results of workers with {there} processes, and this one has {count}: batches "
+                    "would differ; give another folder"
                 ) from None
 
     def model(self, step: PlannedStep) -> Path:

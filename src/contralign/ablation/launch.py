@@ -59,7 +59,7 @@ def run_workers(
     died = {number: process.returncode for number, process in started.items() if process.returncode}
     if died and states(directory, planned)["open"]:
         raise RuntimeError(_why(directory, died))
-    if not states(directory, planned)["open"]:
+    if not states(directory, planned)["open"] and directory.store == directory.path:
         shutil.rmtree(directory.work, ignore_errors=True)
         shutil.rmtree(directory.claims, ignore_errors=True)
 

@@ -19,6 +19,13 @@ Changes = Annotated[
     ),
 ]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Folder of everything; default runs/ablate/NAME.")]
+Store = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of results and models that several ablations share, so that what is equal in them is done once; "
+        "no model is removed from it. Default: the output folder."
+    ),
+]
 Workers = Annotated[
     int | None, typer.Option(min=1, help="Processes side by side, one thread each; default: one a core.")
 ]
@@ -55,6 +62,7 @@ def ablate(
     ablation: AblationName,
     changes: Changes = None,
     output: Output = None,
+    store: Store = None,
     workers: Workers = None,
     worker: AsWorker = False,
     retry_failed: RetryFailed = False,
@@ -94,7 +102,7 @@ def ablate(
             raise ValueError("--cell names the cell and --check-seed draws one: give one of them")
         from contralign.cli.ablate_work import AblateWork
 
-        work = AblateWork(ablation, changes or [], output)
+        work = AblateWork(ablation, changes or [], output, store)
         if mode == "--worker":
             work.be_worker(keep_models=keep_models, retry_failed=retry_failed)
         elif mode == "--list":

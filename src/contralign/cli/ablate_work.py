@@ -44,12 +44,13 @@ class AblateWork:
         name: ablation file, or one that comes with contralign.
         overrides: "key=value" changes.
         output: its folder; None is runs/ablate/NAME.
+        store: folder of results and models that it shares with others; None is its own.
 
     Raises:
         RecipeError: anything that cannot be followed.
     """
 
-    def __init__(self, name: str, overrides: Sequence[str], output: Path | None) -> None:
+    def __init__(self, name: str, overrides: Sequence[str], output: Path | None, store: Path | None = None) -> None:
         path = find_recipe(name)
         self.words = [name, *overrides]
         self.ablation = load_ablation(path, overrides)
@@ -57,7 +58,7 @@ class AblateWork:
         for one in self.planned:
             bind_evaluations(one.cell.recipe)
         self.output = output
-        self.directory = AblationDirectory(output or Path("runs") / "ablate" / self.ablation.name)
+        self.directory = AblationDirectory(output or Path("runs") / "ablate" / self.ablation.name, store)
         self.console = Console()
 
     def run(self, workers: int | None, *, keep_models: bool) -> bool:
@@ -66,8 +67,7 @@ class AblateWork:
             check_score_files(one.cell.recipe)
         self._say(str(count_work(self.planned)))
         self.directory.create(self.ablation)
-        words = ["ablate", *self.words, "--output", str(self.directory.path), "--worker"]
-        words += ["--keep-models"] if keep_models else []
+        words = self._worker_words(self.directory.path, self.directory.store, keep_models)
         with self._progress() as progress:
             bar = progress.add_task("", total=len(self.planned), failed="")
 
@@ -90,7 +90,8 @@ class AblateWork:
             if retry_failed:
                 self.directory.forget_errors(self.planned)
         PartialState().wait_for_everyone()
-        worker = Worker(self.directory, self.planned, bind_evaluations, keep_models=keep_models)
+        kept = keep_models or self.directory.store != self.directory.path
+        worker = Worker(self.directory, self.planned, bind_evaluations, keep_models=kept)
         gc.freeze()  # a collection after every step need not look through all that was imported: 0.5 s each
         worker.run()
 
@@ -137,13 +138,18 @@ class AblateWork:
     def print_slurm(self, workers: int | None, processes: int, *, keep_models: bool) -> None:
         """An sbatch script on stdout; the folder of its logs is made, since SLURM does not."""
         self.directory.create(self.ablation)
-        words = ["ablate", *self.words, "--output", str(self.directory.path.resolve()), "--worker"]
-        words += ["--keep-models"] if keep_models else []
+        words = self._worker_words(self.directory.path.resolve(), self.directory.store.resolve(), keep_models)
         most = len({one.key for one in self.planned})
         script = sbatch_script(
             self.ablation.name, words, self.directory.logs, workers=workers or min(most, 16), processes=processes
         )
         typer.echo(script, nl=False)
+
+    def _worker_words(self, output: Path, store: Path, keep_models: bool) -> list[str]:
+        """The command line of a worker after `contralign`."""
+        words = ["ablate", *self.words, "--output", str(output), "--worker"]
+        words += ["--store", str(store)] if store != output else []
+        return [*words, "--keep-models"] if keep_models else words
 
     def _results(self, file: Path | None) -> Results:
         return collect(self.ablation, self.planned, self.directory) if file is None else read_results(file)
