@@ -21,6 +21,7 @@ from contralign.core.loss import RELEASED_EPS
 from contralign.models.recorder import forward_replaced, named_arguments
 from contralign.training.alignment import CACHED, ContrastiveAlignment
 from contralign.training.config import CalConfig
+from contralign.weighting.registry import WEIGHTINGS
 
 Forward = Callable[[], Tensor]
 
@@ -77,13 +78,46 @@ def released(workload: Workload) -> Forward:
     return forward
 
 
-MODES: dict[str, Callable[[Workload], Forward]] = {
+def cal_mean(workload: Workload) -> Forward:
+    """CAL whose second pass keeps a few tokens of the mean picture."""
+    return _aligned(workload, CalConfig(contrast="mean"))
+
+
+def cal_shuffle(workload: Workload) -> Forward:
+    """CAL whose second pass sees another row's picture."""
+    return _aligned(workload, CalConfig(contrast="shuffle"))
+
+
+def rho1(workload: Workload) -> Forward:
+    """Rho-1: the reference's loss comes with the batch. It is taken here, once, from the model itself."""
+    with torch.no_grad():
+        nll = ContrastiveAlignment(workload.model, CalConfig(contrast="none"))(workload.batch).nll
+    alignment = ContrastiveAlignment(workload.model, CalConfig(weighting="rho1", scores="in the batch"))
+    batch = {**workload.batch, CACHED: F.pad(nll, (1, 0))}
+    return lambda: alignment(batch).loss
+
+
+def _weighed(name: str) -> Callable[[Workload], Forward]:
+    """A rival weighting as it comes."""
+    return lambda workload: _aligned(workload, CalConfig(weighting=name))
+
+
+USUAL: dict[str, Callable[[Workload], Forward]] = {
     "mle": mle,
     "mle_fused": mle_fused,
     "cal": cal,
     "cal_logprob": cal_logprob,
     "cal_cached": cal_cached,
     "released": released,
+}
+"""What is compared where nobody says otherwise."""
+
+MODES: dict[str, Callable[[Workload], Forward]] = {
+    **USUAL,
+    "cal_mean": cal_mean,
+    "cal_shuffle": cal_shuffle,
+    **{name: _weighed(name) for name in WEIGHTINGS if name not in ("cal", "uniform", "rho1")},
+    "rho1": rho1,
 }
 """What can be compared; every ratio is to `mle`."""
 

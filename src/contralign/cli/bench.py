@@ -42,7 +42,10 @@ Checkpointing = Annotated[bool, typer.Option("--checkpointing", help="Recompute 
 Seed = Annotated[int, typer.Option(help="Of weights, tokens and the order of the modes.")]
 Modes = Annotated[
     str | None,
-    typer.Option(help="Some of mle,mle_fused,cal,cal_logprob,cal_cached,released; mle always runs. Default: all."),
+    typer.Option(
+        help="Some of mle,mle_fused,cal,cal_logprob,cal_cached,released, which are the default, and cal_mean, "
+        "cal_shuffle, quantile, prior, vig, tpo, vppo, pgpo, dft, rho1; mle always runs."
+    ),
 ]
 Rounds = Annotated[int, typer.Option(help="How often every mode is timed; 5 or more.")]
 Threads = Annotated[int | None, typer.Option(help="Threads of torch; default: as many as it chooses.")]
@@ -119,11 +122,11 @@ def bench(
             return
         from contralign.bench.machine import choose_device, set_threads
         from contralign.bench.measure import check_rounds, choose_modes
-        from contralign.bench.steps import MODES
+        from contralign.bench.steps import USUAL
         from contralign.bench.workload import make_workload
 
         check_rounds(rounds)
-        chosen = choose_modes(modes.split(",") if modes is not None else list(MODES))
+        chosen = choose_modes(modes.split(",") if modes is not None else list(USUAL))
         set_threads(threads)
         workload = make_workload(model, choose_device(device), **knobs)
         _measure_and_print(
