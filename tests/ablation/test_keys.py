@@ -58,6 +58,21 @@ def test_a_setting_changes_the_names_of_what_it_determines(override, changed, tm
     assert differing(chain(tmp_path), chain(tmp_path, override)) == changed
 
 
+def test_a_tokenizer_of_early_stages_is_shared_by_cells_of_other_late_texts(tmp_path):
+    grid = {"length": {"key": "stages.last.data.on_bad", "values": ["error", "skip"]}}
+    of_all, of_first = [], []
+    for found, overrides in ((of_all, ()), (of_first, ("model.tokenizer_stages=[it]",))):
+        cells = planned_cells(tmp_path, *overrides, grid=grid)
+        found += [{step.stage: step.key for step in one.steps} for one in cells if one.cell.arm == "cal"]
+    assert len({keys["build"] for keys in of_all}) == 4  # two seeds
+    assert len({keys["it"] for keys in of_first}) == 2
+    assert len({keys["last"] for keys in of_first}) == 4
+
+
+def test_text_without_pictures_is_other_work(tmp_path):
+    assert differing(chain(tmp_path), chain(tmp_path, "stages.it.data={pictures: false}")) == ["it", "last", "result"]
+
+
 def test_a_seed_changes_everything(tmp_path):
     assert differing(chain(tmp_path, seed=0), chain(tmp_path, seed=1)) == ["build", "it", "last", "result"]
 

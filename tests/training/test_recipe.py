@@ -257,3 +257,10 @@ def test_settings_of_a_source_go_before_those_of_its_set():
 def test_a_plain_recipe_builds_the_same_recipe_again():
     recipe = recipe_with("{model: {lora: {r: 4}}, cal: {beta: .inf, contrast: patches, patch_fill: [1, 2, 3]}}")
     assert from_mapping(Recipe, plain(recipe)) == recipe
+
+
+def test_the_tokenizer_learns_from_the_stages_that_are_named():
+    assert recipe_with("{}").tokenizer_stages == ("text", "it")
+    assert recipe_with("model: {tokenizer_stages: [text]}").tokenizer_stages == ("text",)
+    with pytest.raises(RecipeError, match=r"tokenizer_stages: no such stage; did you mean 'text'"):
+        recipe_with("model: {tokenizer_stages: [txt]}")

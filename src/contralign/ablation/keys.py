@@ -24,13 +24,13 @@ from contralign.training.settings import TINY, DataSettings, is_builtin
 def origin_key(recipe: Recipe) -> str:
     """Of the model that the first stage starts from.
 
-    The tiny model has a tokenizer learnt from the texts of all stages: of their sources and settings, in order. Swapped
+    The tiny model has a tokenizer learnt from the texts of stages: of their sources and settings, in order. Swapped
     pictures move no text.
     """
     model = recipe.model
     if model.path != TINY:
         return digest("model", model.path, _stamp(model.path))
-    texts = [_records(recipe.stage_data(stage), recipe.stage_data(stage).train) for stage in recipe.stages]
+    texts = [_records(recipe.stage_data(stage), recipe.stage_data(stage).train) for stage in recipe.tokenizer_stages]
     return digest("tiny", recipe.seed, plain(model.tiny), texts)
 
 
@@ -69,7 +69,7 @@ def digest(*parts: Any) -> str:
 
 def _loading(recipe: Recipe) -> Any:
     """How models are loaded and which weights are new."""
-    return {name: value for name, value in stated(recipe.model).items() if name not in ("path", "tiny")}
+    return {name: value for name, value in stated(recipe.model).items() if name not in ("path", "tiny", "tokenizer_stages")}
 
 
 def stated(settings: Any) -> dict[str, Any]:
@@ -90,7 +90,8 @@ def _records(data: DataSettings, sources: Sequence[str]) -> Any:
 
 
 def _layout(data: DataSettings) -> Any:
-    return [data.template, data.image_aspect, data.max_length]
+    layout = [data.template, data.image_aspect, data.max_length]
+    return layout if data.pictures else [*layout, "no pictures"]
 
 
 def _noise(data: DataSettings, seed: int) -> Any:

@@ -80,6 +80,9 @@ class Recipe:
                     f"stages.{name}.kind: {stage.kind!r} is what the tiny LLaVA learns first; "
                     f"{self.model.path} has learnt it already: leave the stage out"
                 )
+        for name in self.model.tokenizer_stages:
+            if name not in self.stages:
+                raise RecipeError(f"model.tokenizer_stages: no such stage; {nearest(name, self.stages)}")
         self._check_trainer()
         self._check_evaluations()
         self._check_cal()
@@ -133,6 +136,11 @@ class Recipe:
             if arm in RESERVED_NAMES:
                 raise RecipeError(f"arms.{arm}: the run directory keeps this name for itself; take another")
         self.arm_configs()
+
+    @property
+    def tokenizer_stages(self) -> tuple[str, ...]:
+        """The stages from whose texts the tiny model's tokenizer learns."""
+        return self.model.tokenizer_stages or tuple(self.stages)
 
     def stage_data(self, stage: str) -> DataSettings:
         """`data` with the differences of one stage."""

@@ -184,8 +184,8 @@ class StepRunner:
         self.reader = RecordReader() if reader is None else reader
 
     def make_tiny(self, folder: Path) -> None:
-        """Build the tiny model of the recipe, whose tokenizer is learnt from the texts of all stages."""
-        samples = [sample for stage in self.recipe.stages for sample in self._read(stage)]
+        """Build the tiny model of the recipe, whose tokenizer is learnt from the texts of its stages."""
+        samples = [sample for stage in self.recipe.tokenizer_stages for sample in self._read(stage)]
         save_tiny(self.recipe.model, samples, self.recipe.seed, folder)
 
     def train(self, step: Step) -> StepTime:

@@ -51,6 +51,8 @@ class ModelSettings:
     Attributes:
         path: "tiny" builds the tiny LLaVA; anything else is a model directory or a name on the hub.
         tiny: keyword settings of the tiny LLaVA's builder.
+        tokenizer_stages: stages from whose texts the tiny LLaVA's tokenizer learns; empty is all. With the stages named
+            that come before an ablation's cells part, cells of other texts share a tokenizer, and so a start.
         dtype: of the weights; with "float32", `trainer.bf16: true` computes in bfloat16 all the same.
         attn_implementation: attention of transformers, such as "sdpa" or "flash_attention_2"; None is its own choice.
         lora: adapters instead of the whole language model.
@@ -62,6 +64,7 @@ class ModelSettings:
 
     path: str
     tiny: dict[str, Any] = field(default_factory=dict)
+    tokenizer_stages: tuple[str, ...] = ()
     dtype: Literal["float32", "bfloat16"] = "float32"
     attn_implementation: str | None = None
     lora: LoraSettings | None = None
@@ -72,6 +75,8 @@ class ModelSettings:
     def __post_init__(self) -> None:
         if self.tiny and self.path != TINY:
             raise ValueError(f"tiny has no effect with path={self.path!r}: leave it out, or set path: {TINY}")
+        if self.tokenizer_stages and self.path != TINY:
+            raise ValueError(f"tokenizer_stages has no effect with path={self.path!r}, which has a tokenizer")
         if self.cache_features and self.path == TINY:
             raise ValueError(f"cache_features: the vision tower of path: {TINY} learns in a stage of its own")
         if not self.feature_gib > 0:
