@@ -264,3 +264,10 @@ def test_the_tokenizer_learns_from_the_stages_that_are_named():
     assert recipe_with("model: {tokenizer_stages: [text]}").tokenizer_stages == ("text",)
     with pytest.raises(RecipeError, match=r"tokenizer_stages: no such stage; did you mean 'text'"):
         recipe_with("model: {tokenizer_stages: [txt]}")
+
+
+def test_a_tower_whose_features_are_kept_cannot_learn():
+    values = yaml.safe_load(GOOD) | {"model": {"path": "some/model", "cache_features": True}}
+    values["stages"] = {"more": {**values["stages"]["it"], "train": ["projector", "vision_tower"]}}
+    with pytest.raises(RecipeError, match=r"stages.more.train: vision_tower cannot learn with model.cache_features"):
+        from_mapping(Recipe, values)

@@ -54,6 +54,21 @@ def test_a_built_in_set_is_checked_once_for_collators_of_equal_settings(processo
     assert len(checked) == 6
 
 
+def test_a_set_without_its_pictures_is_not_taken_for_the_one_with_them(processor):
+    reader, collate = RecordReader(), VLCollator(processor)
+    without, whole = (
+        reader.read_for(
+            collate,
+            DataSettings(train=("scenes:train",), settings={"scenes": {"count": 3}}, pictures=each),
+            ("scenes:train",),
+            "data",
+        )
+        for each in (False, True)
+    )
+    assert [len(sample.pictures) for sample in without] == [0, 0, 0]
+    assert [len(sample.pictures) for sample in whole] == [1, 1, 1]
+
+
 def test_files_are_read_and_checked_every_time(tmp_path, processor):
     data = DataSettings(train=(str(write_records(tmp_path)),), image_root=(str(tmp_path),))
     reader, collate = RecordReader(), VLCollator(processor)

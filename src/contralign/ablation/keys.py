@@ -69,7 +69,8 @@ def digest(*parts: Any) -> str:
 
 def _loading(recipe: Recipe) -> Any:
     """How models are loaded and which weights are new."""
-    return {name: value for name, value in stated(recipe.model).items() if name not in ("path", "tiny", "tokenizer_stages")}
+    of_origin = ("path", "tiny", "tokenizer_stages")
+    return {name: value for name, value in stated(recipe.model).items() if name not in of_origin}
 
 
 def stated(settings: Any) -> dict[str, Any]:

@@ -80,6 +80,11 @@ class Recipe:
                     f"stages.{name}.kind: {stage.kind!r} is what the tiny LLaVA learns first; "
                     f"{self.model.path} has learnt it already: leave the stage out"
                 )
+            if self.model.cache_features and "vision_tower" in stage.train:
+                raise RecipeError(
+                    f"stages.{name}.train: vision_tower cannot learn with model.cache_features, since its features "
+                    "would change: leave one of them out"
+                )
         for name in self.model.tokenizer_stages:
             if name not in self.stages:
                 raise RecipeError(f"model.tokenizer_stages: no such stage; {nearest(name, self.stages)}")

@@ -49,7 +49,7 @@ class RecordReader:
         if not all(map(is_builtin, sources)):
             return self.read(data, sources, path, collate.check)
         settings = [data.source_settings(source) for source in sources]
-        key = json.dumps([list(sources), settings, data.on_bad, collate.settings], sort_keys=True)
+        key = json.dumps([list(sources), settings, data.on_bad, data.pictures, collate.settings], sort_keys=True)
         found = self._passed.pop(key, None)
         self._passed[key] = self.read(data, sources, path, collate.check) if found is None else found
         self._forget(self._passed)
