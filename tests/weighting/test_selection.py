@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_readings import kept, token_readings
 
-from contralign.weighting.selection import check_over, top_share
+from contralign.weighting.selection import top_share
+from contralign.weighting.vig import Vig
 
 
 @settings(max_examples=60, deadline=None)
@@ -37,4 +38,4 @@ def test_over_a_sample_every_sample_keeps_some_and_over_the_batch_not():
 
 def test_an_unknown_range_is_refused():
     with pytest.raises(ValueError, match="over='row': wanted one of batch, sample"):
-        check_over("row")
+        Vig(over="row")  # type: ignore[arg-type]

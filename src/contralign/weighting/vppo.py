@@ -8,12 +8,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from contralign.weighting.base import TokenReadings, Wanted, Weighting, check_number
-from contralign.weighting.selection import Over, check_over, top_share
+from contralign.weighting.base import TokenReadings, Wanted
+from contralign.weighting.selection import Over, Selection
 
 
 @dataclass(frozen=True, kw_only=True)
-class Vppo(Weighting):
+class Vppo(Selection):
     """w = 1 for the top share of a sample's tokens by KL(p with the picture ‖ p without), else 0.
 
     Source: Huang et al., "Spotlight on Token Perception for Multimodal Reinforcement Learning" (VPPO), arXiv
@@ -33,10 +33,6 @@ class Vppo(Weighting):
     keep: float = 0.4
     over: Over = "sample"
 
-    def __post_init__(self) -> None:
-        check_number("keep", self.keep, 0, above=True, high=1)
-        check_over(self.over)
-
     @property
     def readings(self) -> tuple[Wanted, ...]:
         """KL between the two looks."""
@@ -45,6 +41,4 @@ class Vppo(Weighting):
     def __call__(self, tokens: TokenReadings) -> Float[Tensor, "batch seq"]:
         """See `Weighting`; 0 or 1."""
         with torch.no_grad():
-            perception = tokens["kl"]
-            chosen = top_share(perception, tokens.pictured, self.keep, self.over)
-            return tokens.beside_text(chosen.to(perception.dtype))
+            return self.select(tokens, tokens["kl"])
