@@ -1,0 +1,83 @@
+"""The tables of docs/results.md, from the committed results of ablations.
+
+    python benchmarks/ablation_tables.py noise            # benchmarks/results/ablate/noise/results.parquet
+    python benchmarks/ablation_tables.py noise rivals …
+
+One row a point of the grid and arm: means over seeds, differences to the first reference at equal seed with their t
+interval (95 %), and p of the paired t test.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from contralign.ablation.comparison import Comparison, Summary, name_of, summaries
+from contralign.ablation.results import Results, read_results
+from contralign.ablation.settings import ARM, Metric
+
+RESULTS = Path(__file__).with_name("results") / "ablate"
+COMPARED = 2
+"""The first metrics are shown with their differences, the others as means alone."""
+
+
+def table(results: Results) -> str:
+    """All metrics side by side, in Markdown."""
+    metrics = results.ablation.metrics
+    reference = name_of(results.ablation.references[0])
+    heads = [*results.ablation.grid, ARM, "seeds"]
+    for number, metric in enumerate(metrics):
+        heads.append(f"{metric.title}{_unit(metric)}")
+        heads += [f"− {reference} (95 %)", "p"] if number < COMPARED else []
+    lines = [_line(heads), _line(["---"] * len(heads))]
+    by_metric = [summaries(results, metric) for metric in metrics]
+    for row in zip(*by_metric, strict=True):
+        lines.append(_line(_cells(results, row)))
+    return "\n".join(lines) + "\n"
+
+
+def _cells(results: Results, row: tuple[Summary, ...]) -> list[str]:
+    labels = [row[0].row[axis] for axis in (*results.ablation.grid, ARM)]
+    cells = [*labels, str(row[0].mean.n)]
+    for number, summary in enumerate(row):
+        cells.append(_number(summary.mean.mean, summary.metric))
+        if number < COMPARED:
+            cells += _difference(summary.comparisons[0], summary.metric)
+    return cells
+
+
+def _difference(one: Comparison | None, metric: Metric) -> list[str]:
+    if one is None:
+        return ["", ""]
+    found = one.difference
+    words = _number(found.mean, metric, signed=True)
+    if found.low is None or found.high is None:
+        return [words, ""]
+    interval = f"({_number(found.low, metric, signed=True)} to {_number(found.high, metric, signed=True)})"
+    clear = found.low > 0 or found.high < 0
+    return [f"**{words}** {interval}" if clear else f"{words} {interval}", "" if found.p is None else f"{found.p:.2g}"]
+
+
+def _number(value: float | None, metric: Metric, signed: bool = False) -> str:
+    if value is None:
+        return ""
+    scaled, digits = (100 * value, 1) if metric.unit == "%" else (value, 3)
+    return f"{scaled:{'+' if signed else ''}.{digits}f}".replace("-", "−")
+
+
+def _unit(metric: Metric) -> str:
+    return f", {metric.unit}" if metric.unit else ""
+
+
+def _line(words: list[str]) -> str:
+    return f"| {' | '.join(words)} |"
+
+
+def main() -> None:
+    for name in sys.argv[1:]:
+        path = Path(name) if name.endswith(".parquet") else RESULTS / name / "results.parquet"
+        print(f"**{name}**\n\n{table(read_results(path))}")
+
+
+if __name__ == "__main__":
+    main()
