@@ -253,3 +253,22 @@ def test_resuming_a_finished_run_changes_nothing(tmp_path):
     shutil.rmtree(run / "cal")
     run_recipe(small_recipe(tmp_path), {}, resume=True)
     assert not (run / "cal").exists()
+
+
+def test_what_trains_in_bfloat16_is_evaluated_in_it(tmp_path):
+    def look(arm, folder):
+        return {"mixed": torch.is_autocast_enabled("cpu")}
+
+    held_out = write_records(tmp_path, 4, "eval.json")
+    found = {}
+    for bf16 in (False, True):
+        recipe = small_recipe(
+            tmp_path,
+            data={"eval": [str(held_out)]},
+            evaluate={"look": None},
+            trainer={"bf16": bf16},
+            output_dir=str(tmp_path / f"run{bf16}"),
+        )
+        directory = run_recipe(recipe, {"look": look})
+        found[bf16] = json.loads((directory / "results.json").read_text())["arms"]["mle"]["look"]["mixed"]
+    assert found == {False: False, True: True}

@@ -48,6 +48,9 @@ from contralign.training.start_scores import with_start_scores
 
 logger = logging.getLogger(__name__)
 
+MIXED = {"bf16": torch.bfloat16, "fp16": torch.float16}
+"""Settings of the Trainer, and what they compute in."""
+
 SCORES_FILE = "scores.parquet"
 """Beside the checkpoints of a stage with `scores: start`."""
 
@@ -206,6 +209,8 @@ class StepRunner:
     ) -> dict[str, Any]:
         """Results by evaluation; whatever an evaluation draws, every arm draws the same. The main process calls it.
 
+        A recipe that trains in bfloat16 (or float16) is evaluated in it.
+
         Args:
             name: of the arm.
             model: its directory.
@@ -231,9 +236,16 @@ class StepRunner:
         for evaluation, function in evaluations.items():
             (place / evaluation).mkdir(parents=True, exist_ok=True)
             set_seed(self.recipe.seed)
-            results[evaluation] = dict(function(arm, place / evaluation))
+            with self._arithmetic():
+                results[evaluation] = dict(function(arm, place / evaluation))
         self._note_bad_records("data.eval", held_out, collate)
         return results
+
+    def _arithmetic(self) -> torch.autocast:
+        """Mixed precision as the Trainer has it."""
+        mixed = {name: dtype for name, dtype in MIXED.items() if self.recipe.trainer.get(name)}
+        dtype = next(iter(mixed.values()), torch.bfloat16)
+        return torch.autocast(PartialState().device.type, dtype=dtype, enabled=bool(mixed))
 
     def _read(self, stage: str, collate: VLCollator | None = None) -> SampleSet:
         data = self.recipe.stage_data(stage)
