@@ -245,7 +245,8 @@ class StepRunner:
         """Mixed precision as the Trainer has it."""
         mixed = {name: dtype for name, dtype in MIXED.items() if self.recipe.trainer.get(name)}
         dtype = next(iter(mixed.values()), torch.bfloat16)
-        return torch.autocast(PartialState().device.type, dtype=dtype, enabled=bool(mixed))
+        device = PartialState().device or torch.device("cpu")
+        return torch.autocast(device.type, dtype=dtype, enabled=bool(mixed))
 
     def _read(self, stage: str, collate: VLCollator | None = None) -> SampleSet:
         data = self.recipe.stage_data(stage)
