@@ -137,15 +137,14 @@ def test_a_configuration_can_be_compared_hashed_copied_and_not_changed():
 
 
 def test_a_configuration_names_its_contrast():
-    assert contrast_of(CalConfig()) == DropImage(pack=False)
-    assert contrast_of(CalConfig(), pack=True) == DropImage(pack=True)
+    assert contrast_of(CalConfig()) == DropImage()
     assert contrast_of(CalConfig(contrast="none")) is None
     assert contrast_of(CalConfig(scores="a.parquet")) is None
     assert isinstance(contrast_of(CalConfig.released()), MaskImage)
     assert contrast_of(CalConfig(contrast="patches", patch_ratio=0.9, patch_seed=3)) == MaskPatches(ratio=0.9, seed=3)
     assert contrast_of(CalConfig(contrast="blur", blur_sigma=1)) == BlurPicture(sigma=1)
-    assert contrast_of(CalConfig(prompt="an image"), pack=True) == DropImage(pack=True, prompt="an image")
-    assert contrast_of(CalConfig(contrast="mean"), pack=True) == MeanPicture(tokens=4, pack=True)
+    assert contrast_of(CalConfig(prompt="an image")) == DropImage(prompt="an image")
+    assert contrast_of(CalConfig(contrast="mean")) == MeanPicture(tokens=4)
     assert contrast_of(CalConfig(contrast="mean", mean_tokens=1)) == MeanPicture(tokens=1)
     assert contrast_of(CalConfig(contrast="shuffle")) == ShufflePictures()
 

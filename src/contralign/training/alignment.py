@@ -224,13 +224,8 @@ class _Step:
         self.owner, self.cached = owner, cached
 
 
-def contrast_of(config: CalConfig, pack: bool = False) -> Contrast | None:
-    """The contrast that a configuration names; None where no second pass is run.
-
-    Args:
-        config: the settings.
-        pack: the model takes rows that hold several samples.
-    """
+def contrast_of(config: CalConfig) -> Contrast | None:
+    """The contrast that a configuration names; None where no second pass is run."""
     if config.contrast == "none" or config.scores is not None:
         return None
     if config.contrast == "patches":
@@ -241,10 +236,10 @@ def contrast_of(config: CalConfig, pack: bool = False) -> Contrast | None:
     if config.contrast == "blur":
         return BlurPicture(sigma=10.0 if config.blur_sigma is None else config.blur_sigma)
     if config.contrast == "mean":
-        return MeanPicture(tokens=4 if config.mean_tokens is None else config.mean_tokens, pack=pack)
+        return MeanPicture(tokens=4 if config.mean_tokens is None else config.mean_tokens)
     if config.contrast == "shuffle":
         return ShufflePictures()
-    return DropImage(pack, config.prompt) if config.contrast == "drop" else MaskImage()
+    return DropImage(prompt=config.prompt) if config.contrast == "drop" else MaskImage()
 
 
 def _image_processor(processor: Any) -> PictureEncoder | None:
