@@ -10,13 +10,11 @@ from typing import Any, get_args
 import torch
 from accelerate import PartialState
 
-from contralign import __version__
 from contralign.core.delta import Score
-from contralign.data.score_digest import model_digest
 from contralign.reading import SCORES
 from contralign.scoring import ScoringSummary, score_samples
 from contralign.training.alignment import contrast_of
-from contralign.training.build import load_model, load_processor, model_folder
+from contralign.training.build import load_model, load_processor
 from contralign.training.config import CalConfig
 from contralign.training.recipe import Recipe, plain
 from contralign.training.recipe_file import apply_override, find_recipe, load_recipe
@@ -24,6 +22,7 @@ from contralign.training.records import RecordReader, make_collator, with_swaps
 from contralign.training.schema import RecipeError, from_mapping
 from contralign.training.scores import noise_settings
 from contralign.training.settings import DataSettings, ModelSettings
+from contralign.training.start_scores import model_settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,16 +140,13 @@ def do_work(
     contrast = contrast_of(work.cal.without_scores())
     if contrast is None:
         raise RecipeError("contrast='none' takes no second look: there is no Δ to score")
-    place, folder = _device(device), model_folder(work.model.path)
+    place = _device(device)
     collator = make_collator(load_processor(work.model.path), work.data, keep_pictures=contrast.reencodes)
     samples = RecordReader().read(work.data, work.data.train, "data", collator.check)
     samples, _ = with_swaps(samples, work.data, work.seed)
     data = plain(work.data)
     about = {
-        "version": __version__,
-        "model": str(folder),
-        "model_digest": model_digest(folder),
-        "dtype": work.model.dtype,
+        **model_settings(work.model.path, work.model),
         "data": {name: data[name] for name in ("train", "image_root", "settings")},
         **noise_settings(work.data, work.seed),
     }

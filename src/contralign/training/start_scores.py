@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from accelerate import PartialState
 
@@ -43,14 +44,7 @@ def with_start_scores(
         return cal
     # A weighting that takes one look, such as rho1, has no contrast: its column does not depend on the second.
     contrast = contrast_of(cal.without_scores()) or DropImage()
-    folder = model_folder(path)
-    about = {
-        "version": __version__,
-        "model": path,
-        "model_digest": model_digest(folder),
-        "dtype": model.dtype,
-        **noise_settings(data, seed),
-    }
+    about = {**model_settings(path, model), **noise_settings(data, seed)}
     output.parent.mkdir(parents=True, exist_ok=True)
     score_samples(
         lambda: load_model(path, model).eval().to(PartialState().device),
@@ -63,6 +57,22 @@ def with_start_scores(
     )
     PartialState().wait_for_everyone()
     return replace(cal, scores=str(output))
+
+
+def model_settings(path: str, model: ModelSettings) -> dict[str, Any]:
+    """What a score file says of the model that made it, and of the code.
+
+    Args:
+        path: directory or name of the model.
+        model: how it is loaded.
+    """
+    folder = model_folder(path)
+    return {
+        "version": __version__,
+        "model": str(folder),
+        "model_digest": model_digest(folder),
+        "dtype": model.dtype,
+    }
 
 
 def _scores_for(column: str) -> tuple[Score, ...]:
