@@ -15,7 +15,7 @@ from contralign.ablation.directory import AblationDirectory
 from contralign.ablation.plan import plan
 from contralign.ablation.results import collect
 from contralign.ablation.worker import Worker
-from contralign.training.run import StepRunner
+from contralign.training.steps import StepRunner
 
 
 @pytest.fixture

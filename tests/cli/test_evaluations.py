@@ -12,8 +12,8 @@ from contralign.data.mixture import load_samples
 from contralign.evaluation.registry import EVALUATIONS
 from contralign.training.build import load_model, load_processor, save_tiny
 from contralign.training.records import make_collator
-from contralign.training.run import TrainedArm
 from contralign.training.schema import RecipeError
+from contralign.training.steps import TrainedArm
 
 
 @pytest.fixture

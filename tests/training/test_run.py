@@ -10,7 +10,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from contralign.data.bad_record import BadRecord
 from contralign.data.collator import VLCollator
-from contralign.training import run as run_module
+from contralign.training import steps
 from contralign.training.parts import part_of
 from contralign.training.recipe_file import load_recipe
 from contralign.training.run import run_recipe
@@ -98,13 +98,13 @@ def test_a_run_repeats_itself_to_the_bit(tmp_path):
 @pytest.mark.parametrize(("kind", "part"), [("text", "language_model"), ("tower", "vision_tower")])
 def test_a_part_that_learns_by_itself_moves_nothing_else(kind, part, tmp_path, monkeypatch):
     built = {}
-    save = run_module.save_tiny
+    save = steps.save_tiny
 
     def keep(settings, samples, seed, folder):
         save(settings, samples, seed, folder)
         built.update(weights(folder))
 
-    monkeypatch.setattr(run_module, "save_tiny", keep)
+    monkeypatch.setattr(steps, "save_tiny", keep)
     stages = {"it": {**ALONE, "kind": kind}, "last": {**STAGE, "cal": True}}
     run = run_recipe(small_recipe(tmp_path, stages=stages), {})
     start = weights(run / "start")
@@ -208,7 +208,7 @@ def interrupted(recipe, monkeypatch, at_step):
     class Died(BaseException):
         pass
 
-    original = run_module.LogToFile.on_log
+    original = steps.LogToFile.on_log
 
     def die(self, args, state, control, logs=None, **kwargs):
         original(self, args, state, control, logs=logs, **kwargs)
@@ -216,7 +216,7 @@ def interrupted(recipe, monkeypatch, at_step):
             raise Died
 
     with monkeypatch.context() as patched:
-        patched.setattr(run_module.LogToFile, "on_log", die)
+        patched.setattr(steps.LogToFile, "on_log", die)
         with pytest.raises(Died):
             run_recipe(recipe, {})
 
@@ -233,8 +233,8 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(model, tmp_path, mon
     before = (tmp_path / "run" / "mle" / "model.safetensors").stat().st_mtime_ns
     run = run_recipe(recipe, {}, resume=True)
     assert (run / "mle" / "model.safetensors").stat().st_mtime_ns == before
-    steps = [event["step"] for event in run.metrics.read() if event["arm"] == "cal" and "loss" in event]
-    assert steps == [1, 2, 3, 4, 5, 6]
+    numbers = [event["step"] for event in run.metrics.read() if event["arm"] == "cal" and "loss" in event]
+    assert numbers == [1, 2, 3, 4, 5, 6]
     one, other = weights(whole / "cal"), weights(run / "cal")
     assert max((one[name] - other[name]).abs().max() for name in one) < 1e-6
     assert not (run / "checkpoints").exists()

@@ -22,8 +22,8 @@ from contralign.data.mixture import load_samples
 from contralign.data.score_file import ScoreFile, ScoreMismatch
 from contralign.data.swap_noise import swap_pictures
 from contralign.models.tiny import build_tiny
-from contralign.training import run as run_module
 from contralign.training import scores as scores_module
+from contralign.training import steps
 from contralign.training.alignment import CACHED
 from contralign.training.build import save_folder
 from contralign.training.run import run_recipe
@@ -316,7 +316,7 @@ def test_an_arm_of_a_recipe_trains_from_a_file_as_it_would_live(tmp_path, start,
 
 def test_a_recipe_is_refused_before_its_first_stage_is_trained(tmp_path, start, monkeypatch):
     file = score_records(tmp_path, start)
-    monkeypatch.setattr(run_module, "load_model", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(steps, "load_model", lambda *_: pytest.fail("a model was loaded"))
     stages = {"it": {"cal": False}, "last": {**STAGE, "cal": True, "data": {"template": "plain"}}}
     recipe = recipe_of(tmp_path, start, stages=stages, cal={"scores": str(file.path), "contrast": "mask"})
     with pytest.raises(RecipeError) as refused:

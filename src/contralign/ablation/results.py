@@ -34,7 +34,7 @@ class Measured:
         value: the number; None where there was nothing to measure.
         stage: the last one.
         steps: optimizer steps of the last stage.
-        seconds: what they took; see `contralign.training.run.clock`.
+        seconds: what they took; see `contralign.training.steps.clock`.
         threads: of torch, in the process that trained.
         commit: of contralign's checkout, with "+" where files differed from it; "" where it ran from none.
         finished: when, UTC.

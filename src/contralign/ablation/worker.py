@@ -29,9 +29,9 @@ from contralign.ablation.plan import BUILD, PlannedCell, PlannedStep
 from contralign.training.environment import describe_environment
 from contralign.training.recipe import Recipe, plain
 from contralign.training.records import RecordReader
-from contralign.training.run import Evaluation, StepRunner, StepTime, clock
 from contralign.training.run_directory import RunNotes, Step
 from contralign.training.scores import check_score_files
+from contralign.training.steps import Evaluation, StepRunner, StepTime, clock
 
 logger = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from contralign.evaluation.captions import generate
 from contralign.evaluation.evaluation_set import EvaluationSet, draw
 from contralign.evaluation.registry import EVALUATIONS
 from contralign.training.recipe import Recipe
-from contralign.training.run import Evaluation, TrainedArm
 from contralign.training.schema import RecipeError, check_keywords, nearest
+from contralign.training.steps import Evaluation, TrainedArm
 
 GALLERY = "gallery"
 
