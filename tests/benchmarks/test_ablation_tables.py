@@ -24,10 +24,19 @@ def test_a_difference_that_is_clear_of_zero_is_bold_and_others_are_not(script):
         ("0.5", "cal"): [0.39, 0.50, 0.613],
     }
     lines = script("ablation_tables").table(made_results(numbers, unit="%", label="right")).splitlines()
-    assert lines[0] == "| noise | arm | seeds | right, % | − mle (95 %) | p |"
-    assert lines[2] == "| 0 | mle | 3 | 60.0 |  |  |"
-    assert lines[3] == "| 0 | cal | 3 | 63.0 | **+3.0** (+0.5 to +5.5) | 0.035 |"
+    assert lines[0] == "| noise | arm | seeds | right, % | − mle (95 %) |"
+    assert lines[2] == "| 0 | mle | 3 | 60.0 |  |"
+    assert lines[3] == "| 0 | cal | 3 | 63.0 | **+3.0** (+0.5 to +5.5) |"
     assert lines[5].startswith("| 0.5 | cal | 3 | 50.1 | +0.1 (−2.")
+
+
+def test_the_page_shows_what_was_committed(script):
+    tables = script("ablation_tables")
+    page = tables.PAGE.read_text(encoding="utf-8")
+    assert tables.with_tables(page) == page
+    wrong = page.replace("| cal | 5 | 76.6 |", "| cal | 5 | 86.6 |")
+    assert wrong != page
+    assert tables.with_tables(wrong) == page
 
 
 def test_areas_are_averaged_over_seeds_and_one_seed_keeps_its_own_interval(script, tmp_path):

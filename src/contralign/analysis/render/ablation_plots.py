@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ from matplotlib.figure import Figure
 from contralign.analysis.render.plots import COLOURS
 
 _STYLE: dict[Any, Any] = {"font.family": "DejaVu Sans", "font.size": 9, "text.parse_math": False}
-_MAX_TITLE = 90
+_TITLE_WIDTH = 84
 DPI = 150
 
 
@@ -83,7 +84,8 @@ def write_plot(path: Path, plot: MarkPlot) -> None:
             _draw_lines(axes, plot, dict(zip(labels, positions, strict=True)))
         else:
             _draw_rows(axes, plot, labels)
-        axes.set_title(_wrapped(plot.title), loc="left", fontsize=9)
+        title = "\n".join(textwrap.wrap(plot.title, _TITLE_WIDTH, max_lines=2, placeholder=" …"))
+        figure.suptitle(title, x=0.01, horizontalalignment="left", fontsize=9)
         if len(plot.lines) > 1:
             figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=8)
         figure.savefig(path, dpi=DPI, metadata={"Software": "contralign"})
@@ -139,6 +141,3 @@ def _numbers(labels: Sequence[str]) -> list[float] | None:
         return None
     return numbers if all(abs(number) < float("inf") for number in numbers) else None
 
-
-def _wrapped(title: str) -> str:
-    return title if len(title) <= _MAX_TITLE else title[: _MAX_TITLE - 1] + "…"
