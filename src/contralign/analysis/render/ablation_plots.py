@@ -140,4 +140,3 @@ def _numbers(labels: Sequence[str]) -> list[float] | None:
     except ValueError:
         return None
     return numbers if all(abs(number) < float("inf") for number in numbers) else None
-
