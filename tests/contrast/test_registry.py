@@ -6,7 +6,7 @@ from contralign.contrast.drop import DropImage
 from contralign.contrast.mask import MaskImage
 from contralign.contrast.mean import MeanPicture
 from contralign.contrast.patches import MaskPatches
-from contralign.contrast.registry import PLAIN, contrast_named
+from contralign.contrast.registry import CONTRASTS, contrast_named
 from contralign.contrast.shuffle import ShufflePictures
 
 
@@ -32,7 +32,7 @@ def test_a_name_and_its_setting_give_a_contrast(text, contrast):
 
 
 def test_every_name_is_its_contrasts_own():
-    assert all(contrast_named(name).name == name and isinstance(contrast_named(name), Contrast) for name in PLAIN)
+    assert all(contrast_named(name).name == name and isinstance(contrast_named(name), Contrast) for name in CONTRASTS)
 
 
 @pytest.mark.parametrize(

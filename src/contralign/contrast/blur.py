@@ -97,7 +97,7 @@ class BlurPicture:
     name: ClassVar[str] = "blur"
     reencodes: ClassVar[bool] = True
 
-    sigma: float
+    sigma: float = 10.0
 
     def __post_init__(self) -> None:
         check_sigma(self.sigma)

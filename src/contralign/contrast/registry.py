@@ -1,8 +1,9 @@
-"""Contrasts by name, for lists of them: "drop", "drop:an image", "mean:4", "shuffle", "patches:0.7", "blur:10"."""
+"""Contrasts by name, with their settings: the one place that knows them all."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from contralign.contrast.base import Contrast
 from contralign.contrast.blur import BlurPicture
@@ -12,27 +13,41 @@ from contralign.contrast.mean import MeanPicture
 from contralign.contrast.patches import MaskPatches
 from contralign.contrast.shuffle import ShufflePictures
 
-PLAIN: dict[str, Callable[[], Contrast]] = {
+CONTRASTS: dict[str, Callable[..., Contrast]] = {
     "drop": DropImage,
     "mask": MaskImage,
     "shuffle": ShufflePictures,
     "mean": MeanPicture,
     "patches": MaskPatches,
-    "blur": lambda: BlurPicture(sigma=10.0),
+    "blur": BlurPicture,
 }
-"""With default settings."""
 
-SET: dict[str, Callable[[str], Contrast]] = {
-    "drop": lambda prompt: DropImage(prompt=prompt),
-    "mean": lambda tokens: MeanPicture(tokens=int(tokens)),
-    "patches": lambda ratio: MaskPatches(ratio=float(ratio)),
-    "blur": lambda sigma: BlurPicture(sigma=float(sigma)),
+MAIN_SETTING: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "drop": ("prompt", str),
+    "mean": ("tokens", int),
+    "patches": ("ratio", float),
+    "blur": ("sigma", float),
 }
-"""With the one setting that matters: prompt, tokens, ratio, σ."""
+"""Contrast -> the one setting that may stand behind its name, and what reads it."""
+
+
+def build_contrast(name: str, **settings: Any) -> Contrast:
+    """A contrast by its name.
+
+    Args:
+        name: a key of `CONTRASTS`.
+        settings: of that contrast; None is its own default.
+
+    Raises:
+        ValueError: an unknown name, or a value out of range.
+    """
+    if name not in CONTRASTS:
+        raise ValueError(f"contrast {name!r}: wanted one of {', '.join(CONTRASTS)}")
+    return CONTRASTS[name](**{setting: value for setting, value in settings.items() if value is not None})
 
 
 def contrast_named(text: str) -> Contrast:
-    """A contrast from "NAME" or "NAME:SETTING".
+    """A contrast from "NAME" or "NAME:SETTING", for lists of them: "drop:an image", "mean:4", "patches:0.7", "blur:10".
 
     Args:
         text: the setting is the prompt of "drop", the tokens of "mean", the ratio of "patches", the σ of "blur".
@@ -40,14 +55,13 @@ def contrast_named(text: str) -> Contrast:
     Raises:
         ValueError: an unknown name, or a setting that it cannot have.
     """
-    name, colon, setting = text.partition(":")
-    if name not in PLAIN:
-        raise ValueError(f"contrast {text!r}: wanted one of {', '.join(PLAIN)}, such as 'drop', 'mean:4' or 'blur:10'")
-    if not colon:
-        return PLAIN[name]()
-    if name not in SET:
+    name, colon, written = text.partition(":")
+    if not colon or name not in CONTRASTS:
+        return build_contrast(name)
+    if name not in MAIN_SETTING:
         raise ValueError(f"contrast {text!r}: {name!r} has no setting; write {name!r}")
+    setting, read = MAIN_SETTING[name]
     try:
-        return SET[name](setting)
+        return build_contrast(name, **{setting: read(written)})
     except ValueError as error:
         raise ValueError(f"contrast {text!r}: {error}") from error

@@ -17,12 +17,8 @@ from transformers.utils import ModelOutput
 
 from contralign.batch import CACHED_DELTA as CACHED
 from contralign.contrast.base import Contrast
-from contralign.contrast.blur import BlurPicture
-from contralign.contrast.drop import DropImage
-from contralign.contrast.mask import MaskImage
 from contralign.contrast.mean import MeanPicture
-from contralign.contrast.patches import CLIP_MEAN_COLOUR, MaskPatches
-from contralign.contrast.shuffle import ShufflePictures
+from contralign.contrast.registry import build_contrast
 from contralign.core.head import accurate
 from contralign.core.label_loss import label_loss
 from contralign.core.loss import ratio, token_coefficients
@@ -228,18 +224,13 @@ def contrast_of(config: CalConfig) -> Contrast | None:
     """The contrast that a configuration names; None where no second pass is run."""
     if config.contrast == "none" or config.scores is not None:
         return None
-    if config.contrast == "patches":
-        ratio_, fill, seed = config.patch_ratio, config.patch_fill, config.patch_seed
-        return MaskPatches(
-            ratio=0.5 if ratio_ is None else ratio_, fill=fill or CLIP_MEAN_COLOUR, seed=0 if seed is None else seed
-        )
-    if config.contrast == "blur":
-        return BlurPicture(sigma=10.0 if config.blur_sigma is None else config.blur_sigma)
-    if config.contrast == "mean":
-        return MeanPicture(tokens=4 if config.mean_tokens is None else config.mean_tokens)
-    if config.contrast == "shuffle":
-        return ShufflePictures()
-    return DropImage(prompt=config.prompt) if config.contrast == "drop" else MaskImage()
+    settings: dict[str, dict[str, Any]] = {
+        "drop": {"prompt": config.prompt},
+        "mean": {"tokens": config.mean_tokens},
+        "patches": {"ratio": config.patch_ratio, "fill": config.patch_fill, "seed": config.patch_seed},
+        "blur": {"sigma": config.blur_sigma},
+    }
+    return build_contrast(config.contrast, **settings.get(config.contrast, {}))
 
 
 def _image_processor(processor: Any) -> PictureEncoder | None:
