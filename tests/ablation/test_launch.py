@@ -71,3 +71,14 @@ def test_nothing_is_started_where_everything_is_done(tmp_path, pretend):
         write_json(directory.cells / f"{one.key}.json", {})
     run_workers(directory, planned, ["raise SystemExit(3)"], 4, lambda counts: None, 0.05)
     assert not list(directory.logs.iterdir())
+
+
+def test_the_end_of_an_ablation_leaves_alone_what_another_in_the_same_folder_works_on(tmp_path, pretend):
+    directory, _, planned = made_directory(tmp_path, seeds=[0], grid={})
+    (directory.work / "half").mkdir()
+    with launch.Claims(directory.claims).hold("of another ablation"):
+        run_workers(directory, planned, [finishing(planned)], 1, lambda counts: None, 0.05)
+        assert (directory.work / "half").is_dir()
+        assert (directory.claims / "of another ablation").is_file()
+    run_workers(directory, planned, [finishing(planned)], 1, lambda counts: None, 0.05)
+    assert not directory.work.exists()

@@ -40,8 +40,7 @@ def run_workers(
         RuntimeError: workers ended though cells are open, such as by a lack of memory.
     """
     directory.forget_errors(planned)
-    claims = Claims(directory.claims)
-    if not any(claims.is_held(place.name) for place in directory.claims.iterdir() if not place.name.startswith(".")):
+    if not _is_worked_in(directory):
         directory.clean_work()
     needed = min(count, len({one.key for one in planned if directory.state(one) == "open"}))
     started = {number: _start(directory, words, number) for number in range(needed)}
@@ -59,9 +58,16 @@ def run_workers(
     died = {number: process.returncode for number, process in started.items() if process.returncode}
     if died and states(directory, planned)["open"]:
         raise RuntimeError(_why(directory, died))
-    if not states(directory, planned)["open"] and directory.store == directory.path:
+    own = directory.store == directory.path
+    if own and not states(directory, planned)["open"] and not _is_worked_in(directory):
         shutil.rmtree(directory.work, ignore_errors=True)
         shutil.rmtree(directory.claims, ignore_errors=True)
+
+
+def _is_worked_in(directory: AblationDirectory) -> bool:
+    """True where a living worker, of this or of another ablation in the same folder, holds a claim."""
+    claims = Claims(directory.claims)
+    return any(claims.is_held(place.name) for place in directory.claims.iterdir() if not place.name.startswith("."))
 
 
 def states(directory: AblationDirectory, planned: Sequence[PlannedCell]) -> Counter[str]:
