@@ -3,7 +3,8 @@
     python benchmarks/ablation_tables.py noise rivals     # print: benchmarks/results/ablate/noise/results.parquet …
     python benchmarks/ablation_tables.py --write          # put them all into docs/results.md
 
-A table stands in the page between `<!-- table: noise -->` and `<!-- end of table -->`.
+A table stands in the page between `<!-- table: noise -->` and `<!-- end of table -->`; those of `delta_table.py` for one
+arm stand behind `<!-- table: delta_table mle -->`.
 
 One row a point of the grid and arm: means over seeds, and for the first metrics the differences to every reference at
 equal seed with their t interval (95 %). Tests and bootstrap intervals stand in the `tables.md` of an ablation.
@@ -15,13 +16,15 @@ import re
 import sys
 from pathlib import Path
 
+import delta_table
+
 from contralign.ablation.comparison import Comparison, Summary, name_of, summaries
 from contralign.ablation.results import Results, read_results
 from contralign.ablation.settings import ARM, Metric
 
 RESULTS = Path(__file__).with_name("results") / "ablate"
 PAGE = Path(__file__).parents[1] / "docs" / "results.md"
-PLACE = re.compile(r"(<!-- table: (\w+) -->).*?(<!-- end of table -->)", re.DOTALL)
+PLACE = re.compile(r"(<!-- table: (\w+)(?: (\w+))? -->).*?(<!-- end of table -->)", re.DOTALL)
 COMPARED = 2
 """The first metrics are shown with their differences, the others as means alone."""
 
@@ -82,7 +85,14 @@ def with_tables(page: str) -> str:
     """The page with every table it asks for, made from the committed results."""
 
     def drawn(found: re.Match[str]) -> str:
-        return f"{found[1]}\n\n{table(read_results(RESULTS / found[2] / 'results.parquet'))}\n{found[3]}"
+        folder, arm = RESULTS / found[2], found[3]
+        if arm is None:
+            made = table(read_results(folder / "results.parquet"))
+        else:
+            made = delta_table.tables(
+                [line for line in delta_table.read_csv(folder / "delta.csv") if line["arm"] == arm]
+            )
+        return f"{found[1]}\n\n{made}\n{found[4]}"
 
     return PLACE.sub(drawn, page)
 

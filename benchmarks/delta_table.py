@@ -4,7 +4,7 @@ contralign ablate recipes/tiny/delta_table.yaml -o runs/ablate/delta_table
 python benchmarks/delta_table.py runs/ablate/delta_table            # mean over seeds (95 %, t), one arm a block
 python benchmarks/delta_table.py runs/ablate/delta_table --csv FILE # every number, with its interval over captions
 
-The folder is that of the ablation, or its store.
+The folder is that of the ablation, or its store; a FILE that was written so does as well.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ TASKS = {
     "visual_vs_contradictory": "visual over contradictory tokens",
     "right_vs_wrong_picture": "a caption's mean with its own picture over a wrong one",
 }
+NUMBERS = ("value", "low", "high")
 SCORES = ("logit", "centred", "logprob", "logit_weight", "logprob_weight")
 
 
@@ -36,6 +37,13 @@ def cells(folder: Path) -> list[dict]:
                     about = {"arm": record["arm"], "seed": record["seed"], **record["settings"]}
                     lines.append({**about, "contrast": contrast, "score": score, "task": task, **found})
     return lines
+
+
+def read_csv(path: Path) -> list[dict]:
+    """What `--csv` wrote."""
+    with path.open(newline="", encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    return [line | {name: float(line[name]) if line[name] else None for name in NUMBERS} for line in lines]
 
 
 def tables(lines: list[dict]) -> str:
@@ -70,7 +78,8 @@ def _words(value: float, low: float | None, high: float | None) -> str:
 
 
 def main() -> None:
-    lines = cells(Path(sys.argv[1]))
+    source = Path(sys.argv[1])
+    lines = read_csv(source) if source.suffix == ".csv" else cells(source)
     if not lines:
         sys.exit(f"{sys.argv[1]}: no cell there was evaluated by delta")
     if "--csv" in sys.argv:
