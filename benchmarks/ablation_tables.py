@@ -3,8 +3,8 @@
     python benchmarks/ablation_tables.py noise rivals     # print: benchmarks/results/ablate/noise/results.parquet …
     python benchmarks/ablation_tables.py --write          # put them all into docs/results.md
 
-A table stands in the page between `<!-- table: noise -->` and `<!-- end of table -->`; those of `delta_table.py` for one
-arm stand behind `<!-- table: delta_table mle -->`.
+A table stands in the page between `<!-- table: noise -->` and `<!-- end of table -->`; those of `delta_table.py` for
+one arm stand behind `<!-- table: delta_table mle -->`.
 
 One row a point of the grid and arm: means over seeds, and for the first metrics the differences to every reference at
 equal seed with their t interval (95 %). Tests and bootstrap intervals stand in the `tables.md` of an ablation.
