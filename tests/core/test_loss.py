@@ -5,33 +5,11 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from token_cases import FORMS, IN_SAMPLE, token_cases
 
 from contralign.core.loss import cal_loss, loss_terms, token_nll
 from contralign.core.reference import reference_loss, reference_weights
 from contralign.core.weights import cal_weights
-
-FORMS = ["exact", "paper", "released"]
-IN_SAMPLE = ["exact", "paper"]
-
-
-@st.composite
-def cases(draw, forms=tuple(FORMS)):
-    """Δ, per-token losses, label mask and the settings of a weighting."""
-    batch, seq = draw(st.integers(1, 4)), draw(st.integers(1, 9))
-    size = batch * seq
-    delta = draw(st.lists(st.floats(-9, 9, width=32), min_size=size, max_size=size))
-    nll = draw(st.lists(st.floats(0, 12, width=32), min_size=size, max_size=size))
-    valid = draw(st.lists(st.booleans(), min_size=size, max_size=size))
-    alpha = draw(st.one_of(st.just(0.0), st.floats(0.01, 3)))
-    beta = draw(st.one_of(st.just(math.inf), st.floats(max(alpha, 0.01), 12), st.just(alpha or 0.5)))
-    setting = {
-        "alpha": alpha,
-        "beta": beta,
-        "window": draw(st.sampled_from([1, 3, 5, 7])),
-        "form": draw(st.sampled_from(forms)),
-    }
-    arrays = torch.tensor([delta, nll], dtype=torch.float64).view(2, batch, seq)
-    return arrays[0], arrays[1], torch.tensor(valid).view(batch, seq), setting
 
 
 def example(seed: int = 0, batch: int = 3, seq: int = 8) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -52,7 +30,7 @@ def loss_and_gradient(delta, nll, valid, **setting) -> tuple[torch.Tensor, torch
 
 
 @settings(max_examples=150, deadline=None)
-@given(cases())
+@given(token_cases())
 def test_loss_and_gradient_equal_the_reference(case):
     delta, nll, valid, setting = case
     loss, gradient = loss_and_gradient(delta, nll, valid, **setting)
@@ -85,7 +63,7 @@ def test_the_gradient_down_to_the_logits_is_the_numerical_one(form):
 
 
 @settings(max_examples=100, deadline=None)
-@given(cases(), st.sampled_from([math.nan, math.inf, -math.inf]))
+@given(token_cases(), st.sampled_from([math.nan, math.inf, -math.inf]))
 def test_rubbish_at_ignored_tokens_changes_neither_loss_nor_gradient(case, rubbish):
     delta, nll, valid, setting = case
     clean = loss_and_gradient(delta, nll, valid, **setting)
@@ -176,7 +154,7 @@ def test_only_the_numerator_has_a_graph():
 
 
 @settings(max_examples=60, deadline=None)
-@given(cases(IN_SAMPLE), st.randoms(use_true_random=False))
+@given(token_cases(IN_SAMPLE), st.randoms(use_true_random=False))
 def test_the_order_of_the_batch_changes_nothing_in_the_forms_that_stay_in_a_sample(case, random):
     delta, nll, valid, setting = case
     order = random.sample(range(len(delta)), len(delta))
@@ -197,7 +175,7 @@ def padded(array: torch.Tensor, value: float, left: int, right: int) -> torch.Te
 
 
 @settings(max_examples=60, deadline=None)
-@given(cases(IN_SAMPLE), st.integers(1, 4))
+@given(token_cases(IN_SAMPLE), st.integers(1, 4))
 def test_the_padding_side_changes_nothing(case, width):
     delta, nll, valid, setting = case
     wanted, _ = loss_and_gradient(delta, nll, valid, **setting)

@@ -4,36 +4,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from token_cases import FORMS, IN_SAMPLE, token_cases
 
 from contralign.core.reference import reference_weights
 from contralign.core.weights import cal_weights, check_form, check_map, pool_flat, pool_valid
 
-FORMS = ["exact", "paper", "released"]
-IN_SAMPLE = ["exact", "paper"]
-
-
-@st.composite
-def cases(draw, forms=tuple(FORMS)):
-    """Δ, label mask and the settings of a weighting."""
-    batch, seq = draw(st.integers(1, 4)), draw(st.integers(1, 9))
-    size = batch * seq
-    delta = draw(st.lists(st.floats(-9, 9, width=32), min_size=size, max_size=size))
-    valid = draw(st.lists(st.booleans(), min_size=size, max_size=size))
-    alpha = draw(st.one_of(st.just(0.0), st.floats(0.01, 3)))
-    beta = draw(st.one_of(st.just(math.inf), st.floats(max(alpha, 0.01), 12), st.just(alpha or 0.5)))
-    settings_ = {
-        "alpha": alpha,
-        "beta": beta,
-        "window": draw(st.sampled_from([1, 3, 5, 7])),
-        "form": draw(st.sampled_from(forms)),
-    }
-    return torch.tensor(delta, dtype=torch.float64).view(batch, seq), torch.tensor(valid).view(batch, seq), settings_
-
 
 @settings(max_examples=150, deadline=None)
-@given(cases())
+@given(token_cases())
 def test_it_equals_the_reference(case):
-    delta, valid, setting = case
+    delta, _, valid, setting = case
     wanted = reference_weights(delta.tolist(), valid.tolist(), **setting)
     torch.testing.assert_close(
         cal_weights(delta, valid, **setting), torch.tensor(wanted, dtype=torch.float64), rtol=1e-12, atol=1e-12
@@ -41,18 +21,18 @@ def test_it_equals_the_reference(case):
 
 
 @settings(max_examples=100, deadline=None)
-@given(cases())
+@given(token_cases())
 def test_weights_lie_between_alpha_and_beta_at_labels_and_are_zero_elsewhere(case):
-    delta, valid, setting = case
+    delta, _, valid, setting = case
     weights = cal_weights(delta, valid, **setting)
     assert (weights[~valid] == 0).all()
     assert (weights[valid] >= setting["alpha"] - 1e-9).all() and (weights[valid] <= setting["beta"] + 1e-9).all()
 
 
 @settings(max_examples=100, deadline=None)
-@given(cases(IN_SAMPLE), st.sampled_from([math.nan, math.inf, -math.inf, 1e30]))
+@given(token_cases(IN_SAMPLE), st.sampled_from([math.nan, math.inf, -math.inf, 1e30]))
 def test_ignored_tokens_never_reach_a_neighbour(case, rubbish):
-    delta, valid, setting = case
+    delta, _, valid, setting = case
     dirty = torch.where(valid, delta, torch.full_like(delta, rubbish))
     assert torch.equal(cal_weights(dirty, valid, **setting), cal_weights(delta, valid, **setting))
 
@@ -65,9 +45,9 @@ def test_ignored_tokens_do_reach_a_neighbour_in_the_released_form():
 
 
 @settings(max_examples=100, deadline=None)
-@given(cases(IN_SAMPLE), st.floats(-9, 9))
+@given(token_cases(IN_SAMPLE), st.floats(-9, 9))
 def test_rows_never_mix(case, other):
-    delta, valid, setting = case
+    delta, _, valid, setting = case
     whole = cal_weights(delta, valid, **setting)
     rows = [cal_weights(delta[i : i + 1], valid[i : i + 1], **setting) for i in range(len(delta))]
     torch.testing.assert_close(whole, torch.cat(rows), rtol=1e-14, atol=0)
@@ -84,9 +64,9 @@ def test_rows_do_mix_at_their_borders_in_the_released_form():
 
 
 @settings(max_examples=100, deadline=None)
-@given(cases(IN_SAMPLE), st.integers(1, 4))
+@given(token_cases(IN_SAMPLE), st.integers(1, 4))
 def test_the_padding_side_changes_nothing(case, width):
-    delta, valid, setting = case
+    delta, _, valid, setting = case
     padding, ignored = torch.full((len(delta), width), 7.0, dtype=delta.dtype), torch.zeros(len(delta), width).bool()
     right = cal_weights(torch.cat([delta, padding], 1), torch.cat([valid, ignored], 1), **setting)
     left = cal_weights(torch.cat([padding, delta], 1), torch.cat([ignored, valid], 1), **setting)

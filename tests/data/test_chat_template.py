@@ -1,4 +1,5 @@
 import pytest
+from hf_messages import hf_messages
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
@@ -7,19 +8,6 @@ from contralign.data.bad_record import BadRecord
 from contralign.data.chat_template import chat_template, image_marker
 from contralign.data.loss_mask import IMAGE_SENTINEL, encode, prompt_ids
 from contralign.data.messages import IMAGE, Sample, Turn
-
-
-def hf_messages(sample: Sample) -> list[dict]:
-    pictures, messages = iter(sample.pictures), []
-    for turn in sample.turns:
-        parts = []
-        for index, piece in enumerate(turn.text.split(IMAGE)):
-            if index:
-                parts.append({"type": "image", "image": next(pictures)})
-            if piece:
-                parts.append({"type": "text", "text": piece})
-        messages.append({"role": turn.role, "content": parts})
-    return messages
 
 
 def learned(encoded, processor) -> str:

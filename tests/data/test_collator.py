@@ -5,6 +5,7 @@ from copy import deepcopy
 
 import pytest
 import torch
+from hf_messages import hf_messages
 from PIL import Image
 
 from contralign.batch import IGNORE_INDEX
@@ -16,17 +17,8 @@ from contralign.data.messages import IMAGE, Sample, Turn
 
 def hf_inputs(processor, sample: Sample) -> dict:
     """The batch of one row as the processor itself makes it."""
-    pictures, messages = iter(sample.pictures), []
-    for turn in sample.turns:
-        parts = []
-        for index, piece in enumerate(turn.text.split(IMAGE)):
-            if index:
-                parts.append({"type": "image", "image": next(pictures)})
-            if piece:
-                parts.append({"type": "text", "text": piece})
-        messages.append({"role": turn.role, "content": parts})
     settings = {"tokenize": True, "return_dict": True, "return_assistant_tokens_mask": True, "return_tensors": "pt"}
-    return processor.apply_chat_template(messages, **settings)
+    return processor.apply_chat_template(hf_messages(sample), **settings)
 
 
 @pytest.mark.parametrize("which", ["one_picture", "two_pictures", "no_picture"])
