@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from contralign.cli.mistakes import readable_mistakes
+from contralign.cli.mistakes import Debug, readable_mistakes
 
 AblationName = Annotated[str, typer.Argument(metavar="ABLATION", help="A YAML file with recipe:, seeds: and grid:.")]
 Changes = Annotated[
@@ -55,7 +55,6 @@ Processes = Annotated[
     typer.Option("--nproc-per-node", min=1, help="With --slurm: processes of a worker, started by torchrun."),
 ]
 KeepModels = Annotated[bool, typer.Option("--keep-models", help="Keep the models of finished cells under steps/.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of a mistake.")]
 
 
 def ablate(

@@ -33,6 +33,7 @@ from contralign.ablation.slurm import sbatch_script
 from contralign.ablation.tables import for_terminal, tables
 from contralign.ablation.worker import Worker
 from contralign.cli.evaluations import bind_evaluations
+from contralign.cli.ranks import leave_process_group
 from contralign.training.recipe_file import find_recipe
 from contralign.training.scores import check_score_files
 
@@ -94,6 +95,7 @@ class AblateWork:
         worker = Worker(self.directory, self.planned, bind_evaluations, keep_models=kept)
         gc.freeze()  # a collection after every step need not look through all that was imported: 0.5 s each
         worker.run()
+        leave_process_group()
 
     def list_cells(self) -> None:
         """Every cell with its state and key."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from contralign.cli.mistakes import readable_mistakes
+from contralign.cli.mistakes import Debug, readable_mistakes
 
 if TYPE_CHECKING:
     from contralign.bench.workload import Workload
@@ -59,7 +59,6 @@ Plan = Annotated[
 ]
 Gpus = Annotated[int, typer.Option(help="With --plan: how many, in nodes of 8.")]
 Gpu = Annotated[str, typer.Option(help="With --plan: a100, h100 or h200.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of a mistake.")]
 
 
 def bench(

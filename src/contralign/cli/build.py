@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from contralign.cli.mistakes import readable_mistakes
-from contralign.cli.train import Debug
+from contralign.cli.mistakes import Debug, readable_mistakes
 
 build = typer.Typer(name="build", help="Build a model directory from parts that lie on this machine.")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from contralign.cli.mistakes import readable_mistakes
-from contralign.cli.train import Changes, Debug, DryRun
+from contralign.cli.mistakes import Debug, readable_mistakes
+from contralign.cli.train import Changes, DryRun
 
 RECIPE, NAME = "tiny/demo", "demo"
 

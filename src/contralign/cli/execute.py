@@ -15,6 +15,7 @@ from contralign.analysis.render.html import write_report
 from contralign.analysis.render.tables import Cell, Results, ResultTable, result_tables
 from contralign.analysis.run_report import report_of_run
 from contralign.cli.evaluations import bind_evaluations
+from contralign.cli.ranks import leave_process_group
 from contralign.training.recipe import Recipe
 from contralign.training.run import run_recipe
 
@@ -22,7 +23,9 @@ from contralign.training.run import run_recipe
 def execute(recipe: Recipe, resume: bool = False, overwrite: bool = False) -> None:
     """Run a recipe, write its report, and print its results and where they lie."""
     directory = run_recipe(recipe, bind_evaluations(recipe), resume=resume, overwrite=overwrite)
-    if not PartialState().is_main_process:
+    is_main = PartialState().is_main_process
+    leave_process_group()
+    if not is_main:
         return
     results = json.loads((directory / "results.json").read_text(encoding="utf-8"))
     console = Console()

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
+from typing import Annotated
 
 import typer
 
 EXIT_CODE = 2
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of a mistake.")]
+"""The option of every verb whose mistakes are made readable."""
 
 
 @contextmanager

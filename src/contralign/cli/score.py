@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from contralign.cli.mistakes import readable_mistakes
-from contralign.cli.train import Debug
+from contralign.cli.mistakes import Debug, readable_mistakes
 
 if TYPE_CHECKING:
     from contralign.scoring import ScoringSummary

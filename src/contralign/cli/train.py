@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from contralign.cli.mistakes import readable_mistakes
+from contralign.cli.mistakes import Debug, readable_mistakes
 
 RecipeName = Annotated[str, typer.Argument(help="A YAML file, or the name of a recipe of contralign: tiny/demo.")]
 Changes = Annotated[
@@ -16,7 +16,6 @@ Changes = Annotated[
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where an unfinished run stopped.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the run that the directory holds.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe and stop.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of a mistake.")]
 
 
 def train(
