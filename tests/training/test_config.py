@@ -96,6 +96,8 @@ def test_a_configuration_names_its_weighting():
         alpha=0, form="paper", score="centred"
     )
     assert CalConfig.released().token_weighting() == Cal(form="released")
+    assert CalConfig.adaptive().token_weighting() == Quantile(score="logprob")
+    assert CalConfig.adaptive(score="logit", beta=3.0, contrast="mean").token_weighting() == Quantile(beta=3.0)
     assert CalConfig(weighting="quantile", beta=2.0, options={"low": 0.1}).token_weighting() == Quantile(
         beta=2.0, low=0.1
     )

@@ -173,3 +173,12 @@ class CalConfig:
     def released(cls, **changes: float) -> CalConfig:
         """The arithmetic of the released code: masked image keys, flat pooling, micro-batch normaliser (spec 1.2)."""
         return cls(form="released", contrast="mask", **changes)  # type: ignore[arg-type]
+
+    @classmethod
+    def adaptive(cls, **changes: Any) -> CalConfig:
+        """The best of what was compared (docs/results.md): Δ of log-probabilities, and bounds that follow the data.
+
+        Weights run from α to β between the 25 % and 95 % quantiles of Δ, wherever these lie (`weighting="quantile"`).
+        The paper's [1, 5] are bounds for raw logits of 7B models: of a small model Δ hardly reaches 1.
+        """
+        return cls(**{"weighting": "quantile", "score": "logprob", **changes})
