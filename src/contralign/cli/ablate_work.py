@@ -10,6 +10,7 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -36,6 +37,9 @@ from contralign.cli.evaluations import bind_evaluations
 from contralign.cli.ranks import leave_process_group
 from contralign.training.recipe_file import find_recipe
 from contralign.training.scores import check_score_files
+
+LONGEST_EVALUATION = timedelta(hours=24)
+"""How long other ranks wait while the main one evaluates."""
 
 
 class AblateWork:
@@ -85,7 +89,8 @@ class AblateWork:
         """One worker: until nothing is left to do."""
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
         torch.set_num_threads(1)
-        PartialState(cpu=not torch.accelerator.is_available())  # under torchrun: as the Trainer will set it up
+        # Under torchrun: as the Trainer will set it up, but ranks wait for the main one longer than it evaluates.
+        PartialState(cpu=not torch.accelerator.is_available(), timeout=LONGEST_EVALUATION)
         if PartialState().is_main_process:
             self.directory.create(self.ablation)
             if retry_failed:
