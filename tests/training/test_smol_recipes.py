@@ -27,4 +27,4 @@ def test_the_quick_recipe_costs_a_fraction():
     def rows(recipe):
         return sum(stage.steps * stage.batch_size for stage in recipe.stages.values())
 
-    assert rows(quick) < rows(base) / 4
+    assert rows(quick) < rows(base) / 3
