@@ -39,10 +39,8 @@ def build_contrast(name: str, **settings: Any) -> Contrast:
         settings: of that contrast; None is its own default.
 
     Raises:
-        ValueError: an unknown name, or a value out of range.
+        ValueError: a value out of range.
     """
-    if name not in CONTRASTS:
-        raise ValueError(f"contrast {name!r}: wanted one of {', '.join(CONTRASTS)}")
     return CONTRASTS[name](**{setting: value for setting, value in settings.items() if value is not None})
 
 
@@ -56,7 +54,10 @@ def contrast_named(text: str) -> Contrast:
         ValueError: an unknown name, or a setting that it cannot have.
     """
     name, colon, written = text.partition(":")
-    if not colon or name not in CONTRASTS:
+    if name not in CONTRASTS:
+        choice = ", ".join(CONTRASTS)
+        raise ValueError(f"contrast {text!r}: wanted one of {choice}, such as 'drop', 'mean:4' or 'blur:10'")
+    if not colon:
         return build_contrast(name)
     if name not in MAIN_SETTING:
         raise ValueError(f"contrast {text!r}: {name!r} has no setting; write {name!r}")

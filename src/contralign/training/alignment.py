@@ -224,13 +224,15 @@ def contrast_of(config: CalConfig) -> Contrast | None:
     """The contrast that a configuration names; None where no second pass is run."""
     if config.contrast == "none" or config.scores is not None:
         return None
-    settings: dict[str, dict[str, Any]] = {
-        "drop": {"prompt": config.prompt},
-        "mean": {"tokens": config.mean_tokens},
-        "patches": {"ratio": config.patch_ratio, "fill": config.patch_fill, "seed": config.patch_seed},
-        "blur": {"sigma": config.blur_sigma},
-    }
-    return build_contrast(config.contrast, **settings.get(config.contrast, {}))
+    return build_contrast(  # settings of other contrasts are None: CalConfig refuses what has no effect
+        config.contrast,
+        prompt=config.prompt,
+        tokens=config.mean_tokens,
+        ratio=config.patch_ratio,
+        fill=config.patch_fill,
+        seed=config.patch_seed,
+        sigma=config.blur_sigma,
+    )
 
 
 def _image_processor(processor: Any) -> PictureEncoder | None:
