@@ -98,13 +98,13 @@ def test_a_run_repeats_itself_to_the_bit(tmp_path):
 @pytest.mark.parametrize(("kind", "part"), [("text", "language_model"), ("tower", "vision_tower")])
 def test_a_part_that_learns_by_itself_moves_nothing_else(kind, part, tmp_path, monkeypatch):
     built = {}
-    save = steps.save_tiny
+    save = steps.save_start
 
     def keep(settings, samples, seed, folder):
         save(settings, samples, seed, folder)
         built.update(weights(folder))
 
-    monkeypatch.setattr(steps, "save_tiny", keep)
+    monkeypatch.setattr(steps, "save_start", keep)
     stages = {"it": {**ALONE, "kind": kind}, "last": {**STAGE, "cal": True}}
     run = run_recipe(small_recipe(tmp_path, stages=stages), {})
     start = weights(run / "start")

@@ -18,19 +18,27 @@ from typing import Any
 from contralign import __version__
 from contralign.training.config import CalConfig
 from contralign.training.recipe import Recipe, plain
-from contralign.training.settings import TINY, DataSettings, is_builtin
+from contralign.training.settings import PARTS, DataSettings, is_builtin
+
+OF_PARTS = ("family", *PARTS, "tokenizer", "projector")
+"""Settings of a model that is put together."""
 
 
 def origin_key(recipe: Recipe) -> str:
     """Of the model that the first stage starts from.
 
-    The tiny model has a tokenizer learnt from the texts of stages: of their sources and settings, in order. Swapped
+    A tiny model has a tokenizer learnt from the texts of stages: of their sources and settings, in order. Swapped
     pictures move no text.
     """
     model = recipe.model
-    if model.path != TINY:
+    if model.family is not None and model.shape == "full":
+        named = {name: getattr(model, name) for name in OF_PARTS}
+        return digest("assembled", recipe.seed, named, [_stamp(name) for name in named.values()], model.dtype)
+    if not model.is_made:
         return digest("model", model.path, _stamp(model.path))
     texts = [_records(recipe.stage_data(stage), recipe.stage_data(stage).train) for stage in recipe.tokenizer_stages]
+    if model.family is not None:
+        return digest("tiny shape", recipe.seed, model.parts, texts)
     return digest("tiny", recipe.seed, plain(model.tiny), texts)
 
 
@@ -69,7 +77,7 @@ def digest(*parts: Any) -> str:
 
 def _loading(recipe: Recipe) -> Any:
     """How models are loaded and which weights are new."""
-    of_origin = ("path", "tiny", "tokenizer_stages")
+    of_origin = ("path", "tiny", "tokenizer_stages", "shape", *OF_PARTS)
     return {name: value for name, value in stated(recipe.model).items() if name not in of_origin}
 
 

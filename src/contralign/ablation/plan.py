@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from contralign.ablation.cells import Cell
 from contralign.ablation.keys import origin_key, result_key, step_key
-from contralign.training.settings import TINY
 
 BUILD = "build"
 """Stage name of the step that builds the tiny model."""
@@ -51,7 +50,7 @@ def plan(cells: Sequence[Cell]) -> list[PlannedCell]:
 
 def _chain(cell: Cell) -> PlannedCell:
     recipe, key = cell.recipe, origin_key(cell.recipe)
-    steps = [PlannedStep(key=key, stage=BUILD, parent=None)] if recipe.model.path == TINY else []
+    steps = [PlannedStep(key=key, stage=BUILD, parent=None)] if recipe.model.is_made else []
     parent: str | None = key if steps else None
     for stage in recipe.stages:
         key = step_key(key, recipe, stage, cell.cal)

@@ -170,7 +170,7 @@ class Worker:
         made = folder / "model"
         if step.stage == BUILD:
             begun = clock()
-            runner.make_tiny(made)
+            runner.make_start(made)
             took = StepTime(steps=0, seconds=clock() - begun)
         else:
             check_score_files(cell.recipe)
@@ -187,7 +187,7 @@ class Worker:
         return Step(
             arm=cell.arm,
             stage=step.stage,
-            start=cell.recipe.model.path if parent is None else str(self.directory.model(parent)),
+            start=str(cell.recipe.model.path) if parent is None else str(self.directory.model(parent)),
             end=made,
             checkpoints=folder / "checkpoints",
             cal=cell.cal if cell.recipe.stages[step.stage].cal else None,

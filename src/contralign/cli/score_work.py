@@ -90,11 +90,12 @@ def work_of_recipe(model: str, name: str, changes: Sequence[str], stage: str | N
         RecipeError: a recipe without CAL, or no such stage.
     """
     recipe = load_recipe(find_recipe(name), changes)
-    own = {"path": model, "tiny": {}, "lora": None, "dtype": dtype or recipe.model.dtype}
+    kept = ("attn_implementation", "cache_features", "feature_gib", "feature_folder")
+    own = {"path": model, "dtype": dtype or recipe.model.dtype, **{name: getattr(recipe.model, name) for name in kept}}
     if recipe.cal is None:
         raise RecipeError(f"{name} trains nothing with CAL: name the data instead of --recipe")
     return Work(
-        model=from_mapping(ModelSettings, {**plain(recipe.model), **own}, "model"),
+        model=from_mapping(ModelSettings, own, "model"),
         data=recipe.stage_data(_stage(recipe, name, stage)),
         seed=recipe.seed,
         cal=recipe.cal,
@@ -140,18 +141,18 @@ def do_work(
     contrast = contrast_of(work.cal.without_scores())
     if contrast is None:
         raise RecipeError("contrast='none' takes no second look: there is no Δ to score")
-    place = _device(device)
-    collator = make_collator(load_processor(work.model.path), work.data, keep_pictures=contrast.reencodes)
+    place, path = _device(device), str(work.model.path)
+    collator = make_collator(load_processor(path), work.data, keep_pictures=contrast.reencodes)
     samples = RecordReader().read(work.data, work.data.train, "data", collator.check)
     samples, _ = with_swaps(samples, work.data, work.seed)
     data = plain(work.data)
     about = {
-        **model_settings(work.model.path, work.model),
+        **model_settings(path, work.model),
         "data": {name: data[name] for name in ("train", "image_root", "settings")},
         **noise_settings(work.data, work.seed),
     }
     return score_samples(
-        lambda: load_model(work.model.path, work.model).eval().to(place),
+        lambda: load_model(path, work.model).eval().to(place),
         collator,
         samples,
         output,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -33,6 +34,20 @@ PAPER_LEVEL, INK_RANGE = 0.94, 0.3
 patches are quiet, and a tower that starts from nothing learns sooner than with CLIP's statistics."""
 
 UNK, BOS, EOS, IMAGE_TOKEN = "<unk>", "<s>", "</s>", "<image>"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpecialTokens:
+    """What a tokenizer has beside words: the first ids, in the order of `names`, and the part each of them plays."""
+
+    names: tuple[str, ...]
+    unk: str
+    bos: str
+    eos: str
+    pad: str
+
+
+TINY_TOKENS = SpecialTokens(names=(UNK, BOS, EOS, IMAGE_TOKEN), unk=UNK, bos=BOS, eos=EOS, pad=UNK)
 
 # "USER: <image>\nquestion ASSISTANT: answer</s>". Contents are strings, or lists of image and text parts.
 CHAT_TEMPLATE = (
@@ -148,35 +163,36 @@ def build_processor(
     )
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int, max_length: int) -> PreTrainedTokenizerFast:
+def train_tokenizer(
+    texts: Iterable[str], vocab_size: int, max_length: int, special: SpecialTokens = TINY_TOKENS
+) -> PreTrainedTokenizerFast:
     """A byte-level BPE learnt from the texts: no character is unknown, and given room each of their words is one token.
 
     Raises:
         ValueError: `vocab_size` has no room for the 256 bytes and the special tokens.
     """
-    specials = [UNK, BOS, EOS, IMAGE_TOKEN]
-    if vocab_size < 256 + len(specials):
-        raise ValueError(f"vocab_size={vocab_size}: wanted {256 + len(specials)} or more: bytes, special tokens")
-    bpe = Tokenizer(BPE(unk_token=UNK))
+    if vocab_size < 256 + len(special.names):
+        raise ValueError(f"vocab_size={vocab_size}: wanted {256 + len(special.names)} or more: bytes, special tokens")
+    bpe = Tokenizer(BPE(unk_token=special.unk))
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # pyright: ignore[reportAttributeAccessIssue]
     bpe.decoder = decoders.ByteLevel()  # pyright: ignore[reportAttributeAccessIssue]
     trainer = BpeTrainer(
         vocab_size=vocab_size,
-        special_tokens=specials,
+        special_tokens=list(special.names),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     bpe.train_from_iterator(itertools.chain(texts, ["USER: ", " ASSISTANT:"]), trainer)
     bpe.post_processor = TemplateProcessing(  # pyright: ignore[reportAttributeAccessIssue]
-        single=f"{BOS} $A", special_tokens=[(BOS, specials.index(BOS))]
+        single=f"{special.bos} $A", special_tokens=[(special.bos, special.names.index(special.bos))]
     )
     return PreTrainedTokenizerFast(
         tokenizer_object=bpe,
-        unk_token=UNK,
-        pad_token=UNK,
-        bos_token=BOS,
-        eos_token=EOS,
-        extra_special_tokens={"image_token": IMAGE_TOKEN},
+        unk_token=special.unk,
+        pad_token=special.pad,
+        bos_token=special.bos,
+        eos_token=special.eos,
+        extra_special_tokens={"image_token": IMAGE_TOKEN},  # behind all words where it is not among the names
         model_max_length=max_length,
         padding_side="right",
     )

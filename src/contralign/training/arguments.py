@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from transformers import TrainingArguments
 
 from contralign.training.recipe import Recipe
@@ -32,8 +33,13 @@ def training_arguments(recipe: Recipe, stage: Stage, folder: Path) -> TrainingAr
     The seed of every arm is the recipe's, so arms see the same records in the same order.
 
     Raises:
-        RecipeError: transformers refuses a setting.
+        RecipeError: transformers refuses a setting, or the devices there are cannot share a stage's global batch.
     """
+    try:
+        accumulation = stage.accumulation(PartialState().num_processes)
+    except ValueError as error:
+        name = next((name for name, other in recipe.stages.items() if other is stage), "NAME")
+        raise RecipeError(f"stages.{name}: {error}") from error
     given = dict(recipe.trainer)
     saves = "save_steps" in given or "save_strategy" in given
     chosen = {
@@ -51,7 +57,7 @@ def training_arguments(recipe: Recipe, stage: Stage, folder: Path) -> TrainingAr
             max_steps=-1 if stage.steps is None else stage.steps,
             num_train_epochs=1.0 if stage.epochs is None else stage.epochs,
             per_device_train_batch_size=stage.batch_size,
-            gradient_accumulation_steps=stage.grad_accumulation,
+            gradient_accumulation_steps=accumulation,
             learning_rate=stage.learning_rate,
             lr_scheduler_type=stage.schedule,
             warmup_steps=stage.warmup,

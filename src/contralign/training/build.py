@@ -6,18 +6,20 @@ import functools
 import logging
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForImageTextToText, AutoProcessor, Trainer, TrainingArguments
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, Trainer, TrainingArguments
+from transformers.initialization import no_init_weights
 from transformers.trainer_callback import PrinterCallback
 from transformers.utils.hub import cached_file
 
 from contralign.data.collator import VLCollator
 from contralign.data.messages import IMAGE, Sample
 from contralign.data.mixture import SampleSet
+from contralign.models.assembly import assemble, outline, tiny_shape
 from contralign.models.feature_cache import FeatureCache
 from contralign.models.feature_store import FeatureStore
 from contralign.models.tiny import build_tiny
@@ -27,12 +29,28 @@ from contralign.training.config import CalConfig
 from contralign.training.lora import add_lora
 from contralign.training.parts import freeze_unread_layers, parameter_groups, train_only
 from contralign.training.schema import RecipeError, check_keywords
-from contralign.training.settings import ModelSettings, Stage
+from contralign.training.settings import TINY, ModelSettings, Stage
 from contralign.training.trainer import CALTrainer
 
 logger = logging.getLogger(__name__)
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def save_start(settings: ModelSettings, samples: Iterable[Sample], seed: int, folder: Path) -> None:
+    """Make the model that a recipe starts from where it names none that is there: the tiny LLaVA, or one of parts.
+
+    Args:
+        settings: `is_made`.
+        samples: of the recipe; read only where a tokenizer is learnt from them.
+        seed: of what is new.
+        folder: where to.
+
+    Raises:
+        RecipeError: see `save_tiny` and `save_assembled`.
+    """
+    save = save_tiny if settings.path == TINY else save_assembled
+    save(settings, samples, seed, folder)
 
 
 def save_tiny(settings: ModelSettings, samples: Iterable[Sample], seed: int, folder: Path) -> None:
@@ -42,12 +60,59 @@ def save_tiny(settings: ModelSettings, samples: Iterable[Sample], seed: int, fol
         RecipeError: a setting that the builder does not have or refuses.
     """
     check_keywords(build_tiny, settings.tiny, "model.tiny", given=("texts", "out_dir", "seed"))
-    texts = (turn.text.replace(IMAGE, "") for sample in samples for turn in sample.turns)
     try:
-        model, processor = build_tiny(texts, seed=seed, **settings.tiny)
+        model, processor = build_tiny(_texts(samples), seed=seed, **settings.tiny)
     except (TypeError, ValueError) as error:
         raise RecipeError(f"model.tiny: {error}") from error
     save_folder(folder, model, processor)
+
+
+def save_assembled(settings: ModelSettings, samples: Iterable[Sample], seed: int, folder: Path) -> None:
+    """Put a model together from the parts that the settings name, or make its tiny shape, and save it.
+
+    Args:
+        settings: with a family.
+        samples: what the tokenizer of a tiny shape learns from; not read for a full one.
+        seed: of what is new.
+        folder: where to.
+
+    Raises:
+        RecipeError: a part cannot be found or read, or does not fit; the message says which.
+    """
+    try:
+        if settings.shape == "tiny":
+            model, processor = tiny_shape(**settings.parts, texts=_texts(samples), seed=seed)
+        else:
+            others = {"projector": settings.projector, "tokenizer": settings.tokenizer}
+            model, processor = assemble(**settings.parts, **others, dtype=DTYPES[settings.dtype], seed=seed)
+    except ValueError as error:
+        raise RecipeError(f"model: {error}") from error
+    save_folder(folder, model, processor)
+
+
+def outline_model(settings: ModelSettings) -> Any:
+    """The start model on the meta device: every shape and no weights; the parts of known names are not fetched.
+
+    Raises:
+        RecipeError: a configuration cannot be found, or the shapes depend on a tokenizer that is yet to be learnt
+            (`path: tiny`).
+    """
+    if settings.path == TINY:
+        raise RecipeError(
+            "model.path: the shapes of the tiny LLaVA depend on its tokenizer, which is learnt when it is built"
+        )
+    if settings.family is not None:
+        try:
+            return outline(**settings.parts, small=settings.shape == "tiny")
+        except ValueError as error:
+            raise RecipeError(f"model: {error}") from error
+    path = str(settings.path)
+    try:
+        config = AutoConfig.from_pretrained(path)
+    except OSError as error:
+        raise _unreachable(path, error) from error
+    with torch.device("meta"), no_init_weights():
+        return AutoModelForImageTextToText.from_config(config)
 
 
 def load_processor(path: str) -> Any:
@@ -166,6 +231,10 @@ def degrades_pictures(cal: CalConfig | None) -> bool:
     """True where the contrast encodes another picture, so that batches must bring the original ones."""
     contrast = None if cal is None else contrast_of(cal)
     return contrast is not None and contrast.reencodes
+
+
+def _texts(samples: Iterable[Sample]) -> Iterator[str]:
+    return (turn.text.replace(IMAGE, "") for sample in samples for turn in sample.turns)
 
 
 def _unreachable(path: str, error: OSError) -> RecipeError:

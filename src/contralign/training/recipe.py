@@ -78,7 +78,7 @@ class Recipe:
             if stage.kind in ALONE and self.model.path != TINY:
                 raise RecipeError(
                     f"stages.{name}.kind: {stage.kind!r} is what the tiny LLaVA learns first; "
-                    f"{self.model.path} has learnt it already: leave the stage out"
+                    f"{self.model.origin} has learnt it already: leave the stage out"
                 )
             if self.model.cache_features and "vision_tower" in stage.train:
                 raise RecipeError(
@@ -144,7 +144,7 @@ class Recipe:
 
     @property
     def tokenizer_stages(self) -> tuple[str, ...]:
-        """The stages from whose texts the tiny model's tokenizer learns."""
+        """The stages from whose texts the tokenizer of a tiny model learns."""
         return self.model.tokenizer_stages or tuple(self.stages)
 
     def stage_data(self, stage: str) -> DataSettings:

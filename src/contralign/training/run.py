@@ -55,7 +55,7 @@ def run_recipe(
             directory.write_json(
                 "environment.json", {**describe_environment(), "seed": recipe.seed, "command_line": sys.argv}
             )
-    if recipe.model.path == TINY:
+    if recipe.model.learns_tokenizer:
         transformers.utils.logging.disable_progress_bar()
     runner = StepRunner(recipe, RunNotes(directory.path))
     for step in directory.steps(_origin(directory, runner)):
@@ -67,13 +67,14 @@ def run_recipe(
 
 
 def _origin(directory: RunDirectory, runner: StepRunner) -> str:
-    """Where the first stage starts: the tiny model, built once, or what the recipe names."""
-    if directory.recipe.model.path != TINY:
-        return directory.recipe.model.path
-    folder = directory / "stages" / "tiny"
+    """Where the first stage starts: the model that the recipe names, or the one it describes, made once."""
+    model = directory.recipe.model
+    if not model.is_made:
+        return str(model.path)
+    folder = directory / "stages" / ("tiny" if model.path == TINY else "assembled")
     with PartialState().main_process_first():
         if PartialState().is_main_process and not folder.exists():
-            runner.make_tiny(folder)
+            runner.make_start(folder)
     return str(folder)
 
 

@@ -10,12 +10,14 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from contralign.data.aspect import ImageAspect
+from contralign.models.family_names import FamilyName, check_parts
 
 Part = Literal["projector", "vision_tower", "language_model", "image_newline"]
 Template = Literal["chat", "plain", "vicuna_v1", "gemma"]
 Schedule = Literal["cosine", "linear", "constant", "constant_with_warmup"]
 
 TINY = "tiny"
+PARTS = ("language_model", "vision_tower", "aux_tower")
 ALONE = {"text": "language_model", "tower": "vision_tower"}
 """Kinds of stages in which one part of the tiny LLaVA learns by itself."""
 ALONE_SETTINGS = ("kind", "steps", "epochs", "learning_rate", "batch_size", "warmup", "data")
@@ -46,13 +48,22 @@ class LoraSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSettings:
-    """The model that training starts from.
+    """The model that training starts from: one that is there (`path`), or one put together from parts (`family`).
 
     Attributes:
         path: "tiny" builds the tiny LLaVA; anything else is a model directory or a name on the hub.
+        family: put a model of this family together from the parts named below, once, into the run directory.
+        language_model: of the family: a directory or a name on the hub.
+        vision_tower: of the family: CLIP, likewise.
+        aux_tower: of the family: the high-resolution ConvNeXt of Mini-Gemini, likewise.
+        tokenizer: of the family, where it is not the language model's own: likewise.
+        projector: of the family: trained before; a model directory, or a file such as mm_projector.bin. None starts a
+            new one.
+        shape: "tiny" takes the parts' architectures in small, with random weights and a tokenizer learnt from the texts
+            of the stages: nothing is fetched. `model=tiny-shape` on the command line rehearses a whole recipe with it.
         tiny: keyword settings of the tiny LLaVA's builder.
-        tokenizer_stages: stages from whose texts the tiny LLaVA's tokenizer learns; empty is all. With the stages named
-            that come before an ablation's cells part, cells of other texts share a tokenizer, and so a start.
+        tokenizer_stages: stages from whose texts the tokenizer of a tiny model learns; empty is all. With the stages
+            named that come before an ablation's cells part, cells of other texts share a tokenizer, and so a start.
         dtype: of the weights; with "float32", `trainer.bf16: true` computes in bfloat16 all the same.
         attn_implementation: attention of transformers, such as "sdpa" or "flash_attention_2"; None is its own choice.
         lora: adapters instead of the whole language model.
@@ -62,7 +73,14 @@ class ModelSettings:
         feature_folder: keep features there too, for other runs and processes.
     """
 
-    path: str
+    path: str | None = None
+    family: FamilyName | None = None
+    language_model: str | None = None
+    vision_tower: str | None = None
+    aux_tower: str | None = None
+    tokenizer: str | None = None
+    projector: str | None = None
+    shape: Literal["full", "tiny"] = "full"
     tiny: dict[str, Any] = field(default_factory=dict)
     tokenizer_stages: tuple[str, ...] = ()
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -73,16 +91,55 @@ class ModelSettings:
     feature_folder: str | None = None
 
     def __post_init__(self) -> None:
+        self._check_parts()
         if self.tiny and self.path != TINY:
             raise ValueError(f"tiny has no effect with path={self.path!r}: leave it out, or set path: {TINY}")
-        if self.tokenizer_stages and self.path != TINY:
-            raise ValueError(f"tokenizer_stages has no effect with path={self.path!r}, which has a tokenizer")
+        if self.tokenizer_stages and not self.learns_tokenizer:
+            raise ValueError(f"tokenizer_stages has no effect with {self.origin}, which has a tokenizer")
         if self.cache_features and self.path == TINY:
             raise ValueError(f"cache_features: the vision tower of path: {TINY} learns in a stage of its own")
         if not self.feature_gib > 0:
             raise ValueError(f"feature_gib={self.feature_gib}: wanted a number above 0")
         if not self.cache_features and (self.feature_folder is not None or self.feature_gib != 2.0):
             raise ValueError("feature_gib and feature_folder have no effect without cache_features: true")
+
+    def _check_parts(self) -> None:
+        if (self.path is None) == (self.family is None):
+            raise ValueError(f"path={self.path!r} and family={self.family!r}: give one of them")
+        if self.family is None:
+            idle = [name for name in (*PARTS, "tokenizer", "projector") if getattr(self, name) is not None]
+            idle += ["shape"] if self.shape != "full" else []
+            if idle:
+                raise ValueError(f"{' and '.join(idle)} has no effect with path={self.path!r}: set family instead")
+            return
+        for name in ("language_model", "vision_tower"):
+            if getattr(self, name) is None:
+                raise ValueError(f"{name} is missing: family={self.family!r} is put together from parts")
+        check_parts(self.family, self.aux_tower)
+        if self.shape == "tiny":
+            idle = [name for name in ("tokenizer", "projector") if getattr(self, name) is not None]
+            if idle:
+                raise ValueError(f"{' and '.join(idle)} has no effect with shape: tiny, whose own is new")
+
+    @property
+    def is_made(self) -> bool:
+        """True where a run has to make its start model before it can train."""
+        return self.family is not None or self.path == TINY
+
+    @property
+    def learns_tokenizer(self) -> bool:
+        """True where the start model's tokenizer is learnt from the texts of the stages."""
+        return self.path == TINY or self.shape == "tiny"
+
+    @property
+    def origin(self) -> str:
+        """What training starts from, in words."""
+        return f"path={self.path!r}" if self.family is None else f"family={self.family!r} of {self.language_model}"
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        """Family and parts, as the functions of `contralign.models.assembly` take them."""
+        return {"family": self.family, **{name: getattr(self, name) for name in PARTS}}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,6 +221,7 @@ class Stage:
         projector_learning_rate: of the projector, where it is another; same schedule.
         batch_size: records a device and a micro-batch.
         grad_accumulation: micro-batches a step.
+        global_batch: records a step, on all devices together; accumulation then follows from their number.
         warmup: below 1 a share of the steps, from 1 on a number of steps.
         schedule: of the learning rate.
         weight_decay: of AdamW, on matrices only.
@@ -181,6 +239,7 @@ class Stage:
     projector_learning_rate: float | None = None
     batch_size: int
     grad_accumulation: int = 1
+    global_batch: int | None = None
     warmup: float = 0.0
     schedule: Schedule = "cosine"
     weight_decay: float = 0.0
@@ -196,6 +255,8 @@ class Stage:
                 raise ValueError(f"{name}={rate}: wanted a number above 0")
         at_least("batch_size", self.batch_size, 1)
         at_least("grad_accumulation", self.grad_accumulation, 1)
+        if self.global_batch is not None:
+            self._check_global_batch(self.global_batch)
         for name in ("warmup", "weight_decay", "max_grad_norm"):
             at_least(name, getattr(self, name), 0)
         if self.warmup and self.schedule == "constant":
@@ -232,6 +293,35 @@ class Stage:
         if self.projector_learning_rate is not None and "projector" not in self.train:
             raise ValueError("projector_learning_rate has no effect: projector is not in train")
 
+    def _check_global_batch(self, global_batch: int) -> None:
+        if self.grad_accumulation != 1:
+            raise ValueError(
+                f"grad_accumulation={self.grad_accumulation} has no effect with global_batch={global_batch}, from "
+                "which it follows: leave one of them out"
+            )
+        if global_batch < 1 or global_batch % self.batch_size:
+            raise ValueError(f"global_batch={global_batch}: wanted a multiple of batch_size ({self.batch_size})")
+
+    def accumulation(self, world: int) -> int:
+        """Micro-batches a step on `world` devices.
+
+        Raises:
+            ValueError: they cannot share `global_batch`; the message says what can.
+        """
+        if self.global_batch is None:
+            return self.grad_accumulation
+        micro_batches = self.global_batch // self.batch_size
+        if micro_batches % world == 0:
+            return micro_batches // world
+        shares = self.global_batch // world if self.global_batch % world == 0 else 0
+        batches = [size for size in range(1, shares + 1) if shares % size == 0]
+        devices = [number for number in range(1, micro_batches + 1) if micro_batches % number == 0]
+        fitting = f", or batch_size {_listed(batches)} on {world}" if batches else ""
+        raise ValueError(
+            f"global_batch={self.global_batch} in batches of {self.batch_size} cannot be shared by {world} devices: "
+            f"take {_listed(devices)} of them{fitting}"
+        )
+
     @property
     def part_rates(self) -> dict[Part, float]:
         """Peak learning rates of the parts that have their own."""
@@ -260,3 +350,9 @@ def at_least(name: str, value: float, low: float) -> None:
     """
     if not value >= low:
         raise ValueError(f"{name}={value}: wanted {low} or more")
+
+
+def _listed(numbers: list[int]) -> str:
+    """1, 2 or 4."""
+    *others, last = map(str, numbers)
+    return f"{', '.join(others)} or {last}" if others else last

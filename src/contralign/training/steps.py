@@ -30,7 +30,7 @@ from contralign.training.build import (
     load_processor,
     ready_to_learn,
     save_folder,
-    save_tiny,
+    save_start,
 )
 from contralign.training.callbacks import LogToFile, StageBar
 from contralign.training.checkpoint import whole_model
@@ -109,10 +109,11 @@ class StepRunner:
         self.notes = notes
         self.reader = RecordReader() if reader is None else reader
 
-    def make_tiny(self, folder: Path) -> None:
-        """Build the tiny model of the recipe, whose tokenizer is learnt from the texts of its stages."""
-        samples = [sample for stage in self.recipe.tokenizer_stages for sample in self._read(stage)]
-        save_tiny(self.recipe.model, samples, self.recipe.seed, folder)
+    def make_start(self, folder: Path) -> None:
+        """Make the start model of the recipe; the texts of its stages are read where a tokenizer learns from them."""
+        stages = self.recipe.tokenizer_stages if self.recipe.model.learns_tokenizer else ()
+        samples = [sample for stage in stages for sample in self._read(stage)]
+        save_start(self.recipe.model, samples, self.recipe.seed, folder)
 
     def train(self, step: Step) -> StepTime:
         """Train one step and save what came of it; every rank calls it.

@@ -1,0 +1,96 @@
+"""The families of the paper, by name: which classes they are made of, and how pictures come to be tokens.
+
+What a family is stands here once, for true parts, for small ones and for outlines without weights. LLaVA-1.5 and -NeXT:
+training_spec, sections 2.4, 3 and 5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import (
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    ProcessorMixin,
+)
+from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
+
+from contralign.models.chat_templates import CHAT_TEMPLATES
+from contralign.models.family_names import FamilyName
+from contralign.models.vlm_parts import Parts
+
+CLIP_MEAN, CLIP_DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+"""Statistics that CLIP's pictures are normalised by; the ConvNeXt's are the same."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """How a model of one family is made.
+
+    Attributes:
+        model: its class.
+        config: (parts, id of the image token) -> configuration.
+        processor: (parts, tokenizer) -> processor.
+        looks_up_image_token: its forward looks the image token's id up, so the vocabulary needs a row for it.
+    """
+
+    model: type[PreTrainedModel]
+    config: Callable[[Parts, int], PreTrainedConfig]
+    processor: Callable[[Parts, PreTrainedTokenizerFast], ProcessorMixin]
+    looks_up_image_token: bool = True
+
+
+def _llava_config(parts: Parts, image_token_id: int) -> LlavaConfig:
+    return LlavaConfig(
+        vision_config=parts.vision_tower,
+        text_config=parts.language_model,
+        image_token_index=image_token_id,
+        image_seq_length=patches_a_side(parts) ** 2,
+        projector_hidden_act="gelu",
+        vision_feature_select_strategy="default",
+        vision_feature_layer=-2,
+        tie_word_embeddings=bool(parts.language_model.tie_word_embeddings),
+    )
+
+
+def _llava_processor(parts: Parts, tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
+    return LlavaProcessor(image_processor=LlavaImageProcessorPil(**_clip_pixels(parts)), **_shared(parts, tokenizer))
+
+
+def _shared(parts: Parts, tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
+    """What the processors of LLaVA-1.5 and -NeXT have in common."""
+    return {
+        "tokenizer": tokenizer,
+        "patch_size": parts.vision_tower.patch_size,
+        "vision_feature_select_strategy": "default",
+        "num_additional_image_tokens": 1,  # the class token, which the select strategy "default" takes away again
+        "chat_template": CHAT_TEMPLATES[parts.language_model.model_type],
+    }
+
+
+def _clip_pixels(parts: Parts) -> dict[str, Any]:
+    """CLIP's own preparation: shorter edge to the tower's size, bicubic, then the middle square."""
+    side = parts.vision_tower.image_size
+    return {
+        "size": {"shortest_edge": side},
+        "crop_size": {"height": side, "width": side},
+        "image_mean": list(CLIP_MEAN),
+        "image_std": list(CLIP_DEVIATION),
+    }
+
+
+def patches_a_side(parts: Parts) -> int:
+    """Patches that a side of the tower's picture has."""
+    tower: Any = parts.vision_tower
+    return tower.image_size // tower.patch_size
+
+
+FAMILIES: dict[FamilyName, Family] = {
+    "llava": Family(model=LlavaForConditionalGeneration, config=_llava_config, processor=_llava_processor),
+}

@@ -1,0 +1,99 @@
+"""Configurations of the parts that the paper's models are made of, so that shapes are known without a download.
+
+Numbers: training_spec, section 3 (backbone sizes) and 4.2 (the ConvNeXt).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig, CLIPVisionConfig, ConvNextConfig, GemmaConfig, LlamaConfig, PreTrainedConfig
+
+VICUNA_7B = "lmsys/vicuna-7b-v1.5"
+VICUNA_13B = "lmsys/vicuna-13b-v1.5"
+GEMMA_2B = "google/gemma-2b-it"
+CLIP_L_336 = "openai/clip-vit-large-patch14-336"
+CONVNEXT_L_320 = "laion/CLIP-convnext_large_d_320.laion2B-s29B-b131K-ft-soup"
+
+
+def _vicuna(**sizes: int) -> LlamaConfig:
+    return LlamaConfig(
+        **sizes,
+        vocab_size=32000,
+        max_position_embeddings=4096,
+        rms_norm_eps=1e-5,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=0,
+        tie_word_embeddings=False,
+    )
+
+
+KNOWN_PARTS: dict[str, Callable[[], PreTrainedConfig]] = {
+    VICUNA_7B: lambda: _vicuna(
+        hidden_size=4096,
+        intermediate_size=11008,
+        num_hidden_layers=32,
+        num_attention_heads=32,
+        num_key_value_heads=32,
+    ),
+    VICUNA_13B: lambda: _vicuna(
+        hidden_size=5120,
+        intermediate_size=13824,
+        num_hidden_layers=40,
+        num_attention_heads=40,
+        num_key_value_heads=40,
+    ),
+    GEMMA_2B: lambda: GemmaConfig(
+        vocab_size=256000,
+        hidden_size=2048,
+        intermediate_size=16384,
+        num_hidden_layers=18,
+        num_attention_heads=8,
+        num_key_value_heads=1,
+        head_dim=256,
+        hidden_act="gelu_pytorch_tanh",
+        max_position_embeddings=8192,
+        rms_norm_eps=1e-6,
+        pad_token_id=0,
+        eos_token_id=1,
+        bos_token_id=2,
+        tie_word_embeddings=True,
+    ),
+    CLIP_L_336: lambda: CLIPVisionConfig(
+        hidden_size=1024,
+        intermediate_size=4096,
+        num_hidden_layers=24,
+        num_attention_heads=16,
+        image_size=336,
+        patch_size=14,
+        hidden_act="quick_gelu",
+    ),
+    CONVNEXT_L_320: lambda: ConvNextConfig(
+        hidden_sizes=[192, 384, 768, 1536], depths=[3, 3, 27, 3], drop_path_rate=0.1, image_size=320
+    ),
+}
+"""Hub name -> its configuration, made anew every time."""
+
+
+def part_config(name: str) -> PreTrainedConfig:
+    """The configuration of a language model or a tower.
+
+    Args:
+        name: a directory, a name of `KNOWN_PARTS` (nothing is fetched), or another name on the hub.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if not Path(name).is_dir() and name in KNOWN_PARTS:
+        return KNOWN_PARTS[name]()
+    try:
+        config: Any = AutoConfig.from_pretrained(name)
+    except OSError as error:
+        raise ValueError(
+            f"{name!r} is no model directory, cannot be fetched, and is none of the names whose shapes are known: "
+            f"{', '.join(KNOWN_PARTS)}"
+        ) from error
+    return config.vision_config if config.model_type == "clip" else config
