@@ -13,6 +13,10 @@ from typing import Any
 from transformers import (
     LlavaConfig,
     LlavaForConditionalGeneration,
+    LlavaNextConfig,
+    LlavaNextForConditionalGeneration,
+    LlavaNextImageProcessorPil,
+    LlavaNextProcessor,
     LlavaProcessor,
     PreTrainedConfig,
     PreTrainedModel,
@@ -21,6 +25,7 @@ from transformers import (
 )
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
+from contralign.models.anyres import as_original, canvases
 from contralign.models.chat_templates import CHAT_TEMPLATES
 from contralign.models.family_names import FamilyName
 from contralign.models.vlm_parts import Parts
@@ -37,30 +42,51 @@ class Family:
         model: its class.
         config: (parts, id of the image token) -> configuration.
         processor: (parts, tokenizer) -> processor.
+        settle: what is done to the two once both are there.
         looks_up_image_token: its forward looks the image token's id up, so the vocabulary needs a row for it.
     """
 
     model: type[PreTrainedModel]
     config: Callable[[Parts, int], PreTrainedConfig]
     processor: Callable[[Parts, PreTrainedTokenizerFast], ProcessorMixin]
+    settle: Callable[[Any, Any], None] = lambda model, processor: None
     looks_up_image_token: bool = True
 
 
 def _llava_config(parts: Parts, image_token_id: int) -> LlavaConfig:
-    return LlavaConfig(
-        vision_config=parts.vision_tower,
-        text_config=parts.language_model,
-        image_token_index=image_token_id,
-        image_seq_length=patches_a_side(parts) ** 2,
-        projector_hidden_act="gelu",
-        vision_feature_select_strategy="default",
-        vision_feature_layer=-2,
-        tie_word_embeddings=bool(parts.language_model.tie_word_embeddings),
-    )
+    return LlavaConfig(**_llava_settings(parts, image_token_id))
+
+
+def _llava_settings(parts: Parts, image_token_id: int) -> dict[str, Any]:
+    return {
+        "vision_config": parts.vision_tower,
+        "text_config": parts.language_model,
+        "image_token_index": image_token_id,
+        "image_seq_length": patches_a_side(parts) ** 2,
+        "projector_hidden_act": "gelu",
+        "vision_feature_select_strategy": "default",
+        "vision_feature_layer": -2,
+        "tie_word_embeddings": bool(parts.language_model.tie_word_embeddings),
+    }
 
 
 def _llava_processor(parts: Parts, tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
     return LlavaProcessor(image_processor=LlavaImageProcessorPil(**_clip_pixels(parts)), **_shared(parts, tokenizer))
+
+
+def _llava_next_config(parts: Parts, image_token_id: int) -> LlavaNextConfig:
+    return LlavaNextConfig(**_llava_settings(parts, image_token_id), image_grid_pinpoints=_pinpoints(parts))
+
+
+def _llava_next_processor(parts: Parts, tokenizer: PreTrainedTokenizerFast) -> LlavaNextProcessor:
+    images = LlavaNextImageProcessorPil(**_clip_pixels(parts), image_grid_pinpoints=_pinpoints(parts))
+    return LlavaNextProcessor(image_processor=images, **_shared(parts, tokenizer))
+
+
+def _pinpoints(parts: Parts) -> list[list[int]]:
+    """The released canvases as (width, height); `as_original` puts them in transformers' order."""
+    tower: Any = parts.vision_tower
+    return [list(canvas) for canvas in canvases(tower.image_size)]
 
 
 def _shared(parts: Parts, tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
@@ -93,4 +119,10 @@ def patches_a_side(parts: Parts) -> int:
 
 FAMILIES: dict[FamilyName, Family] = {
     "llava": Family(model=LlavaForConditionalGeneration, config=_llava_config, processor=_llava_processor),
+    "llava_next": Family(
+        model=LlavaNextForConditionalGeneration,
+        config=_llava_next_config,
+        processor=_llava_next_processor,
+        settle=as_original,
+    ),
 }

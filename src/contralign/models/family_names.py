@@ -1,4 +1,4 @@
-"""Names of the families that a model can be put together in; what they are says `families`, which imports transformers."""
+"""Names of the families that models are put together in; `families` says what they are, and imports transformers."""
 
 from __future__ import annotations
 
