@@ -8,7 +8,7 @@ import re
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor, Trainer, TrainingArguments
@@ -18,6 +18,7 @@ from transformers.utils.hub import cached_file
 from contralign.data.collator import VLCollator
 from contralign.data.messages import IMAGE, Sample
 from contralign.data.mixture import SampleSet
+from contralign.data.modality_sampler import modality_lengths
 from contralign.models.feature_cache import FeatureCache
 from contralign.models.feature_store import FeatureStore
 from contralign.models.tiny import build_tiny
@@ -132,8 +133,9 @@ def build_trainer(
     train: SampleSet,
     evaluation: SampleSet | None,
     cal: CalConfig | None,
+    sampler: str = "random",
 ) -> Trainer:
-    """The Trainer of one stage: the plain one, or `CALTrainer` where `cal` is given."""
+    """The Trainer of one stage: the plain one, or `CALTrainer` where `cal` is given; `sampler` is `data.sampler`."""
     settings: dict[str, Any] = {
         "model": model,
         "args": args,
@@ -148,7 +150,9 @@ def build_trainer(
         settings["optimizer_cls_and_kwargs"] = (optimizer, {**keywords, "params": groups})
     if cal is not None:
         settings["cal"] = cal
-    trainer = ResumingTrainer(**settings) if cal is None else CALTrainer(**settings)
+    trainer = ResumingTrainer(**settings) if cal is None else cast(ResumingTrainer, CALTrainer(**settings))
+    if sampler == "modality_length":
+        trainer.group_by_modality(modality_lengths(train))
     trainer.remove_callback(PrinterCallback)
     return trainer
 
