@@ -8,7 +8,7 @@ import re
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, Trainer, TrainingArguments
@@ -19,6 +19,7 @@ from transformers.utils.hub import cached_file
 from contralign.data.collator import VLCollator
 from contralign.data.messages import IMAGE, Sample
 from contralign.data.mixture import SampleSet
+from contralign.data.modality_sampler import modality_lengths
 from contralign.models.assembly import assemble, outline, tiny_shape
 from contralign.models.feature_cache import FeatureCache
 from contralign.models.feature_store import FeatureStore
@@ -197,8 +198,9 @@ def build_trainer(
     train: SampleSet,
     evaluation: SampleSet | None,
     cal: CalConfig | None,
+    sampler: str = "random",
 ) -> Trainer:
-    """The Trainer of one stage: the plain one, or `CALTrainer` where `cal` is given."""
+    """The Trainer of one stage: the plain one, or `CALTrainer` where `cal` is given; `sampler` is `data.sampler`."""
     settings: dict[str, Any] = {
         "model": model,
         "args": args,
@@ -213,7 +215,9 @@ def build_trainer(
         settings["optimizer_cls_and_kwargs"] = (optimizer, {**keywords, "params": groups})
     if cal is not None:
         settings["cal"] = cal
-    trainer = ResumingTrainer(**settings) if cal is None else CALTrainer(**settings)
+    trainer = ResumingTrainer(**settings) if cal is None else cast(ResumingTrainer, CALTrainer(**settings))
+    if sampler == "modality_length":
+        trainer.group_by_modality(modality_lengths(train))
     trainer.remove_callback(PrinterCallback)
     return trainer
 

@@ -9,6 +9,7 @@ from transformers import PreTrainedModel, Trainer
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from contralign.models.sharding import sharding_of
+from contralign.training.sampling import SamplingTrainer
 
 
 def load_weights(model: PreTrainedModel, folder: str) -> None:
@@ -52,7 +53,7 @@ def whole_model(trainer: Trainer, fresh: Callable[[], Any]) -> Any | None:
     return whole
 
 
-class ResumingTrainer(Trainer):
+class ResumingTrainer(SamplingTrainer):
     """A Trainer whose checkpoints are read by converted names; the plain one does not resume LLaVA (docs/log.md)."""
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:

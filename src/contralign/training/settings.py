@@ -157,6 +157,8 @@ class DataSettings:
         template: how a conversation is written: the model's own chat template, or one of LLaVA's.
         image_aspect: what is done to a picture that is not square, before the processor sees it.
         max_length: tokens of a record, image tokens included; longer records are cut. None cuts nothing.
+        sampler: order of the training records: "random", or "modality_length", LLaVA's batches of one modality and of
+            about one length.
         on_bad: what a broken record does: "error" ends the run, "skip" counts it in bad_records.json.
         swap_noise: share of training records that get another record's picture (figure 3).
         noise_seed: seed of the swaps; None takes the recipe's seed.
@@ -170,6 +172,7 @@ class DataSettings:
     template: Template = "chat"
     image_aspect: ImageAspect = "processor"
     max_length: int | None = None
+    sampler: Literal["random", "modality_length"] = "random"
     on_bad: Literal["error", "skip"] = "error"
     swap_noise: float = 0.0
     noise_seed: int | None = None

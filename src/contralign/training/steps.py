@@ -245,6 +245,7 @@ class StepRunner:
             train=samples,
             evaluation=self._held_out(collate) if args.eval_strategy != "no" else None,
             cal=cal,
+            sampler=data.sampler,
         )
         trainer.add_callback(LogToFile(self.notes.metrics, step.arm, step.stage))
         trainer.add_callback(StageBar(step.arm, step.stage))
