@@ -1,14 +1,15 @@
 """The families of the paper, by name: which classes they are made of, and how pictures come to be tokens.
 
 What a family is stands here once, for true parts, for small ones and for outlines without weights. LLaVA-1.5 and -NeXT:
-training_spec, sections 2.4, 3 and 5.
+training_spec, sections 2.4, 3 and 5. Mini-Gemini: section 4.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 from transformers import (
     LlavaConfig,
@@ -28,10 +29,16 @@ from transformers.models.llava.image_processing_pil_llava import LlavaImageProce
 from contralign.models.anyres import as_original, canvases
 from contralign.models.chat_templates import CHAT_TEMPLATES
 from contralign.models.family_names import FamilyName
+from contralign.models.mini_gemini import MiniGeminiConfig, MiniGeminiForConditionalGeneration, MiniGeminiProcessor
+from contralign.models.tiny import IMAGE_TOKEN
 from contralign.models.vlm_parts import Parts
 
 CLIP_MEAN, CLIP_DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 """Statistics that CLIP's pictures are normalised by; the ConvNeXt's are the same."""
+
+
+MAP_CELLS = 8
+"""Places of the ConvNeXt's map along a side of a patch: 336 / 14 patches and a picture of 768 pixels make 192 places."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +96,33 @@ def _pinpoints(parts: Parts) -> list[list[int]]:
     return [list(canvas) for canvas in canvases(tower.image_size)]
 
 
+def _mini_gemini_config(parts: Parts, image_token_id: int, image_grid: Literal[1, 2] = 1) -> MiniGeminiConfig:
+    aux: Any = parts.aux_tower
+    aux.image_size = MAP_CELLS * aux.patch_size * patches_a_side(parts) * image_grid
+    return MiniGeminiConfig(
+        vision_config=parts.vision_tower,
+        aux_config=aux,
+        text_config=parts.language_model,
+        image_token_id=image_token_id,
+        image_grid=image_grid,
+        projector_hidden_act="gelu",
+        vision_feature_layer=-2,
+    )
+
+
+def _mini_gemini_processor(
+    parts: Parts, tokenizer: PreTrainedTokenizerFast, image_grid: Literal[1, 2] = 1
+) -> MiniGeminiProcessor:
+    processor = MiniGeminiProcessor.for_config(
+        _mini_gemini_config(parts, tokenizer.convert_tokens_to_ids(IMAGE_TOKEN), image_grid),
+        tokenizer,
+        image_mean=list(CLIP_MEAN),
+        image_std=list(CLIP_DEVIATION),
+    )
+    processor.chat_template = CHAT_TEMPLATES[parts.language_model.model_type]
+    return processor
+
+
 def _shared(parts: Parts, tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
     """What the processors of LLaVA-1.5 and -NeXT have in common."""
     return {
@@ -124,5 +158,17 @@ FAMILIES: dict[FamilyName, Family] = {
         config=_llava_next_config,
         processor=_llava_next_processor,
         settle=as_original,
+    ),
+    "mini_gemini": Family(
+        model=MiniGeminiForConditionalGeneration,
+        config=_mini_gemini_config,
+        processor=_mini_gemini_processor,
+        looks_up_image_token=False,
+    ),
+    "mini_gemini_hd": Family(
+        model=MiniGeminiForConditionalGeneration,
+        config=partial(_mini_gemini_config, image_grid=2),
+        processor=partial(_mini_gemini_processor, image_grid=2),
+        looks_up_image_token=False,
     ),
 }
