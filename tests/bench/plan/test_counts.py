@@ -6,6 +6,8 @@ says which. What is left over is the rotary embedding: one small product a pass.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -144,3 +146,21 @@ def test_a_ratio_of_a_mode_to_itself_is_one():
 def test_an_unknown_mode_is_refused():
     with pytest.raises(ValueError, match="cal_cached"):
         count(MODEL, "fast")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("mode", ["mle", "mle_fused"])
+def test_a_frozen_language_model_is_counted_as_torch_counts_it(mode):
+    """Alignment pre-training: the backward pass runs through all layers to the picture's embeddings, for no weight."""
+    model = llama().requires_grad_(False)
+    embeds = model.get_input_embeddings()(ids(SAMPLE.all)).requires_grad_()
+    tokens = ids(SAMPLE.all)
+
+    def run() -> None:
+        if mode == "mle":
+            model(inputs_embeds=embeds, labels=tokens, use_cache=False).loss.backward()
+            return
+        hidden = model.model(inputs_embeds=embeds, use_cache=False).last_hidden_state[0, -SAMPLE.labels :]
+        F.cross_entropy(model.lm_head(hidden), tokens[0, -SAMPLE.labels :]).backward()
+
+    frozen = replace(MODEL, train_decoder=False)
+    assert counted(run) == pytest.approx(count(frozen, mode, EAGER).total.flops, rel=TOLERANCE)

@@ -82,13 +82,13 @@ class Cluster:
         traffic = work.bytes / (self.gpu.memory_bandwidth * self.efficiency.memory)
         return self.micro_batch * (products + traffic)
 
-    def gather_seconds(self) -> float:
-        """An all-gather of all trained bf16 weights; a reduce-scatter of their gradients takes as long."""
+    def gather_seconds(self, weights: int) -> float:
+        """An all-gather of so many bf16 weights; a reduce-scatter of their gradients takes as long."""
         bandwidth = self.gpu.gather_bandwidth(self.gpus)
         if self.node_bandwidth is not None and self.gpus > 8:
             bandwidth = min(self.gpu.link_bandwidth, self.node_bandwidth)
         share = (self.gpus - 1) / self.gpus
-        return 2 * self.model.trained_parameters * share / (bandwidth * self.efficiency.network)
+        return 2 * weights * share / (bandwidth * self.efficiency.network)
 
     def update_seconds(self) -> float:
         """The optimizer step on this GPU's share of the weights."""
@@ -98,19 +98,27 @@ class Cluster:
     def step_seconds(self, cost: SampleCost) -> float:
         """One optimizer step: contrast, forward and backward of every micro-batch, then the update."""
         forward, backward, contrast = map(self.compute_seconds, (cost.forward, cost.backward, cost.contrast))
-        gather = self.gather_seconds()
+        reduce = self.gather_seconds(self.model.trained_parameters)
         if self.model.sharding == "zero3":
-            micro_step = max(forward, gather) + max(backward, 2 * gather)
+            gather = self.gather_seconds(self.sharded_parameters)
+            micro_step = max(forward, gather) + max(backward, gather + reduce)
             micro_step += max(contrast, gather) if contrast else 0.0
             return self.accumulation * micro_step + self.update_seconds()
-        last_backward = max(backward, gather) - backward
-        return self.accumulation * (forward + backward + contrast) + last_backward + self.update_seconds() + gather
+        last_backward = max(backward, reduce) - backward
+        return self.accumulation * (forward + backward + contrast) + last_backward + self.update_seconds() + reduce
+
+    @property
+    def sharded_parameters(self) -> int:
+        """Weights that ZeRO-3 spreads and gathers for every pass: what is trained, and the language model."""
+        model = self.model
+        return model.trained_parameters + (not model.train_decoder) * model.decoder.parameters
 
     def state_bytes(self) -> float:
         """Weights, gradients and optimizer state a GPU holds."""
         trained = self.model.trained_parameters
-        held = 2 * trained / self.gpus if self.model.sharding == "zero3" else 2 * trained
-        return held + (2 + STATE_BYTES) * trained / self.gpus + 2 * self.model.frozen_parameters
+        whole = trained + self.model.frozen_parameters
+        shared = self.sharded_parameters if self.model.sharding == "zero3" else 0
+        return 2 * shared / self.gpus + 2 * (whole - shared) + (2 + STATE_BYTES) * trained / self.gpus
 
     def input_bytes(self, counting: Counting) -> float:
         """bf16 inputs of all decoder layers, which checkpointing keeps."""

@@ -25,8 +25,8 @@ def count(model: VLModel, mode: Mode, counting: Counting | None = None) -> Sampl
         vision_backward=vision_backward(model, counting),
         decoder_forward=Work(main.forward()),
         decoder_recompute=Work(main.recomputed(counting)),
-        decoder_backward=Work(main.backward(counting)),
-        head=head_work(model.decoder, model.sample, mode, counting),
+        decoder_backward=Work(main.backward(counting, model.train_decoder)),
+        head=head_work(model.decoder, model.sample, mode, counting, model.train_decoder),
         contrast_decoder=_second_pass(model, mode, counting),
         contrast_head=contrast_head_work(model.decoder, model.sample, mode, counting),
     )

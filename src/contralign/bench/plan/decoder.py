@@ -30,9 +30,9 @@ class Pass:
         skipped = self.last_products if counting.recompute == "early_stop" else 0.0
         return 0.0 if counting.recompute == "none" else self.forward() - skipped
 
-    def backward(self, counting: Counting) -> float:
-        """Operations of the backward pass."""
-        return 2 * self.linear + counting.attention_backward * self.attention
+    def backward(self, counting: Counting, trained: bool = True) -> float:
+        """Operations of the backward pass; frozen weights need the gradients of their inputs alone."""
+        return (2 if trained else 1) * self.linear + counting.attention_backward * self.attention
 
 
 def decoder_pass(

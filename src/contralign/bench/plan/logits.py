@@ -21,11 +21,13 @@ PLAIN_PEAK, SECOND_PEAK, CHUNK_PEAK = 14, 8, 10
 CHUNK_ROWS = 1024
 
 
-def head_work(decoder: Decoder, sample: Sample, mode: Mode, counting: Counting) -> Work:
-    """Head and loss of the pass with the picture, forward and backward."""
+def head_work(decoder: Decoder, sample: Sample, mode: Mode, counting: Counting, trained: bool = True) -> Work:
+    """Head and loss of the pass with the picture, forward and backward; a frozen head has no gradient of weights."""
     if mode in ("mle", "released"):
-        return Work(3 * 2 * decoder.head_weights * sample.all, PLAIN_TRAFFIC * decoder.vocab * sample.all)
-    flops = counting.head_products * 2 * decoder.head_weights * sample.labels
+        products = 3 if trained else 2
+        return Work(products * 2 * decoder.head_weights * sample.all, PLAIN_TRAFFIC * decoder.vocab * sample.all)
+    products = counting.head_products - (not trained)
+    flops = products * 2 * decoder.head_weights * sample.labels
     return Work(flops, CHUNK_TRAFFIC * decoder.vocab * sample.labels)
 
 

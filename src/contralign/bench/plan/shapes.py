@@ -179,15 +179,17 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True)
 class VLModel:
-    """A vision-language model in its instruction tuning.
+    """A vision-language model in one stage of its training; the defaults are those of instruction tuning.
 
     Attributes:
         name: as written on the command line.
-        decoder: the language model; None of its weights is frozen.
+        decoder: the language model.
         sample: token counts of the average sample.
         tower: the vision tower.
         tiles: pictures that the tower sees a sample; 0 leaves the tower and the projector out.
         train_tower: the tower has gradients.
+        train_decoder: the language model's weights have gradients; False is alignment pre-training, whose backward pass
+            still runs through all of it, to the projector.
         fine: a second, frozen tower.
         global_batch: samples an optimizer step.
         samples: samples of the one epoch.
@@ -200,6 +202,7 @@ class VLModel:
     tower: Tower = Tower()
     tiles: int = 1
     train_tower: bool = False
+    train_decoder: bool = True
     fine: FineTower | None = None
     global_batch: int = 128
     samples: int = 665_298
@@ -211,12 +214,19 @@ class VLModel:
         return self.decoder.hidden * (self.tower.hidden + self.decoder.hidden)
 
     @property
+    def mining_weights(self) -> int:
+        """Weights of the three matrices that mine the second tower."""
+        return self.tower.hidden**2 + 2 * sum(self.fine.widths) * self.fine.mined if self.fine else 0
+
+    @property
     def trained_parameters(self) -> int:
         """Weights with gradients and optimizer state."""
-        return self.decoder.parameters + self.projector_weights + self.train_tower * self.tower.parameters
+        decoder = self.train_decoder * self.decoder.parameters
+        return decoder + self.projector_weights + self.mining_weights + self.train_tower * self.tower.parameters
 
     @property
     def frozen_parameters(self) -> int:
         """Weights without."""
         fine = self.fine.parameters if self.fine else 0
-        return fine + (not self.train_tower) * self.tower.parameters
+        decoder = (not self.train_decoder) * self.decoder.parameters
+        return fine + decoder + (not self.train_tower) * self.tower.parameters
