@@ -1,0 +1,90 @@
+"""The sources of a stage, looked at before the run: are they there, how many records, are some of them sound."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from contralign.data.bad_record import BadRecord
+from contralign.data.glance import glance_at
+from contralign.data.messages import Sample
+from contralign.data.published import PUBLISHED_RECORDS
+from contralign.training.records import make_set
+from contralign.training.settings import DataSettings, is_builtin
+
+LOOKED_AT = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceForecast:
+    """One source.
+
+    Attributes:
+        name: as the recipe has it.
+        records: how many; None where nobody knows.
+        found: in words: built in, here, not here.
+        samples: sound records that were looked at.
+        bad: the others that were looked at.
+        problem: what is to be done before training, None if nothing.
+    """
+
+    name: str
+    records: int | None
+    found: str
+    samples: tuple[Sample, ...] = ()
+    bad: tuple[BadRecord, ...] = ()
+    problem: str | None = None
+
+
+def look_at_sources(data: DataSettings) -> list[SourceForecast]:
+    """Every source of `data.train`; nothing is fetched, and no picture is decoded.
+
+    Args:
+        data: of one stage.
+    """
+    roots = _roots(data)
+    looks: dict[bool, Callable[[str], SourceForecast]] = {
+        True: lambda source: _builtin(data, source),
+        False: lambda source: _file(source, roots.get(source)),
+    }
+    return [looks[is_builtin(source)](source) for source in data.train]
+
+
+def _builtin(data: DataSettings, source: str) -> SourceForecast:
+    samples = make_set(source, data.source_settings(source))
+    stride = -(-len(samples) // LOOKED_AT)
+    return SourceForecast(name=source, records=len(samples), found="built in", samples=tuple(samples[::stride]))
+
+
+def _file(source: str, root: Path | None) -> SourceForecast:
+    path = Path(source)
+    if not path.is_file():
+        published = PUBLISHED_RECORDS.get(path.name)
+        found = "not here" if published is None else "not here; number as published"
+        return SourceForecast(name=source, records=published, found=found, problem=f"{source} is not here")
+    if path.suffix not in (".json", ".jsonl"):
+        return SourceForecast(name=source, records=None, found="here; streamed, so not counted")
+    if root is not None and not root.is_dir():
+        return SourceForecast(name=source, records=None, found="here", problem=f"image_root {root} is no folder")
+    try:
+        glance = glance_at(path, root, LOOKED_AT)
+    except ValueError as error:
+        return SourceForecast(name=source, records=None, found="here, but unreadable", problem=str(error))
+    problem = f"{len(glance.bad)} of {glance.looked_at} records of {source} are bad; first: {glance.bad[0]}"
+    return SourceForecast(
+        name=source,
+        records=glance.records,
+        found=f"here; {glance.looked_at} looked at, {len(glance.bad)} bad",
+        samples=glance.samples,
+        bad=glance.bad,
+        problem=problem if glance.bad else None,
+    )
+
+
+def _roots(data: DataSettings) -> dict[str, Path]:
+    """The picture folder of every file: one for all, or one for each."""
+    files = [source for source in (*data.train, *data.eval) if not is_builtin(source)]
+    if len(data.image_root) == 1:
+        return {source: Path(data.image_root[0]) for source in files}
+    return dict(zip(files, map(Path, data.image_root), strict=False))
