@@ -82,7 +82,7 @@ def assemble(
     if projector is not None:
         state |= _trained_projector(model, projector)
     fill_parameters(model, state, [], dtype)
-    return _pair(model, form, parts, tokens)
+    return _pair(model, form, tokens)
 
 
 def tiny_shape(
@@ -125,7 +125,7 @@ def tiny_shape(
         torch.manual_seed(seed)
         model = form.model(form.config(parts, image_token_id))
     _start_new_parts(model, seed)
-    return _pair(model, form, parts, tokens)
+    return _pair(model, form, tokens)
 
 
 def outline(
@@ -198,13 +198,13 @@ def _projector_names(model: PreTrainedModel) -> list[str]:
 
 
 def _pair(
-    model: PreTrainedModel, form: Family, parts: Parts, tokens: PreTrainedTokenizerFast
+    model: PreTrainedModel, form: Family, tokens: PreTrainedTokenizerFast
 ) -> tuple[PreTrainedModel, ProcessorMixin]:
     """Ready to save: head and embeddings tied where they are one, and no sampling settings of the language model's."""
     model.tie_weights()
     model.generation_config = GenerationConfig(
         bos_token_id=tokens.bos_token_id, eos_token_id=tokens.eos_token_id, pad_token_id=tokens.pad_token_id
     )
-    processor = form.processor(parts, tokens)
+    processor = form.processor(model.config, tokens)
     form.settle(model, processor)
     return model.eval(), processor

@@ -17,9 +17,11 @@ from contralign.training.settings import Part
 
 PLACES: dict[str, Part] = {
     "vision_tower": "vision_tower",
+    "vision_tower_aux": "vision_tower",
     "vision_model": "vision_tower",
     "visual": "vision_tower",
     "multi_modal_projector": "projector",
+    "patch_mining": "projector",
     "connector": "projector",
     "visual.merger": "projector",
     "visual.deepstack_merger_list": "projector",
