@@ -5,7 +5,7 @@ What differs between the two (spec, sections 4.5, 4.6 and 10):
 - Names; the ConvNeXt keeps open_clip's, `.gamma` for its layer scale among them.
 - The towers. A full save carries both, and what it carries is taken: a tower that was trained is found nowhere else.
   The original does so with the CLIP tower; the ConvNeXt it reads from its own directory unless the config says that it
-  was trained, and so long as it was not the two are equal. What a checkpoint lacks is read from the towers' directories.
+  was trained, and so long as it was not the two are equal. What a checkpoint lacks is read from the towers' own.
 - The ConvNeXt's architecture. The original knows it by its directory's name; here it is read off the weights.
 - The image token. The original marks a picture with the id −200; ours has the first id behind the vocabulary, and needs
   no row for it either.
@@ -115,7 +115,7 @@ def save_original_mini_gemini(
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConversionError(f"{folder} is not empty: give a new folder, so that no file of another checkpoint stays")
-    changed = getattr(model.config, "original_aux_tower", None) != _digest(model.model.vision_tower_aux)
+    changed = model.config.original_aux_tower != _digest(model.model.vision_tower_aux)
     dtype = str(next(iter(model.parameters())).dtype).removeprefix("torch.")
     settings = original_config(model.config, dtype, aux_tower_changed=changed)
     state = dict(model.state_dict())

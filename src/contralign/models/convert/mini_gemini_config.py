@@ -129,7 +129,7 @@ def original_config(config: MiniGeminiConfig, dtype: str, aux_tower_changed: boo
             f"scale_image_features={config.scale_image_features}, projector_hidden_act={config.projector_hidden_act!r} "
             f"with a {text.model_type}: the original's scale is on for Gemma alone, and its activation is gelu"
         )
-    stored = dict(getattr(config, "original_settings", None) or {})
+    stored = config.original_settings or {}
     kept = stored if "model_type" in stored else _fresh_settings(config, stored)
     changed = {"optimize_vision_tower_aux": True} if aux_tower_changed else {}
     drops = config.aux_drop_path > 0
