@@ -186,7 +186,7 @@ def _add_tokens(
 
 
 def _add_ends(tokenizer: Tokenizer, settings: Mapping[str, Any], specials: Mapping[str, str]) -> None:
-    """bos before and eos behind a text, as the settings ask."""
+    """Bos before and eos behind a text, as the settings ask."""
     begin = [specials["bos_token"]] if settings.get("add_bos_token", True) else []
     end = [specials["eos_token"]] if settings.get("add_eos_token", False) else []
     tokenizer.post_processor = TemplateProcessing(  # pyright: ignore[reportAttributeAccessIssue]
