@@ -74,7 +74,7 @@ def convert(
                 out,
                 dtype=precision,
                 tokenizer=tokenizer,
-                weight_format=weight_format or "safetensors",
+                weight_format=weight_format,
                 overwrite=overwrite,
                 dry_run=dry_run,
             )

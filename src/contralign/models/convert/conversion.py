@@ -20,7 +20,6 @@ from contralign.models.convert.processors import add_image_token
 from contralign.models.convert.sentencepiece_tokenizer import FAST_FILE, MODEL_FILE, SETTINGS_FILE, read_tokenizer
 from contralign.models.convert.sources import find_source, whole_checkpoint
 from contralign.models.convert.vocabulary import add_image_row, original_rows
-from contralign.models.convert.weight_files import WeightFormat
 
 ORIGINAL_TOKENIZER = "original_tokenizer"
 TOKENIZER_FILES = (MODEL_FILE, FAST_FILE, SETTINGS_FILE, "special_tokens_map.json", "added_tokens.json")
@@ -117,7 +116,7 @@ def to_original(
     *,
     dtype: torch.dtype | None = None,
     tokenizer: str | Path | None = None,
-    weight_format: WeightFormat = "safetensors",
+    weight_format: str | None = None,
     overwrite: bool = False,
     dry_run: bool = False,
 ) -> Conversion:
@@ -128,7 +127,7 @@ def to_original(
         out: the directory to write.
         dtype: of the weights; None keeps that of the source.
         tokenizer: directory of the original tokenizer; None takes the one that the conversion from the original kept.
-        weight_format: safetensors or bin.
+        weight_format: safetensors or bin, if the family has both; None takes safetensors.
         overwrite: replace `out`.
         dry_run: read and check all, write nothing.
 
@@ -138,6 +137,9 @@ def to_original(
     out = _free(Path(out), overwrite)
     path = find_source(source)
     name = family_of_converted(read_json(path / "config.json"))
+    formats = FAMILIES[name].formats
+    if weight_format is not None and weight_format not in formats:
+        raise ConversionError(f"--format {weight_format}: {name} is written as {' or '.join(formats)}")
     model = _load_whole(path, dtype)
     notes = _rows_taken_off(model)
     kept = path / ORIGINAL_TOKENIZER if tokenizer is None else find_source(tokenizer)
@@ -149,7 +151,7 @@ def to_original(
         notes.append(f"no {MODEL_FILE} is known: copy that of the language model into {out}, or give --tokenizer")
     if not dry_run:
         with written_beside(out) as folder:
-            FAMILIES[name].save(model, folder, weight_format=weight_format)
+            FAMILIES[name].save(model, folder, weight_format=weight_format or formats[0])
             _copy_files(kept, folder, TOKENIZER_FILES)
     return Conversion(family=name, to="original", parts=_parts(model), dtype=_dtype(model), notes=notes)
 

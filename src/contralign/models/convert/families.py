@@ -13,6 +13,7 @@ from contralign.models.convert.llava import load_original_llava, load_original_l
 from contralign.models.convert.llava_config import is_llava_next
 from contralign.models.convert.original_llava import save_original_llava
 from contralign.models.convert.processors import llava_next_processor, llava_processor
+from contralign.models.convert.weight_files import WeightFormat
 
 LLAVA_TYPES = ("llava_llama", "llava")
 
@@ -24,10 +25,11 @@ class Family:
     Attributes:
         recognises: whether an original config.json is of this family.
         load: (path, tower_root=, dtype=) -> model with the original's rows in its vocabulary.
-        save: (model, folder) writes the original layout.
+        save: (model, folder, weight_format=) writes the original layout into an empty folder.
         processor: (model, tokenizer, tower_root) -> processor of a loaded model.
         model_type: of the Hugging Face config.
         image_row: the model looks the image token up, so it needs a row in the vocabulary.
+        formats: of weights that `save` can write; the first is taken where none is asked for.
     """
 
     recognises: Callable[[Mapping[str, Any]], bool]
@@ -36,6 +38,7 @@ class Family:
     processor: Callable[..., Any]
     model_type: str
     image_row: bool = True
+    formats: tuple[WeightFormat, ...] = ("safetensors", "bin")
 
 
 FAMILIES: dict[str, Family] = {

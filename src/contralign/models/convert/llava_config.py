@@ -1,6 +1,6 @@
 """The config of LLaVA-1.5 and LLaVA-NeXT, from the original's layout to Hugging Face's and back.
 
-The original's config.json is kept whole in the Hugging Face config, as `original_config`: it says what the other has no
+The original's config.json is kept whole in the Hugging Face config, as `original_settings`: it says what the other has no
 word for (which tower, how pictures are cut in training). The way back writes what the model is now over it.
 """
 
@@ -163,7 +163,7 @@ def _settings(
         "projector_hidden_act": "gelu",
         "vision_feature_select_strategy": "default" if patches_only else "full",
         "vision_feature_layer": original.get("mm_vision_select_layer", -2),
-        "original_config": dict(original),
+        "original_settings": dict(original),
     }
 
 
@@ -190,7 +190,7 @@ def original_config(config: LlavaConfig | LlavaNextConfig, vocab_size: int, towe
     """
     text, vision = _checked_parts(config)
     anyres = isinstance(config, LlavaNextConfig)
-    before: dict[str, Any] = getattr(config, "original_config", None) or {}
+    before: dict[str, Any] = getattr(config, "original_settings", None) or {}
     aspect = "anyres" if anyres else before.get("image_aspect_ratio", "pad")
     now = {
         "architectures": ["LlavaLlamaForCausalLM"],

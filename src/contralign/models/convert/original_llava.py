@@ -95,7 +95,7 @@ def original_state(model: Llava, rows: int) -> dict[str, Tensor]:
 
 
 def _config(model: Llava, rows: int, with_tower: bool) -> dict[str, Any]:
-    before = getattr(model.config, "original_config", None) or {}
+    before = getattr(model.config, "original_settings", None) or {}
     name = before.get("mm_vision_tower") or _known_tower(model.config.vision_config) or TOWER_FOLDER
     untouched = tower_digest(model.model.vision_tower) == getattr(model.config, "original_tower", None)
     if not with_tower and not (untouched and name != TOWER_FOLDER):

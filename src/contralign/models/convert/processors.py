@@ -88,7 +88,7 @@ def llava_processor(
         tokenizer: knows `<image>`.
         tower_root: where the tower's directory lies; its preprocessor_config.json is followed where there is one.
     """
-    pads = model.config.original_config.get("image_aspect_ratio") == "pad"
+    pads = model.config.original_settings.get("image_aspect_ratio") == "pad"
     return LlavaProcessor(
         image_processor=LlavaImageProcessorPil(do_pad=pads, **_picture_settings(model, tower_root)),
         **_processor_settings(model, tokenizer),
@@ -108,7 +108,7 @@ def llava_next_processor(
 
 
 def _picture_settings(model: Any, tower_root: str | Path | None) -> dict[str, Any]:
-    file = tower_directory(model.config.original_config, tower_root) / "preprocessor_config.json"
+    file = tower_directory(model.config.original_settings, tower_root) / "preprocessor_config.json"
     said = read_json(file) if file.is_file() else {}
     return clip_settings(model.config.vision_config.image_size) | {
         name: said[name] for name in PICTURE_SETTINGS if name in said

@@ -41,7 +41,7 @@ def original_rows(model: PreTrainedModel) -> int:
     taken for added ones if they are as few as padding makes them; an image token further in is a word of the text.
     """
     now: int = model.config.get_text_config().vocab_size
-    before = (getattr(model.config, "original_config", None) or {}).get("vocab_size")
+    before = (getattr(model.config, "original_settings", None) or {}).get("vocab_size")
     if before is not None:
         return min(now, before)
     image_token_id: int = model.config.image_token_id
