@@ -27,16 +27,11 @@ from transformers import (
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
 from contralign.models.anyres import as_original, canvases
-from contralign.models.chat_templates import CHAT_TEMPLATES
+from contralign.models.chat_templates import chat_template_for
+from contralign.models.convert.clip_tower import CLIP_DEVIATION, CLIP_MEAN, clip_settings
 from contralign.models.family_names import FamilyName
 from contralign.models.mini_gemini import MiniGeminiConfig, MiniGeminiForConditionalGeneration, MiniGeminiProcessor
 from contralign.models.vlm_parts import Parts
-
-CLIP_STATISTICS = {
-    "image_mean": [0.48145466, 0.4578275, 0.40821073],
-    "image_std": [0.26862954, 0.26130258, 0.27577711],
-}
-"""What CLIP's pictures are normalised by; the ConvNeXt's are the same."""
 
 MAP_CELLS = 8
 """Places of the ConvNeXt's map along a side of a patch: 24 patches a side and a picture of 768 pixels make 192."""
@@ -104,19 +99,14 @@ def _patches_a_side(parts: Parts) -> int:
 
 
 def _llava_processor(config: Any, tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
-    images = LlavaImageProcessorPil(**_clip_pixels(config))
+    images = LlavaImageProcessorPil(**clip_settings(config.vision_config.image_size))
     return LlavaProcessor(image_processor=images, **_llava_counts(config, tokenizer))
 
 
 def _llava_next_processor(config: Any, tokenizer: PreTrainedTokenizerFast) -> LlavaNextProcessor:
-    images = LlavaNextImageProcessorPil(**_clip_pixels(config), image_grid_pinpoints=config.image_grid_pinpoints)
+    settings = clip_settings(config.vision_config.image_size)
+    images = LlavaNextImageProcessorPil(**settings, image_grid_pinpoints=config.image_grid_pinpoints)
     return LlavaNextProcessor(image_processor=images, **_llava_counts(config, tokenizer))
-
-
-def _mini_gemini_processor(config: Any, tokenizer: PreTrainedTokenizerFast) -> MiniGeminiProcessor:
-    processor = MiniGeminiProcessor.for_config(config, tokenizer, **CLIP_STATISTICS)
-    processor.chat_template = CHAT_TEMPLATES[config.text_config.model_type]
-    return processor
 
 
 def _llava_counts(config: Any, tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
@@ -125,14 +115,15 @@ def _llava_counts(config: Any, tokenizer: PreTrainedTokenizerFast) -> dict[str, 
         "patch_size": config.vision_config.patch_size,
         "vision_feature_select_strategy": "default",
         "num_additional_image_tokens": 1,  # the class token, which the select strategy "default" takes away again
-        "chat_template": CHAT_TEMPLATES[config.text_config.model_type],
+        "chat_template": chat_template_for(config.text_config.model_type, tokenizer),
     }
 
 
-def _clip_pixels(config: Any) -> dict[str, Any]:
-    """CLIP's own preparation: shorter edge to the tower's size, bicubic, then the middle square."""
-    side = config.vision_config.image_size
-    return {"size": {"shortest_edge": side}, "crop_size": {"height": side, "width": side}, **CLIP_STATISTICS}
+def _mini_gemini_processor(config: Any, tokenizer: PreTrainedTokenizerFast) -> MiniGeminiProcessor:
+    statistics = {"image_mean": CLIP_MEAN, "image_std": CLIP_DEVIATION}  # the ConvNeXt's are the same
+    processor = MiniGeminiProcessor.for_config(config, tokenizer, **statistics)
+    processor.chat_template = chat_template_for(config.text_config.model_type, tokenizer)
+    return processor
 
 
 FAMILIES: dict[FamilyName, Family] = {

@@ -29,8 +29,8 @@ PUBLISHED: dict[str, PublishedCount] = {
     "mgm_pretrain.json": PublishedCount(records=1_200_000, is_exact=False),
     "mgm_instruction.json": PublishedCount(records=1_500_000, is_exact=False),
 }
-"""File name -> records (training_spec, section 3). DocVQA and ChartQA count questions, one record each; of Mini-Gemini's
-files the paper gives rounded numbers."""
+"""File name -> records (training_spec, section 3). DocVQA and ChartQA count questions, one record each;
+of Mini-Gemini's files the paper gives rounded numbers."""
 
 
 def published_count(sources: Sequence[str]) -> PublishedCount | None:

@@ -1,7 +1,7 @@
 """`model=tiny-shape`: a full recipe rehearsed on this machine, in seconds and without a download.
 
-Stages, what learns in them, rates, groups, templates, picture shapes, sampler and CAL stay the recipe's; the model keeps
-its architecture and loses its size. What changes is plain to see in the resolved recipe:
+Stages, what learns in them, rates, groups, templates, treatment of pictures, sampler and CAL stay the recipe's; the
+model keeps its architecture and loses its size. What changes is plain to see in the resolved recipe:
 
 - model: `shape: tiny`, random weights, a tokenizer learnt from the texts; no projector or tokenizer from elsewhere
 - stages: `STEPS` steps of `GLOBAL_BATCH` records in batches of `BATCH`
@@ -38,9 +38,10 @@ def rehearsed(values: Mapping[str, Any], given: Collection[str], name: str) -> d
     """
     model = values.get("model") or {}
     if not isinstance(model, Mapping) or model.get("family") is None:
+        there = model.get("path") if isinstance(model, Mapping) else model
         raise RecipeError(
-            f"model: {TINY_SHAPE} makes the parts of a model.family small, and this recipe has "
-            f"{model.get('path') if isinstance(model, Mapping) else model!r} for a model: change its settings one by one"
+            f"model: {TINY_SHAPE} makes the parts of a model.family small, and this recipe starts from {there!r}: "
+            "change its settings one by one"
         )
     kept = {key: value for key, value in model.items() if key not in ("projector", "tokenizer")}
     stages = values.get("stages") or {}
