@@ -29,8 +29,12 @@ def train(
     """Train what a recipe says, evaluate it, and write a run directory."""
     with readable_mistakes(debug):
         from contralign.training.recipe_file import dump_recipe, find_recipe, load_recipe
+        from contralign.training.rehearsal import rehearsal_line
 
         resolved = load_recipe(find_recipe(recipe), changes or ())
+        rehearsal = rehearsal_line(resolved)
+        if rehearsal:
+            typer.echo(rehearsal, err=True)
         if dry_run:
             typer.echo(dump_recipe(resolved), nl=False)
             return

@@ -19,11 +19,13 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerF
 from transformers.initialization import no_init_weights
 
 from contralign.models.convert.checkpoint import fill_parameters
+from contralign.models.convert.vocabulary import ROWS_AT_ONCE
 from contralign.models.families import FAMILIES, Family
 from contralign.models.family_names import FamilyName, check_parts
-from contralign.models.part_tokenizer import learn_tokenizer, read_tokenizer
+from contralign.models.part_tokenizer import learnt_tokenizer, tokenizer_of_part
 from contralign.models.part_weights import (
     PROJECTOR_MODULES,
+    aux_tower_weights,
     language_model_weights,
     part_folder,
     projector_weights,
@@ -31,9 +33,6 @@ from contralign.models.part_weights import (
 )
 from contralign.models.tiny import IMAGE_TOKEN
 from contralign.models.vlm_parts import Parts, part_configs, scaled_down
-
-ROWS = 64
-"""A vocabulary that must grow grows to a multiple of this, as llava-hf's: 32000 rows become 32064."""
 
 SMALL_VOCABULARY = 1024
 """Most words of a tiny shape's tokenizer."""
@@ -72,17 +71,19 @@ def assemble(
     check_parts(family, aux_tower)
     form, parts = FAMILIES[family], part_configs(language_model, vision_tower, aux_tower)
     words = part_folder(language_model)
-    tokens = read_tokenizer(words if tokenizer is None else part_folder(tokenizer))
+    tokens = tokenizer_of_part(words if tokenizer is None else part_folder(tokenizer))
     decoder = _make_room(parts, form, tokens.convert_tokens_to_ids(IMAGE_TOKEN))
     with no_init_weights():
         model = form.model(form.config(parts, tokens.convert_tokens_to_ids(IMAGE_TOKEN)))
     state = language_model_weights(words, decoder.vocab_size, decoder.tie_word_embeddings)
     state |= vision_tower_weights(part_folder(vision_tower))
+    if aux_tower is not None:
+        state |= aux_tower_weights(part_folder(aux_tower))
     state |= _start_new_parts(model, seed)
     if projector is not None:
         state |= _trained_projector(model, projector)
     fill_parameters(model, state, [], dtype)
-    return _pair(model, form, parts, tokens)
+    return _pair(model, form, tokens)
 
 
 def tiny_shape(
@@ -112,7 +113,7 @@ def tiny_shape(
     check_parts(family, aux_tower)
     form, parts = FAMILIES[family], scaled_down(part_configs(language_model, vision_tower, aux_tower))
     decoder: Any = parts.language_model
-    tokens = learn_tokenizer(decoder.model_type, texts, vocab_size, decoder.max_position_embeddings)
+    tokens = learnt_tokenizer(decoder.model_type, texts, vocab_size, decoder.max_position_embeddings)
     image_token_id = tokens.convert_tokens_to_ids(IMAGE_TOKEN)
     decoder.vocab_size = image_token_id  # the last of the words, and behind those of the language model, as in the true
     decoder.pad_token_id, decoder.bos_token_id, decoder.eos_token_id = (
@@ -125,7 +126,7 @@ def tiny_shape(
         torch.manual_seed(seed)
         model = form.model(form.config(parts, image_token_id))
     _start_new_parts(model, seed)
-    return _pair(model, form, parts, tokens)
+    return _pair(model, form, tokens)
 
 
 def outline(
@@ -165,7 +166,7 @@ def _make_room(parts: Parts, form: Family, image_token_id: int) -> Any:
     """The language model's configuration, with a row for the image token where the family looks it up."""
     decoder: Any = parts.language_model
     if form.looks_up_image_token and image_token_id >= decoder.vocab_size:
-        decoder.vocab_size = ROWS * math.ceil((image_token_id + 1) / ROWS)
+        decoder.vocab_size = ROWS_AT_ONCE * math.ceil((image_token_id + 1) / ROWS_AT_ONCE)
     return decoder
 
 
@@ -198,13 +199,13 @@ def _projector_names(model: PreTrainedModel) -> list[str]:
 
 
 def _pair(
-    model: PreTrainedModel, form: Family, parts: Parts, tokens: PreTrainedTokenizerFast
+    model: PreTrainedModel, form: Family, tokens: PreTrainedTokenizerFast
 ) -> tuple[PreTrainedModel, ProcessorMixin]:
     """Ready to save: head and embeddings tied where they are one, and no sampling settings of the language model's."""
     model.tie_weights()
     model.generation_config = GenerationConfig(
         bos_token_id=tokens.bos_token_id, eos_token_id=tokens.eos_token_id, pad_token_id=tokens.pad_token_id
     )
-    processor = form.processor(parts, tokens)
+    processor = form.processor(model.config, tokens)
     form.settle(model, processor)
     return model.eval(), processor

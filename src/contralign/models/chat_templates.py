@@ -1,4 +1,4 @@
-"""Chat templates of models put together from parts: the text that they are trained on, as Jinja for a processor.
+"""Chat templates of models put together from parts: the text they are trained on, as Jinja for a processor.
 
 `contralign.data.templates` lays out training records; a test holds the two to each other. What the assistant says is
 marked by `generation`, so `template: chat` learns the same tokens. The token that a text begins with is the tokenizer's
@@ -7,27 +7,12 @@ business, and not in them.
 
 from __future__ import annotations
 
+from transformers import PreTrainedTokenizerFast
+
+from contralign.models.convert.processors import vicuna_template
 from contralign.models.spoken_content import SAY
 
-VICUNA = (
-    SAY
-    + """\
-{%- if messages[0]['role'] == 'system' -%}{{ say(messages[0]['content']) + ' ' }}
-{%- else -%}{{ "A chat between a curious user and an artificial intelligence assistant. \
-The assistant gives helpful, detailed, and polite answers to the user's questions. " }}
-{%- endif -%}
-{%- for message in messages -%}
-{%- if message['role'] == 'assistant' -%}
-{{ 'ASSISTANT:' }}{%- generation -%}{{ ' ' + say(message['content']) + '</s>' }}{%- endgeneration -%}
-{%- elif message['role'] == 'user' -%}{{ 'USER: ' + say(message['content']) + ' ' }}
-{%- endif -%}
-{%- endfor -%}
-{%- if add_generation_prompt -%}{{ 'ASSISTANT:' }}{%- endif -%}
-"""
-)
-"""`vicuna_v1` (spec 2.2)."""
-
-GEMMA = (
+GEMMA_TEMPLATE = (
     SAY
     + """\
 {%- for message in messages -%}
@@ -44,5 +29,7 @@ GEMMA = (
 )
 """`gemma` (spec 2.2): no system turn."""
 
-CHAT_TEMPLATES: dict[str, str] = {"llama": VICUNA, "gemma": GEMMA}
-"""Model type of a language model -> template that its conversations are written in."""
+
+def chat_template_for(model_type: str, tokenizer: PreTrainedTokenizerFast) -> str:
+    """The template that conversations of a language model are written in: vicuna_v1 for LLaMA, gemma for Gemma."""
+    return GEMMA_TEMPLATE if model_type == "gemma" else vicuna_template(tokenizer)

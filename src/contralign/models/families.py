@@ -27,18 +27,14 @@ from transformers import (
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
 from contralign.models.anyres import as_original, canvases
-from contralign.models.chat_templates import CHAT_TEMPLATES
+from contralign.models.chat_templates import chat_template_for
+from contralign.models.convert.clip_tower import CLIP_DEVIATION, CLIP_MEAN, clip_settings
 from contralign.models.family_names import FamilyName
 from contralign.models.mini_gemini import MiniGeminiConfig, MiniGeminiForConditionalGeneration, MiniGeminiProcessor
-from contralign.models.tiny import IMAGE_TOKEN
 from contralign.models.vlm_parts import Parts
 
-CLIP_MEAN, CLIP_DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-"""Statistics that CLIP's pictures are normalised by; the ConvNeXt's are the same."""
-
-
 MAP_CELLS = 8
-"""Places of the ConvNeXt's map along a side of a patch: 336 / 14 patches and a picture of 768 pixels make 192 places."""
+"""Places of the ConvNeXt's map along a side of a patch: 24 patches a side and a picture of 768 pixels make 192."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,14 +44,14 @@ class Family:
     Attributes:
         model: its class.
         config: (parts, id of the image token) -> configuration.
-        processor: (parts, tokenizer) -> processor.
+        processor: (configuration, tokenizer) -> processor.
         settle: what is done to the two once both are there.
         looks_up_image_token: its forward looks the image token's id up, so the vocabulary needs a row for it.
     """
 
     model: type[PreTrainedModel]
     config: Callable[[Parts, int], PreTrainedConfig]
-    processor: Callable[[Parts, PreTrainedTokenizerFast], ProcessorMixin]
+    processor: Callable[[Any, PreTrainedTokenizerFast], ProcessorMixin]
     settle: Callable[[Any, Any], None] = lambda model, processor: None
     looks_up_image_token: bool = True
 
@@ -64,12 +60,18 @@ def _llava_config(parts: Parts, image_token_id: int) -> LlavaConfig:
     return LlavaConfig(**_llava_settings(parts, image_token_id))
 
 
+def _llava_next_config(parts: Parts, image_token_id: int) -> LlavaNextConfig:
+    tower: Any = parts.vision_tower
+    pinpoints = [list(canvas) for canvas in canvases(tower.image_size)]
+    return LlavaNextConfig(**_llava_settings(parts, image_token_id), image_grid_pinpoints=pinpoints)
+
+
 def _llava_settings(parts: Parts, image_token_id: int) -> dict[str, Any]:
     return {
         "vision_config": parts.vision_tower,
         "text_config": parts.language_model,
         "image_token_index": image_token_id,
-        "image_seq_length": patches_a_side(parts) ** 2,
+        "image_seq_length": _patches_a_side(parts) ** 2,
         "projector_hidden_act": "gelu",
         "vision_feature_select_strategy": "default",
         "vision_feature_layer": -2,
@@ -77,28 +79,9 @@ def _llava_settings(parts: Parts, image_token_id: int) -> dict[str, Any]:
     }
 
 
-def _llava_processor(parts: Parts, tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
-    return LlavaProcessor(image_processor=LlavaImageProcessorPil(**_clip_pixels(parts)), **_shared(parts, tokenizer))
-
-
-def _llava_next_config(parts: Parts, image_token_id: int) -> LlavaNextConfig:
-    return LlavaNextConfig(**_llava_settings(parts, image_token_id), image_grid_pinpoints=_pinpoints(parts))
-
-
-def _llava_next_processor(parts: Parts, tokenizer: PreTrainedTokenizerFast) -> LlavaNextProcessor:
-    images = LlavaNextImageProcessorPil(**_clip_pixels(parts), image_grid_pinpoints=_pinpoints(parts))
-    return LlavaNextProcessor(image_processor=images, **_shared(parts, tokenizer))
-
-
-def _pinpoints(parts: Parts) -> list[list[int]]:
-    """The released canvases as (width, height); `as_original` puts them in transformers' order."""
-    tower: Any = parts.vision_tower
-    return [list(canvas) for canvas in canvases(tower.image_size)]
-
-
 def _mini_gemini_config(parts: Parts, image_token_id: int, image_grid: Literal[1, 2] = 1) -> MiniGeminiConfig:
     aux: Any = parts.aux_tower
-    aux.image_size = MAP_CELLS * aux.patch_size * patches_a_side(parts) * image_grid
+    aux.image_size = MAP_CELLS * aux.patch_size * _patches_a_side(parts) * image_grid
     return MiniGeminiConfig(
         vision_config=parts.vision_tower,
         aux_config=aux,
@@ -110,45 +93,37 @@ def _mini_gemini_config(parts: Parts, image_token_id: int, image_grid: Literal[1
     )
 
 
-def _mini_gemini_processor(
-    parts: Parts, tokenizer: PreTrainedTokenizerFast, image_grid: Literal[1, 2] = 1
-) -> MiniGeminiProcessor:
-    processor = MiniGeminiProcessor.for_config(
-        _mini_gemini_config(parts, tokenizer.convert_tokens_to_ids(IMAGE_TOKEN), image_grid),
-        tokenizer,
-        image_mean=list(CLIP_MEAN),
-        image_std=list(CLIP_DEVIATION),
-    )
-    processor.chat_template = CHAT_TEMPLATES[parts.language_model.model_type]
-    return processor
-
-
-def _shared(parts: Parts, tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
-    """What the processors of LLaVA-1.5 and -NeXT have in common."""
-    return {
-        "tokenizer": tokenizer,
-        "patch_size": parts.vision_tower.patch_size,
-        "vision_feature_select_strategy": "default",
-        "num_additional_image_tokens": 1,  # the class token, which the select strategy "default" takes away again
-        "chat_template": CHAT_TEMPLATES[parts.language_model.model_type],
-    }
-
-
-def _clip_pixels(parts: Parts) -> dict[str, Any]:
-    """CLIP's own preparation: shorter edge to the tower's size, bicubic, then the middle square."""
-    side = parts.vision_tower.image_size
-    return {
-        "size": {"shortest_edge": side},
-        "crop_size": {"height": side, "width": side},
-        "image_mean": list(CLIP_MEAN),
-        "image_std": list(CLIP_DEVIATION),
-    }
-
-
-def patches_a_side(parts: Parts) -> int:
-    """Patches that a side of the tower's picture has."""
+def _patches_a_side(parts: Parts) -> int:
     tower: Any = parts.vision_tower
     return tower.image_size // tower.patch_size
+
+
+def _llava_processor(config: Any, tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
+    images = LlavaImageProcessorPil(**clip_settings(config.vision_config.image_size))
+    return LlavaProcessor(image_processor=images, **_llava_counts(config, tokenizer))
+
+
+def _llava_next_processor(config: Any, tokenizer: PreTrainedTokenizerFast) -> LlavaNextProcessor:
+    settings = clip_settings(config.vision_config.image_size)
+    images = LlavaNextImageProcessorPil(**settings, image_grid_pinpoints=config.image_grid_pinpoints)
+    return LlavaNextProcessor(image_processor=images, **_llava_counts(config, tokenizer))
+
+
+def _llava_counts(config: Any, tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
+    return {
+        "tokenizer": tokenizer,
+        "patch_size": config.vision_config.patch_size,
+        "vision_feature_select_strategy": "default",
+        "num_additional_image_tokens": 1,  # the class token, which the select strategy "default" takes away again
+        "chat_template": chat_template_for(config.text_config.model_type, tokenizer),
+    }
+
+
+def _mini_gemini_processor(config: Any, tokenizer: PreTrainedTokenizerFast) -> MiniGeminiProcessor:
+    statistics = {"image_mean": CLIP_MEAN, "image_std": CLIP_DEVIATION}  # the ConvNeXt's are the same
+    processor = MiniGeminiProcessor.for_config(config, tokenizer, **statistics)
+    processor.chat_template = chat_template_for(config.text_config.model_type, tokenizer)
+    return processor
 
 
 FAMILIES: dict[FamilyName, Family] = {
@@ -168,7 +143,7 @@ FAMILIES: dict[FamilyName, Family] = {
     "mini_gemini_hd": Family(
         model=MiniGeminiForConditionalGeneration,
         config=partial(_mini_gemini_config, image_grid=2),
-        processor=partial(_mini_gemini_processor, image_grid=2),
+        processor=_mini_gemini_processor,
         looks_up_image_token=False,
     ),
 }

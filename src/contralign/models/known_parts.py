@@ -11,6 +11,8 @@ from typing import Any
 
 from transformers import AutoConfig, CLIPVisionConfig, ConvNextConfig, GemmaConfig, LlamaConfig, PreTrainedConfig
 
+from contralign.models.convert.mini_gemini_towers import OPEN_CLIP_FILES, convnext_tower
+
 VICUNA_7B = "lmsys/vicuna-7b-v1.5"
 VICUNA_13B = "lmsys/vicuna-13b-v1.5"
 GEMMA_2B = "google/gemma-2b-it"
@@ -78,6 +80,11 @@ KNOWN_PARTS: dict[str, Callable[[], PreTrainedConfig]] = {
 """Hub name -> its configuration, made anew every time."""
 
 
+def has_open_clip_file(name: str) -> bool:
+    """True for a directory with weights as open_clip saves them, which has no configuration of transformers."""
+    return any((Path(name) / file).is_file() for file in OPEN_CLIP_FILES)
+
+
 def part_config(name: str) -> PreTrainedConfig:
     """The configuration of a language model or a tower.
 
@@ -89,6 +96,8 @@ def part_config(name: str) -> PreTrainedConfig:
     """
     if not Path(name).is_dir() and name in KNOWN_PARTS:
         return KNOWN_PARTS[name]()
+    if has_open_clip_file(name):
+        return convnext_tower(Path(name))[0]
     try:
         config: Any = AutoConfig.from_pretrained(name)
     except OSError as error:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from contralign.models.convert.checkpoint import read_tensors, read_weights
 from contralign.models.convert.llava import DERIVED
+from contralign.models.convert.mini_gemini_towers import convnext_tower
 
 TEXT_FILES = ("*.json", "*.model", "*.txt")
 
@@ -86,6 +87,16 @@ def vision_tower_weights(folder: Path) -> dict[str, Tensor]:
         if not name.startswith(NOT_OF_THE_TOWER) and not name.endswith(DERIVED)
     }
     return {f"model.vision_tower.{name}": tensor for name, tensor in state.items()}
+
+
+def aux_tower_weights(folder: Path) -> dict[str, Tensor]:
+    """The weights of Mini-Gemini's ConvNeXt, from the file of a whole CLIP as open_clip saves it.
+
+    Raises:
+        ConversionError: there is no such file.
+    """
+    _, state = convnext_tower(folder)
+    return {f"model.vision_tower_aux.{name}": tensor for name, tensor in state.items()}
 
 
 def projector_weights(source: str | Path) -> dict[str, Tensor]:

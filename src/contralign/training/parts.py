@@ -17,9 +17,11 @@ from contralign.training.settings import Part
 
 PLACES: dict[str, Part] = {
     "vision_tower": "vision_tower",
+    "vision_tower_aux": "vision_tower",
     "vision_model": "vision_tower",
     "visual": "vision_tower",
     "multi_modal_projector": "projector",
+    "patch_mining": "projector",
     "connector": "projector",
     "visual.merger": "projector",
     "visual.deepstack_merger_list": "projector",
@@ -28,6 +30,8 @@ PLACES: dict[str, Part] = {
     "lm_head": "language_model",
     "image_newline": "image_newline",
 }
+WHOLLY_READ = "vision_tower_aux"
+"""A tower of which `vision_feature_layer` does not speak."""
 _WRAPPERS = ("base_model.model.", "model.")
 
 
@@ -67,7 +71,8 @@ def train_only(model: nn.Module, parts: Sequence[Part]) -> dict[str, int]:
 def freeze_unread_layers(model: Any) -> list[str]:
     """Freeze what of a vision tower comes after the layer that the projector reads: it gets no gradient, and DDP waits.
 
-    LLaVA reads hidden state -2 of CLIP, so the last block and the final norm learn nothing (spec 3).
+    LLaVA reads hidden state -2 of CLIP, so the last block and the final norm learn nothing (spec 3). Of Mini-Gemini's
+    second tower every stage is read.
 
     Returns:
         Names of the modules.
@@ -75,7 +80,7 @@ def freeze_unread_layers(model: Any) -> list[str]:
     layer = getattr(model.config, "vision_feature_layer", None)
     frozen = []
     for name, module in model.named_modules():
-        if part_of(name) != "vision_tower" or not isinstance(layer, int) or layer >= 0:
+        if part_of(name) != "vision_tower" or WHOLLY_READ in name or not isinstance(layer, int) or layer >= 0:
             continue
         last_name = name.rpartition(".")[2]
         if isinstance(module, nn.ModuleList) and last_name == "layers" and layer < -1:
@@ -91,13 +96,11 @@ def parameter_groups(
     model: nn.Module, learning_rate: float, part_rates: Mapping[Part, float], weight_decay: float
 ) -> list[dict[str, Any]]:
     """Groups for the optimizer: some parts at a learning rate of their own, decay on matrices only."""
-    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             part = part_of(name)
             rate = learning_rate if part is None else part_rates.get(part, learning_rate)
-            groups.setdefault((rate, parameter.ndim >= 2), []).append(parameter)
-    return [
-        {"params": parameters, "lr": rate, "weight_decay": weight_decay if is_matrix else 0.0}
-        for (rate, is_matrix), parameters in groups.items()
-    ]
+            decay = weight_decay if parameter.ndim >= 2 else 0.0
+            groups.setdefault((rate, decay), []).append(parameter)
+    return [{"params": parameters, "lr": rate, "weight_decay": decay} for (rate, decay), parameters in groups.items()]

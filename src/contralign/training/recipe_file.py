@@ -7,14 +7,15 @@ base away, and gives a setting its default. A base passes on everything but `nam
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from contralign.training.recipe import Recipe, plain
-from contralign.training.schema import RecipeError, from_mapping, merge, nearest
+from contralign.training.rehearsal import TINY_SHAPE, rehearsed
+from contralign.training.schema import RecipeError, from_mapping, join, merge, nearest
 
 ABLATION_KEY = "recipe"
 """Every ablation file has it, and no recipe: see `contralign.ablation`."""
@@ -81,15 +82,20 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
     Args:
         path: YAML file; its `base:` is relative to it.
-        overrides: "dotted.key=value" changes; the value is YAML.
+        overrides: "dotted.key=value" changes; the value is YAML. `model=tiny-shape` rehearses the recipe, wherever it
+            stands among them (see `contralign.training.rehearsal`).
 
     Raises:
         RecipeError: anything that cannot be followed, with its place.
     """
     path = Path(path)
     values = read_values(path)
-    for override in overrides:
-        values = apply_override(values, override)
+    changes = [parse_override(override) for override in overrides]
+    if ("model", TINY_SHAPE) in changes:
+        changes = [change for change in changes if change != ("model", TINY_SHAPE)]
+        values = rehearsed(values, [key for key, _ in changes], values.get("name") or path.stem)
+    for key, value in changes:
+        values = put(values, key, value)
     return recipe_of(values, path)
 
 
@@ -196,6 +202,10 @@ def read_values(path: Path) -> dict[str, Any]:
     if "base" in base:
         raise RecipeError(f"{path}: base: {base_path} has a base of its own; a recipe may have one level of base")
     inherited = {key: value for key, value in base.items() if key not in ("name", "output_dir")}
+    if values.get("model") == TINY_SHAPE:
+        del values["model"]
+        name = values.get("name") or path.stem
+        return merge(rehearsed(inherited, list(_keys(values)), name), {**values, "name": name})
     return merge(inherited, values)
 
 
@@ -204,6 +214,14 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise RecipeError(f"{path}: wanted settings (key: value), got {type(values).__name__}")
     return values
+
+
+def _keys(values: Mapping[str, Any], outer: str = "") -> Iterator[str]:
+    """Dotted keys of all settings, at every depth."""
+    for key, value in values.items():
+        yield join(outer, key)
+        if isinstance(value, Mapping):
+            yield from _keys(value, join(outer, key))
 
 
 def _set(values: Any, names: list[str], value: Any) -> dict[str, Any]:

@@ -53,6 +53,8 @@ class MiniGeminiConfig(PreTrainedConfig):
             as the original, whose tower is frozen but in training mode, so that its features are noisy in training.
             In CAL both passes share the features, and Δ has no such noise. 0 turns it off.
         tie_word_embeddings: one matrix for the embedding and the head; taken over from the language model.
+        original_settings: config.json of the original checkpoint that the model was converted from, for the way back.
+        original_aux_tower: digest of the ConvNeXt that came with it.
 
     Raises:
         ValueError: settings that do not fit each other.
@@ -77,6 +79,8 @@ class MiniGeminiConfig(PreTrainedConfig):
     text_gelu: Literal["tanh", "exact"] | None = None
     aux_drop_path: float | int = 0.1
     tie_word_embeddings: bool = False
+    original_settings: dict | None = None
+    original_aux_tower: str | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         if self.aux_config is None and self.image_grid > 1:

@@ -60,13 +60,13 @@ class MiniGeminiImageProcessor(LlavaImageProcessorPil):
         vision: Any = config.vision_config
         aux: Any = config.aux_config
         side = aux.image_size
-        return cls(
-            size={"shortest_edge": side},
-            crop_size={"height": side, "width": side},
-            low_res_size=vision.image_size,
-            image_grid=config.image_grid,
-            **kwargs,
-        )
+        settings: dict[str, Any] = {
+            "size": {"shortest_edge": side},
+            "crop_size": {"height": side, "width": side},
+            "low_res_size": vision.image_size,
+            "image_grid": config.image_grid,
+        }
+        return cls(**settings, **kwargs)
 
     def _preprocess(
         self,

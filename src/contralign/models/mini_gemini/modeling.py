@@ -25,7 +25,8 @@ class MiniGeminiMultiModalProjector(nn.Module):
 
     def __init__(self, config: MiniGeminiConfig) -> None:
         super().__init__()
-        vision, text = _config(config.vision_config), _config(config.text_config)
+        vision: Any = config.vision_config
+        text: Any = config.text_config
         self.linear_1 = nn.Linear(vision.hidden_size, text.hidden_size)
         self.act = ACT2FN[config.projector_hidden_act]
         self.linear_2 = nn.Linear(text.hidden_size, text.hidden_size)
@@ -41,9 +42,9 @@ class MiniGeminiPreTrainedModel(PreTrainedModel):
     config_class = MiniGeminiConfig
     config: MiniGeminiConfig
     base_model_prefix = "model"
-    input_modalities = ("image", "text")
+    input_modalities = ["image", "text"]  # noqa: RUF012 (as in the base class)
     supports_gradient_checkpointing = True
-    _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012 (as in the base class)
+    _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012
     _supports_flash_attn = True
     _supports_sdpa = True
     _supports_flex_attn = True
@@ -65,8 +66,9 @@ class MiniGeminiModel(MiniGeminiPreTrainedModel):
 
     def __init__(self, config: MiniGeminiConfig) -> None:
         super().__init__(config)
-        vision, aux = _config(config.vision_config), _config(config.aux_config)
-        self.vision_tower = AutoModel.from_config(config.vision_config)
+        vision: Any = config.vision_config
+        aux: Any = config.aux_config
+        self.vision_tower = AutoModel.from_config(vision)
         self.vision_tower_aux = MiniGeminiAuxTower(aux)
         self.patch_mining = MiniGeminiPatchMining(vision.hidden_size, sum(aux.hidden_sizes))
         self.multi_modal_projector = MiniGeminiMultiModalProjector(config)
@@ -135,7 +137,7 @@ class MiniGeminiModel(MiniGeminiPreTrainedModel):
         position_ids: Tensor | None = None,
         past_key_values: Cache | None = None,
         inputs_embeds: Tensor | None = None,
-        mm_encoder_outputs: dict[str, BaseModelOutputWithPooling] | None = None,
+        mm_encoder_outputs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> LlavaModelOutputWithPast:
         """Last hidden states of the language model.
@@ -156,7 +158,7 @@ class MiniGeminiModel(MiniGeminiPreTrainedModel):
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("wanted either input_ids or inputs_embeds")
-        encoded = (mm_encoder_outputs or {}).get("image")
+        encoded: Any = (mm_encoder_outputs or {}).get("image")
         if pixel_values is not None and (encoded is not None or input_ids is None):
             raise ValueError(
                 "pixel_values besides mm_encoder_outputs or inputs_embeds: give the pictures once, with input_ids or "
@@ -195,7 +197,9 @@ class MiniGeminiModel(MiniGeminiPreTrainedModel):
     def _slots(self, pixel_values: Tensor, pixel_values_aux: Tensor | None) -> Tensor:
         """`pixel_values` as (pictures, slots, 3, side, side): crops, then the whole."""
         grid = self.config.image_grid
-        side, large = _config(self.config.vision_config).image_size, _config(self.config.aux_config).image_size
+        vision: Any = self.config.vision_config
+        aux: Any = self.config.aux_config
+        side, large = vision.image_size, aux.image_size
         slots = pixel_values.unsqueeze(1) if grid == 1 else pixel_values
         wanted = (1 if grid == 1 else grid**2 + 1, 3, side, side)
         given = None if pixel_values_aux is None else tuple(pixel_values_aux.shape)
@@ -224,7 +228,7 @@ class MiniGeminiForConditionalGeneration(MiniGeminiPreTrainedModel, GenerationMi
 
     def __init__(self, config: MiniGeminiConfig) -> None:
         super().__init__(config)
-        text = _config(config.text_config)
+        text: Any = config.text_config
         self.model = MiniGeminiModel(config)
         self.lm_head = nn.Linear(text.hidden_size, text.vocab_size, bias=False)
         self.post_init()
@@ -247,7 +251,7 @@ class MiniGeminiForConditionalGeneration(MiniGeminiPreTrainedModel, GenerationMi
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
         logits_to_keep: int | Tensor = 0,
-        mm_encoder_outputs: dict[str, BaseModelOutputWithPooling] | None = None,
+        mm_encoder_outputs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> LlavaCausalLMOutputWithPast:
         """Logits, and the loss where there are labels.
@@ -279,8 +283,7 @@ class MiniGeminiForConditionalGeneration(MiniGeminiPreTrainedModel, GenerationMi
         logits = self.lm_head(slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep))
         loss = None
         if labels is not None:
-            vocabulary = _config(self.config.text_config).vocab_size
-            loss = self.loss_function(logits=logits, labels=labels, vocab_size=vocabulary, **kwargs)
+            loss = self.loss_function(logits=logits, labels=labels, vocab_size=logits.shape[-1], **kwargs)
         return LlavaCausalLMOutputWithPast(
             loss=loss,
             logits=logits,
@@ -289,11 +292,6 @@ class MiniGeminiForConditionalGeneration(MiniGeminiPreTrainedModel, GenerationMi
             attentions=outputs.attentions,
             image_hidden_states=outputs.image_hidden_states,
         )
-
-
-def _config(settings: Any) -> Any:
-    """A sub-config, whose type depends on the family of the part."""
-    return settings
 
 
 def _frozen(tower: nn.Module) -> Any:
