@@ -46,6 +46,10 @@ def train(*words):
         (["data.settings.scenes.count=3"], "settings.scenes has no effect"),
         (["--resume"], "there is no run in"),
         (["--resume", "--overwrite"], "give one of them"),
+        (["--dry-run", "--resolve"], "give one of them"),
+        (["--dry-run", "--resume"], "have no effect beside --dry-run"),
+        (["--gpus", "2"], "no effect without --dry-run"),
+        (["--dry-run", "--gpu", "v100"], "GPU 'v100' is unknown"),
     ],
 )
 def test_a_mistake_is_one_message_and_exit_code_2(recipe, changes, message):
@@ -66,10 +70,18 @@ def test_debug_shows_where(recipe):
     assert isinstance(refused.exception, ValueError)
 
 
-def test_a_dry_run_prints_the_resolved_recipe_and_touches_nothing(recipe):
-    shown = train(recipe, "cal.alpha=0.5", "--dry-run")
+def test_the_resolved_recipe_is_printed_and_nothing_touched(recipe):
+    shown = train(recipe, "cal.alpha=0.5", "--resolve")
     assert shown.exit_code == 0
     assert yaml.safe_load(shown.output)["cal"]["alpha"] == 0.5
+    assert not (recipe.parent / "run").exists()
+
+
+def test_a_dry_run_prints_a_forecast_and_touches_nothing(recipe):
+    shown = train(recipe, "cal.alpha=0.5", "--dry-run")
+    assert shown.exit_code == 0, shown.output
+    words = " ".join(shown.output.split())
+    assert "stage it" in words and "clamp [0.5, 5]" in words and "Data: every source is here." in words
     assert not (recipe.parent / "run").exists()
 
 

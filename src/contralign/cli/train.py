@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from contralign.cli.mistakes import Debug, readable_mistakes
+
+if TYPE_CHECKING:
+    from contralign.training.recipe import Recipe
 
 RecipeName = Annotated[str, typer.Argument(help="A YAML file, or the name of a recipe of contralign: tiny/demo.")]
 Changes = Annotated[
@@ -15,7 +18,19 @@ Changes = Annotated[
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where an unfinished run stopped.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the run that the directory holds.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe and stop.")]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Print what would happen (weights that learn, steps, tokens, memory, time), look at the data, and stop.",
+    ),
+]
+Resolve = Annotated[bool, typer.Option("--resolve", help="Print the resolved recipe as YAML and stop.")]
+Gpus = Annotated[
+    int | None,
+    typer.Option(min=1, help="With --dry-run: how many; default: so many that a step needs no accumulation."),
+]
+Gpu = Annotated[str | None, typer.Option(help="With --dry-run: a100 (the default), h100 or h200.")]
 
 
 def train(
@@ -24,6 +39,9 @@ def train(
     resume: Resume = False,
     overwrite: Overwrite = False,
     dry_run: DryRun = False,
+    resolve: Resolve = False,
+    gpus: Gpus = None,
+    gpu: Gpu = None,
     debug: Debug = False,
 ) -> None:
     """Train what a recipe says, evaluate it, and write a run directory."""
@@ -31,13 +49,44 @@ def train(
         from contralign.training.recipe_file import dump_recipe, find_recipe, load_recipe
         from contralign.training.rehearsal import rehearsal_line
 
+        _refuse_idle_options(dry_run, resolve, resume or overwrite, gpus is not None or gpu is not None)
         resolved = load_recipe(find_recipe(recipe), changes or ())
         rehearsal = rehearsal_line(resolved)
         if rehearsal:
             typer.echo(rehearsal, err=True)
-        if dry_run:
+        if resolve:
             typer.echo(dump_recipe(resolved), nl=False)
+            return
+        if dry_run:
+            _print_forecast(resolved, gpus, gpu or "a100")
             return
         from contralign.cli.execute import execute
 
         execute(resolved, resume=resume, overwrite=overwrite)
+
+
+def _refuse_idle_options(dry_run: bool, resolve: bool, touches_run: bool, names_gpus: bool) -> None:
+    """Refuse options that would have no effect.
+
+    Raises:
+        ValueError: says which.
+    """
+    if dry_run and resolve:
+        raise ValueError("--dry-run prints a forecast and --resolve the recipe: give one of them")
+    if (dry_run or resolve) and touches_run:
+        raise ValueError("--resume and --overwrite have no effect beside --dry-run and --resolve, which run nothing")
+    if names_gpus and not dry_run:
+        raise ValueError("--gpus and --gpu have no effect without --dry-run: a run takes the devices it is started on")
+
+
+def _print_forecast(recipe: Recipe, gpus: int | None, gpu: str) -> None:
+    from rich.console import Console
+
+    from contralign.bench.forecast import forecast
+    from contralign.bench.forecast.render import printed
+    from contralign.cli.evaluations import bind_evaluations
+
+    bind_evaluations(recipe)
+    console = Console(highlight=False, emoji=False)
+    for part in printed(forecast(recipe, gpus, gpu)):
+        console.print(part)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
@@ -43,8 +42,8 @@ def _head(forecast: Forecast) -> str:
 
 
 def _table(stage: StageForecast, gpu: str) -> Table:
-    lines = Table(title=f"stage {stage.name}", title_justify="left", box=SIMPLE_HEAD, show_header=False, pad_edge=False)
-    lines.add_column(style="bold", no_wrap=True)
+    lines = Table(title=f"stage {stage.name}", title_justify="left", title_style="bold", box=None, show_header=False)
+    lines.add_column(style="dim", no_wrap=True)
     lines.add_column(overflow="fold")
     for name, words in _rows(stage, gpu):
         lines.add_row(name, escape(words))
@@ -99,7 +98,7 @@ def _memory(stage: StageForecast, gpu: str) -> str:
     held = plan.state_gib + plan.inputs_gib + plan.loss_gib
     room = GPUS[gpu].memory_gib
     verdict = {True: "fits", False: "does not fit", None: "all activations are kept besides, and not counted"}
-    sharding = f"; {stage.sharding}" if stage.sharding else ""
+    sharding = f"; sharded as recipes/accelerate/{stage.sharding}.yaml" if stage.sharding else ""
     return (
         f"{_gib(held)} of {room:.0f} GiB a GPU: state {_gib(plan.state_gib)}, layer inputs {_gib(plan.inputs_gib)}, "
         f"logits {_gib(plan.loss_gib)}{sharding}; {verdict[plan.fits]}"

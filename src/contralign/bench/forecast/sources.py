@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from contralign.data.bad_record import BadRecord
-from contralign.data.glance import glance_at
+from contralign.data.glance import Glance, glance_at
 from contralign.data.messages import Sample
 from contralign.data.published import PUBLISHED_RECORDS
 from contralign.training.records import make_set
@@ -71,15 +71,18 @@ def _file(source: str, root: Path | None) -> SourceForecast:
         glance = glance_at(path, root, LOOKED_AT)
     except ValueError as error:
         return SourceForecast(name=source, records=None, found="here, but unreadable", problem=str(error))
-    problem = f"{len(glance.bad)} of {glance.looked_at} records of {source} are bad; first: {glance.bad[0]}"
     return SourceForecast(
         name=source,
         records=glance.records,
         found=f"here; {glance.looked_at} looked at, {len(glance.bad)} bad",
         samples=glance.samples,
         bad=glance.bad,
-        problem=problem if glance.bad else None,
+        problem=_named(source, glance) if glance.bad else None,
     )
+
+
+def _named(source: str, glance: Glance) -> str:
+    return f"{len(glance.bad)} of {glance.looked_at} records of {source} are bad; first: {glance.bad[0]}"
 
 
 def _roots(data: DataSettings) -> dict[str, Path]:

@@ -12,6 +12,8 @@ from typing import Any
 from contralign.bench.forecast.sources import SourceForecast, look_at_sources
 from contralign.bench.forecast.tokens import PREFIXES, RecordTokens, measure, reckon
 from contralign.bench.plan.from_config import decoder_of, fine_tower_of, tower_of
+from contralign.bench.plan.gpus import GPUS
+from contralign.bench.plan.names import by_name
 from contralign.bench.plan.predict import Plan, predict
 from contralign.bench.plan.shapes import Sample, Tower, VLModel
 from contralign.training.build import load_processor, outline_model, ready_to_learn
@@ -111,6 +113,7 @@ def forecast(recipe: Recipe, gpus: int | None = None, gpu: str = "a100") -> Fore
         RecipeError: so many GPUs cannot share a stage's batch, or a part's configuration is unknown.
         ValueError: unknown GPU.
     """
+    by_name(GPUS, gpu, "GPU")
     devices = _devices(recipe) if gpus is None else gpus
     model = None if recipe.model.path == TINY else outline_model(recipe.model)
     stages = [_stage(recipe, name, model, devices, gpu) for name in recipe.stages]

@@ -1,0 +1,61 @@
+"""What is said of data files before a run."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from small_recipes import write_records
+
+from contralign.bench.forecast.sources import look_at_sources
+from contralign.training.settings import DataSettings
+
+
+def looked_at(**settings):
+    (found,) = look_at_sources(DataSettings(**settings))
+    return found
+
+
+def test_a_file_that_is_here_is_counted_and_looked_at(tmp_path):
+    found = looked_at(train=(str(write_records(tmp_path, 5)),), image_root=(str(tmp_path),))
+    assert (found.records, len(found.samples), found.problem) == (5, 5, None)
+    assert found.found == "here; 5 looked at, 0 bad"
+
+
+def test_bad_records_are_something_to_do(tmp_path):
+    path = write_records(tmp_path, 3)
+    (tmp_path / "1.png").write_bytes(b"no picture")
+    found = looked_at(train=(str(path),), image_root=(str(tmp_path),))
+    assert found.problem is not None and found.problem.startswith(f"1 of 3 records of {path} are bad; first: ")
+    assert "corrupt_picture" in found.problem
+
+
+@pytest.mark.parametrize(
+    ("name", "records"), [("blip_laion_cc_sbu_558k.json", 558_128), ("llava_v1_5_mix665k.json", 665_298)]
+)
+def test_a_published_file_that_is_not_here_has_its_published_number(name, records):
+    found = looked_at(train=(f"somewhere/{name}",), image_root=("somewhere",))
+    assert found.records == records and "as published" in found.found
+    assert found.problem == f"somewhere/{name} is not here"
+
+
+def test_an_unknown_file_that_is_not_here_has_no_number():
+    found = looked_at(train=("own.json",))
+    assert found.records is None and found.problem == "own.json is not here"
+
+
+def test_a_file_that_does_not_parse_is_something_to_do(tmp_path):
+    path = tmp_path / "cut.json"
+    path.write_text(json.dumps([{"id": 1}])[:-1])
+    found = looked_at(train=(str(path),))
+    assert found.records is None and found.problem is not None and "does not parse" in found.problem
+
+
+def test_a_picture_folder_that_is_not_there_is_something_to_do(tmp_path):
+    found = looked_at(train=(str(write_records(tmp_path)),), image_root=(str(tmp_path / "gone"),))
+    assert found.problem == f"image_root {tmp_path / 'gone'} is no folder"
+
+
+def test_built_in_sets_need_nothing():
+    found = looked_at(train=("scenes:train",), settings={"scenes": {"count": 12}})
+    assert (found.records, found.found, found.problem) == (12, "built in", None)

@@ -1,0 +1,85 @@
+"""Forecasts of the paper's recipes against the training specification, and of what a run then does."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from small_recipes import small_recipe
+
+from contralign.bench.forecast import forecast
+from contralign.bench.forecast.render import printed
+from contralign.training.recipe_file import find_recipe, load_recipe
+from contralign.training.schema import RecipeError
+
+
+def of(name: str, *changes: str, **where):
+    return forecast(load_recipe(find_recipe(name), changes), **where)
+
+
+def stage(found, name: str):
+    return next(each for each in found.stages if each.name == name)
+
+
+@pytest.mark.parametrize(("name", "projector"), [("llava15_7b", 20_979_712), ("llava15_13b", 31_467_520)])
+def test_steps_and_weights_of_llava_are_those_of_the_specification(name, projector):
+    found = of(f"{name}/cal")
+    pt, it = stage(found, "pt"), stage(found, "it")
+    assert (pt.steps, pt.global_batch, it.global_batch) == (2181, 256, 128)
+    assert it.steps == math.ceil(665_298 / 128)
+    assert pt.learns == {"projector": (projector, 1e-3)}
+    assert set(it.learns) == {"projector", "language_model"}
+    assert found.problems == [
+        "playground/data/LLaVA-Pretrain/blip_laion_cc_sbu_558k.json is not here",
+        "playground/data/llava_v1_5_mix665k.json is not here",
+    ]
+
+
+def test_the_tower_of_llava_next_learns_at_a_tenth_of_the_rate():
+    it = stage(of("llava_next_7b/baseline"), "it")
+    rates = {part: rate for part, (_, rate) in it.learns.items()}
+    assert rates == {"projector": 2e-5, "image_newline": 2e-5, "language_model": 2e-5, "vision_tower": 2e-6}
+    assert it.cal is None and it.tokens.image == 2340
+
+
+@pytest.mark.parametrize(("name", "image"), [("mgm_2b", 576), ("mgm_hd_7b", 2880)])
+def test_mini_gemini_learns_projector_and_mining_first(name, image):
+    it = stage(of(f"{name}/cal"), "it")
+    assert it.tokens.image == image
+    assert set(it.learns) == {"projector", "language_model"}
+
+
+def test_mining_belongs_to_the_projector():
+    pt = stage(of("mgm_2b/cal"), "pt")
+    assert pt.learns == {"projector": (6_295_552 + 6_963_456, 1e-3)}
+
+
+def test_other_gpus_keep_the_global_batch():
+    paper, few = of("llava15_7b/cal"), of("llava15_7b/cal", gpus=2)
+    assert [each.global_batch for each in paper.stages] == [each.global_batch for each in few.stages]
+    assert [each.accumulation for each in few.stages] == [each.gpus // 2 for each in paper.stages]
+    with pytest.raises(RecipeError, match="cannot be shared by 7 devices"):
+        of("llava15_7b/cal", gpus=7)
+
+
+def test_cal_in_one_stage_alone_costs_in_that_stage_alone():
+    found = of("llava15_7b/cal", "stages.pt.cal=false")
+    pt, it = found.stages
+    assert pt.cal is None and pt.plan.mode == "mle" and pt.plan == pt.plain
+    assert it.cal is not None and it.plan.mode == "cal"
+    assert it.hours == pytest.approx(it.plan.step_seconds * it.steps / 3600)
+
+
+def test_a_model_whose_shapes_are_not_known_yet_has_steps_and_tokens_all_the_same(tmp_path):
+    found = forecast(small_recipe(tmp_path))
+    (it,) = found.stages
+    assert found.parameters is None and it.learns == {} and it.plan is None
+    assert (it.steps, it.global_batch, it.records) == (2, 4, 8)
+    assert it.tokens.text > it.tokens.labels > 0
+    text = " ".join(str(part) if isinstance(part, str) else str(part.title) for part in printed(found))
+    assert "known once the start model is built" in text
+
+
+def test_epochs_count_as_the_trainer_counts_them(tmp_path):
+    found = forecast(small_recipe(tmp_path, stages={"it": {"steps": None, "epochs": 1.5, "batch_size": 3}}))
+    assert found.stages[0].steps == math.ceil(1.5 * 3)
