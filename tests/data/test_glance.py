@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 
 import pytest
 from small_recipes import write_records
@@ -23,7 +24,7 @@ def test_no_more_than_wanted_are_looked_at_and_they_are_spread(tmp_path, count):
     assert seen.records == count
     assert min(count, 5) <= len(places) <= 10
     assert places[0] == 0 and places[-1] >= count * 3 // 5 - 1
-    assert len({after - before for before, after in zip(places, places[1:], strict=False)}) <= 1
+    assert len({after - before for before, after in pairwise(places)}) <= 1
 
 
 def test_bad_records_are_named(tmp_path):

@@ -141,7 +141,7 @@ def _stage(recipe: Recipe, name: str, model: Any, gpus: int, gpu: str) -> StageF
     steps = _steps(stage, records, stage.batch_size * accumulation * gpus)
     learns, frozen = ({}, 0) if model is None or stage.kind != "align" else _learners(recipe, stage, model)
     found: dict[str, Any] = {"plan": None, "plain": None, "sharding": "", "left_out": ""}
-    if learns:
+    if model is not None and learns:
         found = _cost(recipe, stage, cal, model.config, tokens, gpus, gpu, accumulation)
     return StageForecast(
         name=name,

@@ -37,7 +37,7 @@ def decoder_of(config: Any) -> Decoder:
 
 def tower_of(config: Any) -> Tower | None:
     """The vision tower of a configuration, if it is a CLIP that is read at one layer."""
-    vision = getattr(config, "vision_config", None)
+    vision: Any = getattr(config, "vision_config", None)
     layer = getattr(config, "vision_feature_layer", None)
     if getattr(vision, "model_type", None) != "clip_vision_model" or not isinstance(layer, int):
         return None
