@@ -73,7 +73,7 @@ def assemble(
     words = part_folder(language_model)
     tokens = tokenizer_of_part(words if tokenizer is None else part_folder(tokenizer))
     decoder = _make_room(parts, form, tokens.convert_tokens_to_ids(IMAGE_TOKEN))
-    with no_init_weights():
+    with no_init_weights(), torch.random.fork_rng(devices=[]):
         model = form.model(form.config(parts, tokens.convert_tokens_to_ids(IMAGE_TOKEN)))
     state = language_model_weights(words, decoder.vocab_size, decoder.tie_word_embeddings)
     state |= vision_tower_weights(part_folder(vision_tower))
