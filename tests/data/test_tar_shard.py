@@ -8,8 +8,8 @@ import pytest
 from small_streams import png, record, tar_members, write_tar
 
 from contralign.data.bad_record import BadRecord
-from contralign.data.raw_record import streamed_sample
 from contralign.data.messages import open_picture
+from contralign.data.raw_record import streamed_sample
 from contralign.data.tar_shard import tar_records
 
 

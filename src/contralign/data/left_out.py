@@ -14,7 +14,7 @@ from contralign.data.mixture import LoadReport
 
 
 class LeftOut:
-    """A folder with two files a reader: how many records it read, and the bad ones among them.
+    """A folder with two files a reader: how many good records it gave, and which bad ones it left out.
 
     Args:
         folder: where; None is a new one that goes when this object goes.
@@ -32,14 +32,14 @@ class LeftOut:
         return LeftOutByReader(self.folder / f"{number:05d}")
 
     def report(self) -> LoadReport:
-        """What all readers noted; a record that several passes met is named once."""
-        total = sum(int.from_bytes(path.read_bytes(), "little") for path in sorted(self.folder.glob("*.count")))
+        """What all readers noted: good records as often as they were given, and every bad one once."""
+        good = sum(int.from_bytes(path.read_bytes(), "little") for path in self.folder.glob("*.count"))
         bad: dict[str, BadRecord] = {}
         for path in sorted(self.folder.glob("*.jsonl")):
             for line in path.read_text(encoding="utf-8").splitlines():
                 fault = BadRecord(*json.loads(line))
                 bad.setdefault(fault.record, fault)
-        return LoadReport(total=total, bad=tuple(bad.values()), renamed=())
+        return LoadReport(total=good + len(bad), bad=tuple(bad.values()), renamed=())
 
 
 def _remove(folder: Path, owner: int) -> None:
@@ -55,13 +55,13 @@ class LeftOutByReader:
         self._bad = stem.with_suffix(".jsonl").open("w", encoding="utf-8", buffering=1)
         self._count = stem.with_suffix(".count").open("wb", buffering=0)
         self._named: set[str] = set()
-        self._total = 0
+        self._good = 0
 
-    def read_one(self) -> None:
-        """Another record was read."""
-        self._total += 1
+    def count(self) -> None:
+        """Another good record."""
+        self._good += 1
         self._count.seek(0)
-        self._count.write(self._total.to_bytes(8, "little"))
+        self._count.write(self._good.to_bytes(8, "little"))
 
     def add(self, fault: BadRecord) -> bool:
         """Note a bad record.

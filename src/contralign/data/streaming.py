@@ -121,7 +121,7 @@ class StreamedSamples(IterableDataset[Sample]):
 
     @property
     def report(self) -> LoadReport:
-        """What was left out so far; `total` counts the records of all passes, `bad` names each once."""
+        """What was left out so far: every bad record once; good ones count as often as passes gave them."""
         return self._left_out.report()
 
     def pass_over(self, batches: int, batch_size: int) -> None:
@@ -155,7 +155,6 @@ class StreamedSamples(IterableDataset[Sample]):
         for number in count() if self.passes is None else range(self.passes):
             fruitless += 1
             for shard, record in self._drawn(number, reader, readers):
-                notes.read_one()
                 if unread > 0 and self.on_bad == "error":
                     unread -= 1
                     sample: Sample | Passed | None = PASSED
@@ -163,6 +162,7 @@ class StreamedSamples(IterableDataset[Sample]):
                     sample = self._read(shard, record, notes)
                 if sample is not None:
                     fruitless = 0
+                    notes.count()
                     yield sample
             if fruitless == _FRUITLESS_PASSES:
                 raise ValueError(self._why_fruitless(reader, readers))
@@ -195,8 +195,8 @@ class StreamedSamples(IterableDataset[Sample]):
     def _why_fruitless(self, reader: int, readers: int) -> str:
         return (
             f"{_FRUITLESS_PASSES} passes gave reader {reader} of {readers} no good record of {len(self.shards)} shards "
-            f"({self.report}): mend them, or set trainer.dataloader_num_workers lower, since every worker of every rank "
-            "needs records"
+            f"({self.report}): mend them, or lower trainer.dataloader_num_workers, since every worker of every rank needs "
+            "records"
         )
 
 
