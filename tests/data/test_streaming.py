@@ -1,4 +1,4 @@
-"""Streams: the same samples as whole sets, disjoint and complete parts, one order for one seed, bad records left out."""
+"""Streams: samples as of whole sets, disjoint and complete parts, one order for one seed, bad records left out."""
 
 import json
 import tracemalloc
@@ -154,7 +154,7 @@ def test_bad_records_are_named_counted_and_left_out(tmp_path, caplog):
     taken = Counter(ids(stream))
     assert taken == {f"r{number}": 3 for number in range(4)}
     report = stream.report
-    assert report.total == 3 * (4 + 4 + 2)
+    assert report.total == 3 * 4 + 6
     assert report.counts == {"bad_json": 2, "no_turns": 1, "missing_key": 1, "unsafe_member": 1, "cut_off": 1}
     assert {fault.record for fault in report.bad} >= {"a.jsonl:5", "a.jsonl:8", "b.tar:../x.json"}
     assert len([line for line in caplog.messages if "skipped" in line]) == 6
@@ -202,10 +202,10 @@ def test_a_forgotten_image_root_is_no_bad_record(tmp_path):
 def test_a_stream_without_a_good_record_ends_with_an_error(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text("no json\n")
-    with pytest.raises(ValueError, match=r"no good record of 1 shards \(\d+ of 20 records; skipped: bad_json 1\)"):
+    with pytest.raises(ValueError, match=r"no good record of 1 shards \(0 of 1 records; skipped: bad_json 1\)"):
         ids(StreamedSamples(path, on_bad="skip"), 1)
     path.write_text("\n")
-    with pytest.raises(ValueError, match="every worker of every rank needs records"):
+    with pytest.raises(ValueError, match="every worker of every rank needs"):
         ids(StreamedSamples(path), 1)
 
 
@@ -248,10 +248,8 @@ def test_a_large_file_is_never_whole_in_memory(tmp_path):
 
 
 def test_a_buffer_of_archive_records_holds_no_pictures(tmp_path):
-    numbers = range(200)
-    members = [
-        (name, content + bytes(100_000) if name.endswith("png") else content) for name, content in tar_members(numbers)
-    ]
+    heavy = bytes(100_000)
+    members = [(name, content + heavy * name.endswith("png")) for name, content in tar_members(range(200))]
     path = write_tar(tmp_path / "s.tar", members)
     tracemalloc.start()
     assert sum(isinstance(sample.pictures[0], DeferredPicture) for sample in StreamedSamples(path, passes=1)) == 200

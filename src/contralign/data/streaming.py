@@ -195,8 +195,8 @@ class StreamedSamples(IterableDataset[Sample]):
     def _why_fruitless(self, reader: int, readers: int) -> str:
         return (
             f"{_FRUITLESS_PASSES} passes gave reader {reader} of {readers} no good record of {len(self.shards)} shards "
-            f"({self.report}): mend them, or lower trainer.dataloader_num_workers, since every worker of every rank needs "
-            "records"
+            f"({self.report}): mend them, or lower trainer.dataloader_num_workers, since every worker of every rank "
+            "needs records"
         )
 
 
