@@ -59,3 +59,19 @@ def test_a_picture_folder_that_is_not_there_is_something_to_do(tmp_path):
 def test_built_in_sets_need_nothing():
     found = looked_at(train=("scenes:train",), settings={"scenes": {"count": 12}})
     assert (found.records, found.found, found.problem) == (12, "built in", None)
+
+
+def test_a_stream_is_looked_at_and_not_counted(tmp_path):
+    records = json.loads(write_records(tmp_path, 6).read_text())
+    records[4]["conversations"] = []
+    path = tmp_path / "many.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    found = looked_at(train=(str(path),), image_root=(str(tmp_path),), streaming=True, on_bad="skip")
+    assert (found.records, len(found.samples), len(found.bad)) == (None, 5, 1)
+    assert found.found == "1 shards, streamed; first 6 looked at, 1 bad"
+    assert found.problem is not None and "many.jsonl:5" in found.problem
+
+
+def test_a_stream_that_is_not_there_is_something_to_do():
+    found = looked_at(train=("gone-{000..003}.tar",), streaming=True)
+    assert found.problem is not None and "gone-000.tar" in found.problem

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from contralign.data.bad_record import BadRecord
 from contralign.data.glance import Glance, glance_at
 from contralign.data.messages import Sample
-from contralign.data.published import PUBLISHED_RECORDS
+from contralign.data.streaming import StreamedSamples
+from contralign.training.published_data import PUBLISHED
 from contralign.training.records import make_set
 from contralign.training.settings import DataSettings, is_builtin
 
@@ -44,11 +46,8 @@ def look_at_sources(data: DataSettings) -> list[SourceForecast]:
         data: of one stage.
     """
     roots = _roots(data)
-    looks: dict[bool, Callable[[str], SourceForecast]] = {
-        True: lambda source: _builtin(data, source),
-        False: lambda source: _file(source, roots.get(source)),
-    }
-    return [looks[is_builtin(source)](source) for source in data.train]
+    look: Callable[[str, Path | None], SourceForecast] = _stream if data.streaming else _file
+    return [_builtin(data, source) if is_builtin(source) else look(source, roots.get(source)) for source in data.train]
 
 
 def _builtin(data: DataSettings, source: str) -> SourceForecast:
@@ -60,11 +59,10 @@ def _builtin(data: DataSettings, source: str) -> SourceForecast:
 def _file(source: str, root: Path | None) -> SourceForecast:
     path = Path(source)
     if not path.is_file():
-        published = PUBLISHED_RECORDS.get(path.name)
-        found = "not here" if published is None else "not here; number as published"
-        return SourceForecast(name=source, records=published, found=found, problem=f"{source} is not here")
-    if path.suffix not in (".json", ".jsonl"):
-        return SourceForecast(name=source, records=None, found="here; streamed, so not counted")
+        published = PUBLISHED.get(path.name)
+        records = None if published is None else published.records
+        number = "" if published is None else f"; number as published{'' if published.is_exact else ', rounded'}"
+        return SourceForecast(name=source, records=records, found=f"not here{number}", problem=f"{source} is not here")
     if root is not None and not root.is_dir():
         return SourceForecast(name=source, records=None, found="here", problem=f"image_root {root} is no folder")
     try:
@@ -78,6 +76,25 @@ def _file(source: str, root: Path | None) -> SourceForecast:
         samples=glance.samples,
         bad=glance.bad,
         problem=_named(source, glance) if glance.bad else None,
+    )
+
+
+def _stream(source: str, root: Path | None) -> SourceForecast:
+    """Its first records alone: a stream is not read to its end."""
+    try:
+        stream = StreamedSamples(source, root, on_bad="skip", seed=None, passes=1)
+    except ValueError as error:
+        return SourceForecast(name=source, records=None, found="not here", problem=str(error))
+    first = tuple(islice(stream, LOOKED_AT))
+    bad = stream.report.bad
+    glance = Glance(records=0, samples=first, bad=bad)
+    return SourceForecast(
+        name=source,
+        records=None,
+        found=f"{len(stream.shards)} shards, streamed; first {glance.looked_at} looked at, {len(bad)} bad",
+        samples=first,
+        bad=bad,
+        problem=_named(source, glance) if bad else None,
     )
 
 

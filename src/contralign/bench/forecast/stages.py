@@ -135,7 +135,7 @@ def _stage(recipe: Recipe, name: str, model: Any, gpus: int, gpu: str) -> StageF
         raise RecipeError(f"stages.{name}: {error}") from error
     sources = look_at_sources(data)
     counted = [source.records for source in sources]
-    records = None if None in counted else sum(count or 0 for count in counted)
+    records = data.count if data.streaming else None if None in counted else sum(count or 0 for count in counted)
     tokens = _tokens(recipe, data, sources, model)
     cal = next((config for config in recipe.arm_configs().values() if config is not None), None) if stage.cal else None
     steps = _steps(stage, records, stage.batch_size * accumulation * gpus)
