@@ -138,9 +138,10 @@ def test_grid_and_tokens_equal_the_rule_on_all_of_40000_sizes(released_counts):
     assert {576, 2928} <= {tokens for _, tokens in released_counts}, "nothing but the overview, and a full map"
 
 
-def test_the_first_of_equal_canvases_is_taken():
+def test_of_canvases_that_keep_the_same_the_smaller_is_taken_and_of_equal_ones_the_first():
     assert best_grid((100, 100), 336) == (1, 2)
     assert best_grid((100, 100), 336, [(2, 1), (1, 2)]) == (2, 1)
+    assert best_grid((100, 100), 336, [(2, 2), (2, 1), (1, 2)]) == (2, 1)
 
 
 @pytest.mark.parametrize(("size", "inference", "training"), [((342, 608), 1968, 1872), ((15, 1080), 792, 648)])

@@ -267,6 +267,17 @@ def test_pictures_in_another_order_than_their_tokens_are_refused_though_the_sums
         adapter_for(model).prepare(batch)
 
 
+def test_a_run_of_image_tokens_ends_with_its_row():
+    """Row 0 begins and ends with a picture; the second and the third picture of the batch are exchanged."""
+    model, processor = build_llava_next()
+    batch, image = collated(processor), processor.image_token_id
+    ids = torch.tensor([[image] * 14 + [5] + [image] * 22, [image] * 24 + [5] * 13])
+    three = {name: batch[name][:3] for name in ("pixel_values", "image_sizes")}
+    assert [num_tokens((width, height), TILE) for height, width in three["image_sizes"].tolist()] == [14, 24, 22]
+    with pytest.raises(ValueError, match=r"60 image tokens in the batch .* but 60 image features"):
+        adapter_for(model).prepare({"input_ids": ids, "labels": torch.full_like(ids, -100), **three})
+
+
 # Saved, loaded, asked
 
 
