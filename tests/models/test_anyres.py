@@ -95,12 +95,13 @@ def released_counts():
     return [literal_tokens(width, height, canvases(336), 336, 14) for width, height in SWEEP]
 
 
-def full_size(processor):
-    """The pair at the original's size of tiles; its model only lends the configuration."""
+def original_pair(tile):
+    """Under the rule, at another size of tiles than the tower's, which is not run."""
+    processor = plain_processor(tile)
     model = plain_model(processor)
-    model.config.vision_config.image_size = 336
+    model.config.vision_config.image_size = tile
     as_original(model, processor)
-    return processor
+    return model, processor
 
 
 def golden_row(name, width, height):
@@ -209,7 +210,7 @@ def test_tiles_equal_the_rule_to_the_bit_thin_pictures_included():
 
 
 def test_transformers_processor_as_original_counts_like_the_rule_on_all_of_40000_sizes(released_counts):
-    counts = hf_counts(full_size(plain_processor(336)), SWEEP)
+    counts = hf_counts(original_pair(336)[1], SWEEP)
     assert counts == [tokens for _, tokens in released_counts]
 
 
@@ -264,6 +265,26 @@ def test_features_are_packed_to_the_bit_as_transformers_packs_them_where_the_two
     wanted = plain.get_image_features(pixels, sizes).pooler_output
     assert [len(each) for each in found] == [num_tokens((w, h), TILE) for h, w in sizes.tolist()] == [14, 24, 22, 4]
     assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
+
+
+@pytest.mark.parametrize("tile", [28, 336])
+def test_the_models_packing_gives_the_originals_order_of_tokens(tile):
+    """Every patch carries its own place as its features."""
+    body, names = (
+        original_pair(tile)[0].model,
+        [n for n in PIXELS if n.startswith(f"s{tile}/") and n.endswith("packed")],
+    )
+    sizes = [tuple(map(int, name.split("/")[1].split("x"))) for name in names]
+    side, features = tile // 14, []
+    for size in sizes:
+        tiles = torch.arange(1 + math.prod(best_grid(size, tile)))
+        places = torch.cartesian_prod(tiles, torch.arange(side), torch.arange(side))
+        features.append(places.float().view(len(tiles), side**2, 3))
+    heights_first = torch.tensor([(height, width) for width, height in sizes])
+    packed, _ = body.pack_image_features(features, heights_first, "default", torch.full((3,), -1.0))
+    for name, found in zip(names, packed, strict=True):
+        assert np.array_equal(found.numpy(), PIXELS[name]), name
+    assert len(names) == 8
 
 
 @pytest.mark.parametrize("order", ["released", "swapped", "each another"])
