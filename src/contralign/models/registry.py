@@ -11,10 +11,12 @@ from contralign.models.adapter import Adapter, PictureEncoder, UnsupportedModel
 from contralign.models.generic import GenericAdapter
 from contralign.models.llava import LlavaAdapter
 from contralign.models.llava_next import LlavaNextAdapter
+from contralign.models.mini_gemini_adapter import MiniGeminiAdapter
 
 ADAPTERS: dict[str, type[Adapter]] = {
     "LlavaForConditionalGeneration": LlavaAdapter,
     "LlavaNextForConditionalGeneration": LlavaNextAdapter,
+    "MiniGeminiForConditionalGeneration": MiniGeminiAdapter,
 }
 
 
