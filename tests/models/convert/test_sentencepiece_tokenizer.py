@@ -121,7 +121,7 @@ def test_without_legacy_only_the_beginning_of_a_text_gets_a_space(llama_director
         assert words.encode(text, add_special_tokens=False) == slow(text), repr(text)
 
 
-def test_legacy_puts_a_space_behind_a_special_token_and_the_newer_rule_does_not(llama, llama_directory, write_tokenizer):
+def test_legacy_puts_a_space_behind_a_special_token_the_newer_rule_does_not(llama, llama_directory, write_tokenizer):
     newer = read_tokenizer(write_tokenizer((llama_directory / "tokenizer.model").read_bytes(), legacy=False))
     assert llama.tokenize("the</s>the") == ["▁the", "</s>", "▁the"]
     assert newer.tokenize("the</s>the") == ["▁the", "</s>", "the"]
