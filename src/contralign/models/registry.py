@@ -10,9 +10,11 @@ from transformers import PreTrainedModel
 from contralign.models.adapter import Adapter, PictureEncoder, UnsupportedModel
 from contralign.models.generic import GenericAdapter
 from contralign.models.llava import LlavaAdapter
+from contralign.models.mini_gemini_adapter import MiniGeminiAdapter
 
 ADAPTERS: dict[str, type[Adapter]] = {
     "LlavaForConditionalGeneration": LlavaAdapter,
+    "MiniGeminiForConditionalGeneration": MiniGeminiAdapter,
 }
 
 
