@@ -1,5 +1,7 @@
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -7,7 +9,8 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from contralign.models.convert import ConversionError
 from contralign.models.convert.checkpoint import read_json, read_weights
-from contralign.models.convert.conversion import layout_of, to_hugging_face, to_original, written_beside
+from contralign.models.convert.conversion import layout_of, to_hugging_face, to_original
+from contralign.models.convert.weight_files import write_weights
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 TOWERS = GOLDEN / "ckpt"
@@ -62,25 +65,59 @@ def test_a_missing_tokenizer_on_the_way_back_is_said_and_a_wrong_one_refused(tmp
         to_original(tmp_path / "hf", tmp_path / "again", tokenizer=GOLDEN / "llama_like_tokenizer")
 
 
-@pytest.mark.parametrize("there", [False, True])
-def test_a_folder_gets_its_name_only_when_it_is_whole(tmp_path, there):
-    out = tmp_path / "out"
-    if there:
-        out.mkdir()
-        (out / "old").write_text("old")
+def test_a_small_precision_beside_a_larger_one_is_said(tmp_path, caplog):
+    source = Path(shutil.copytree(TOWERS / "llava15_tiny", tmp_path / "source"))
+    state = {name: value if "vision_tower" in name else value.half() for name, value in read_weights(source).items()}
+    for file in source.glob("*.bin*"):
+        file.unlink()
+    write_weights(state, source, "bin")
+    done = to_hugging_face(source, tmp_path / "hf", tower_root=TOWERS, tokenizer=TOKENIZER)
+    assert done.dtype == "float16" and "55 tensors come down to torch.float16" in caplog.text
+    caplog.clear()
+    to_hugging_face(source, tmp_path / "full", tower_root=TOWERS, tokenizer=TOKENIZER, dtype=torch.float32)
+    assert not caplog.text
 
-    def write(fails: bool) -> None:
-        with written_beside(out) as folder:
-            (folder / "new").write_text("new")
-            if fails:
-                raise RuntimeError("the disk is full")
 
-    with pytest.raises(RuntimeError, match="the disk is full"):
-        write(fails=True)
-    assert out.exists() == there and (out / "old").exists() == there
-    write(fails=False)
-    assert [path.name for path in out.iterdir()] == ["new"]
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+@pytest.fixture
+def mgm(tmp_path) -> Path:
+    done = to_hugging_face(TOWERS / "mgm_llama_tiny", tmp_path / "mgm", tower_root=TOWERS, tokenizer=TOKENIZER)
+    assert done.family == "mini_gemini" and "image token: 128, without a row" in done.notes
+    return tmp_path / "mgm"
+
+
+@torch.no_grad()
+def test_mini_gemini_gives_the_original_logits_through_the_auto_class(mgm):
+    arrays = np.load(GOLDEN / "mgm_llama_forward.npz")
+    golden = {name.removeprefix("plain/"): torch.from_numpy(arrays[name]) for name in arrays}
+    model = AutoModelForImageTextToText.from_pretrained(mgm).eval()
+    for row, (ids, kept) in enumerate(zip(golden["input_ids"], golden["attention_mask"].bool(), strict=True)):
+        tokens = ids[kept].tolist()
+        spliced = [t for token in tokens for t in ([128] * 16 if token == -200 else [token])]
+        one = slice(row, row + 1)
+        pixels = {"pixel_values": golden["images"][one].float(), "pixel_values_aux": golden["images_aux"][one].float()}
+        logits = model(input_ids=torch.tensor([spliced]), **(pixels if -200 in tokens else {})).logits[0]
+        seen = golden["mask_spliced"][row]
+        torch.testing.assert_close(logits, golden["logits"][row][seen], atol=5e-5, rtol=0)
+        assert logits.std() > 1
+
+
+def test_mini_gemini_generates_and_comes_back(mgm, tmp_path):
+    model = AutoModelForImageTextToText.from_pretrained(mgm).eval()
+    processor = AutoProcessor.from_pretrained(mgm)
+    inputs = processor(images=Image.new("RGB", (60, 40)), text="<image> \nWhat?", return_tensors="pt")
+    assert (inputs["input_ids"] == 128).sum() == 16
+    assert model.generate(**inputs, max_new_tokens=3, do_sample=False).shape[1] > inputs["input_ids"].shape[1]
+    to_original(mgm, tmp_path / "back")
+    assert equal(read_weights(TOWERS / "mgm_llama_tiny"), read_weights(tmp_path / "back"))
+    with pytest.raises(ConversionError, match="--format bin: mini_gemini is written as safetensors"):
+        to_original(mgm, tmp_path / "again", weight_format="bin")
+
+
+def test_mini_gemini_has_no_row_to_keep_out(tmp_path):
+    with pytest.raises(ConversionError, match="--keep-vocabulary has no effect"):
+        to_hugging_face(
+            TOWERS / "mgm_llama_tiny", tmp_path / "out", tower_root=TOWERS, tokenizer=TOKENIZER, keep_vocabulary=True
+        )
 
 
 def test_the_layout_is_read_off_the_config():

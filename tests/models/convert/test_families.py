@@ -11,6 +11,8 @@ from contralign.models.convert.families import FAMILIES, family_of_converted, fa
         ({"model_type": "llava", "mm_patch_merge_type": "flat", "image_aspect_ratio": "pad"}, "llava"),
         ({"model_type": "llava", "mm_patch_merge_type": "spatial_unpad"}, "llava_next"),
         ({"model_type": "llava_llama", "image_aspect_ratio": "anyres"}, "llava_next"),
+        ({"model_type": "mgm", "image_grid": 2, "image_aspect_ratio": "pad"}, "mini_gemini"),
+        ({"model_type": "mgm_gemma"}, "mini_gemini"),
     ],
 )
 def test_an_original_config_has_one_family(original, name):
@@ -21,7 +23,7 @@ def test_an_original_config_has_one_family(original, name):
 @pytest.mark.parametrize("config", [{"model_type": "llama"}, {"model_type": "llava_mistral"}, {}])
 def test_an_unknown_one_is_refused_with_the_known_ones(config):
     for look in (family_of_original, family_of_converted):
-        with pytest.raises(ConversionError, match="llava, llava_next"):
+        with pytest.raises(ConversionError, match="llava, llava_next, mini_gemini"):
             look(config)
 
 

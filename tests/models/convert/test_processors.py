@@ -9,14 +9,14 @@ from PIL import Image
 from transformers import PreTrainedTokenizerFast
 
 from contralign.models.convert import ConversionError, load_original_llava
-from contralign.models.convert.processors import add_image_token, llava_processor, vicuna_template
+from contralign.models.convert.processors import GEMMA_TEMPLATE, add_image_token, llava_processor, vicuna_template
 from contralign.models.convert.sentencepiece_tokenizer import read_tokenizer
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 TOWERS = GOLDEN / "ckpt"
 EXPECTED = json.loads((GOLDEN / "tokenization.json").read_text())
 CASES = {case["name"]: case for case in EXPECTED["cases"]}
-SIMPLE = ["single_image_first", "image_in_middle", "multi_turn_image", "text_only_single", "text_only_multi"]
+SIMPLE = ["single_image_first", "image_in_middle", "text_only_single", "unicode_whitespace"]
 
 
 def messages_of(case: dict) -> list[dict]:
@@ -46,12 +46,28 @@ def test_the_chat_template_gives_the_original_ids_and_answers(name, llama_direct
     assert [0, *made["assistant_masks"]] == [int(label != -100) for label in row["labels"]]
 
 
+@pytest.mark.parametrize("name", [name for name in SIMPLE if name in CASES])
+def test_the_gemma_template_gives_the_original_ids_and_answers(name):
+    tokenizer = read_tokenizer(GOLDEN / "gemma_like_tokenizer")
+    image = add_image_token(tokenizer)
+    row = next(row for row in EXPECTED["sets"]["gemma/max=2048"] if row["name"] == name)
+    made = tokenizer.apply_chat_template(
+        messages_of(CASES[name]),
+        chat_template=GEMMA_TEMPLATE,
+        return_dict=True,
+        return_assistant_tokens_mask=True,
+    )
+    ids = [tokenizer.bos_token_id, *made["input_ids"]]
+    assert ids == [image if index == -200 else index for index in row["input_ids"]]
+    assert [0, *made["assistant_masks"]] == [int(label != -100) for label in row["labels"]]
+
+
 def test_text_behind_a_picture_opens_with_a_space_under_both_rules(llama_directory, write_tokenizer):
     content = (llama_directory / "tokenizer.model").read_bytes()
     for legacy, gap in ((True, ""), (False, " ")):
         tokenizer = read_tokenizer(write_tokenizer(content, legacy=legacy))
         image = add_image_token(tokenizer)
-        assert f"<image>{gap}\n" in vicuna_template(tokenizer)
+        assert f"<image>{gap}\\n" in vicuna_template(tokenizer)
         prompt = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What?"}]}]
         ids = tokenizer.apply_chat_template(
             prompt, chat_template=vicuna_template(tokenizer), add_generation_prompt=True, return_dict=True

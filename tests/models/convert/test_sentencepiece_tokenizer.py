@@ -188,6 +188,12 @@ def test_added_tokens_keep_their_ids(write_tokenizer, make_sentencepiece):
     assert words.pad_token_id == 4 and len(words) == 5
 
 
+def test_added_tokens_of_older_versions_are_read_too(write_tokenizer, make_sentencepiece):
+    directory = write_tokenizer(make_sentencepiece(SMALL))
+    (directory / "added_tokens.json").write_text('{"<pad>": 4}')
+    assert read_tokenizer(directory).convert_tokens_to_ids("<pad>") == 4
+
+
 def test_a_fast_file_is_taken_as_it_stands_and_no_file_is_named(tmp_path):
     words = read_tokenizer(GOLDEN / "llama_like_tokenizer")
     assert words.tokenize("A  b") == ["▁A", "▁", "▁b"]

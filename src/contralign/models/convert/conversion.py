@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,16 +11,23 @@ from typing import Any
 import torch
 from transformers import AutoModelForImageTextToText, GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
 
-from contralign.models.convert.checkpoint import ConversionError, read_json, tensor_names
+from contralign.models.convert.checkpoint import ConversionError, read_json, reading, tensor_names
 from contralign.models.convert.families import FAMILIES, family_of_converted, family_of_original
 from contralign.models.convert.llava import DERIVED
+from contralign.models.convert.output import free_place, written_beside
 from contralign.models.convert.processors import add_image_token
-from contralign.models.convert.sentencepiece_tokenizer import FAST_FILE, MODEL_FILE, SETTINGS_FILE, read_tokenizer
+from contralign.models.convert.sentencepiece_tokenizer import (
+    ADDED_FILE,
+    FAST_FILE,
+    MODEL_FILE,
+    SETTINGS_FILE,
+    read_tokenizer,
+)
 from contralign.models.convert.sources import find_source, whole_checkpoint
 from contralign.models.convert.vocabulary import add_image_row, original_rows
 
 ORIGINAL_TOKENIZER = "original_tokenizer"
-TOKENIZER_FILES = (MODEL_FILE, FAST_FILE, SETTINGS_FILE, "special_tokens_map.json", "added_tokens.json")
+TOKENIZER_FILES = (MODEL_FILE, FAST_FILE, SETTINGS_FILE, "special_tokens_map.json", ADDED_FILE)
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 SAMPLING = ("temperature", "top_p", "top_k", "min_p", "typical_p")
 
@@ -87,8 +92,8 @@ def to_hugging_face(
     Raises:
         ConversionError: something has no place, no value, or no effect; all of a kind are named.
     """
-    out = _free(Path(out), overwrite)
     path = find_source(source)
+    out = free_place(Path(out), path, overwrite)
     original = read_json(path / "config.json")
     name = family_of_original(original)
     family = FAMILIES[name]
@@ -103,7 +108,7 @@ def to_hugging_face(
     notes += _set_generation(model, path, words)
     processor = family.processor(model, words, tower_root)
     if not dry_run:
-        with written_beside(out) as folder:
+        with written_beside(out, _size(model)) as folder:
             model.save_pretrained(folder)
             processor.save_pretrained(folder)
             _copy_files(tokenizer_path, folder / ORIGINAL_TOKENIZER, TOKENIZER_FILES)
@@ -134,8 +139,8 @@ def to_original(
     Raises:
         ConversionError: the source does not fill its model, or the original has no word for it.
     """
-    out = _free(Path(out), overwrite)
     path = find_source(source)
+    out = free_place(Path(out), path, overwrite)
     name = family_of_converted(read_json(path / "config.json"))
     formats = FAMILIES[name].formats
     if weight_format is not None and weight_format not in formats:
@@ -150,38 +155,10 @@ def to_original(
     else:
         notes.append(f"no {MODEL_FILE} is known: copy that of the language model into {out}, or give --tokenizer")
     if not dry_run:
-        with written_beside(out) as folder:
+        with written_beside(out, _size(model)) as folder:
             FAMILIES[name].save(model, folder, weight_format=weight_format or formats[0])
             _copy_files(kept, folder, TOKENIZER_FILES)
     return Conversion(family=name, to="original", parts=_parts(model), dtype=_dtype(model), notes=notes)
-
-
-@contextmanager
-def written_beside(out: Path) -> Iterator[Path]:
-    """A new folder beside `out` that takes its name when the block is done, and is removed if the block fails."""
-    partial = out.with_name(f"{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    if out.exists():
-        old = out.with_name(f"{out.name}.replaced")
-        out.rename(old)
-        partial.rename(out)
-        shutil.rmtree(old)
-    else:
-        partial.rename(out)
-
-
-def _free(out: Path, overwrite: bool) -> Path:
-    if out.exists() and not overwrite:
-        raise ConversionError(f"{out} exists: give another place, or --overwrite")
-    if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or (out / "config.json").is_file())):
-        raise ConversionError(f"{out} is no model directory: it is not overwritten")
-    return out
 
 
 def _tokenizer_directory(tokenizer: str | Path | None, path: Path, base: Path | None) -> Path:
@@ -225,9 +202,10 @@ def _set_generation(model: PreTrainedModel, path: Path, words: PreTrainedTokeniz
 
 
 def _load_whole(path: Path, dtype: torch.dtype | None) -> PreTrainedModel:
-    model, found = AutoModelForImageTextToText.from_pretrained(
-        path, dtype=dtype or "auto", local_files_only=True, trust_remote_code=False, output_loading_info=True
-    )
+    with reading(path):
+        model, found = AutoModelForImageTextToText.from_pretrained(
+            path, dtype=dtype or "auto", local_files_only=True, trust_remote_code=False, output_loading_info=True
+        )
     problems = [f"{what}: {', '.join(sorted(map(str, names)))}" for what, names in found.items() if names]
     if problems:
         raise ConversionError(f"{path} does not fill its model. " + "; ".join(problems))
@@ -248,6 +226,10 @@ def _parts(model: PreTrainedModel) -> dict[str, tuple[int, int]]:
         tensors[part] += 1
         parameters[part] += tensor.numel()
     return {part: (tensors[part], parameters[part]) for part in tensors}
+
+
+def _size(model: PreTrainedModel) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
 
 
 def _dtype(model: PreTrainedModel) -> str:

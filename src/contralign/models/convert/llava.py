@@ -135,9 +135,24 @@ def _fill(
     if not any(name.startswith("model.vision_tower.") for name in state):
         state |= tower_weights(original, tower)
     renamed, unplaced = rename_llava_keys(state, prefixes)
-    embedding = renamed.get("model.language_model.embed_tokens.weight")
-    fill_parameters(model, renamed, unplaced, dtype or (torch.float32 if embedding is None else embedding.dtype))
+    if dtype is None:
+        embedding = renamed.get("model.language_model.embed_tokens.weight")
+        dtype = torch.float32 if embedding is None else embedding.dtype
+        _say_what_loses_precision(renamed, dtype, path)
+    fill_parameters(model, renamed, unplaced, dtype)
     model.config.original_tower = tower_digest(model.model.vision_tower)
+
+
+def _say_what_loses_precision(state: Mapping[str, Tensor], dtype: torch.dtype, path: Path) -> None:
+    lost = sorted(name for name, tensor in state.items() if torch.promote_types(tensor.dtype, dtype) != dtype)
+    if lost:
+        logger.warning(
+            "%s: %d tensors come down to %s, the language model's precision (%s, ...); ask for a dtype to keep theirs",
+            path,
+            len(lost),
+            dtype,
+            lost[0],
+        )
 
 
 def rename_llava_keys(
