@@ -10,7 +10,8 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from contralign.models.convert import ConversionError
 from contralign.models.convert.checkpoint import read_json, read_weights
 from contralign.models.convert.conversion import layout_of, to_hugging_face, to_original
-from contralign.models.convert.weight_files import write_weights
+from contralign.models.convert.llava import PROJECTOR_FILE
+from contralign.models.convert.weight_files import write_tensors, write_weights
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 TOWERS = GOLDEN / "ckpt"
@@ -111,6 +112,20 @@ def test_mini_gemini_generates_and_comes_back(mgm, tmp_path):
     assert equal(read_weights(TOWERS / "mgm_llama_tiny"), read_weights(tmp_path / "back"))
     with pytest.raises(ConversionError, match="--format bin: mini_gemini is written as safetensors"):
         to_original(mgm, tmp_path / "again", weight_format="bin")
+
+
+def test_a_mini_gemini_adapter_is_whole_beside_its_base(tmp_path, mgm):
+    source = TOWERS / "mgm_llama_tiny"
+    state = read_weights(source)
+    base, adapter = tmp_path / "base", tmp_path / "adapter"
+    text = {name: value for name, value in state.items() if name.split(".")[1] in ("embed_tokens", "layers", "norm")}
+    for folder in (base, adapter):
+        folder.mkdir()
+    write_weights(text | {"lm_head.weight": state["lm_head.weight"]}, base, "bin")
+    write_tensors({n: v for n, v in state.items() if n not in text and n != "lm_head.weight"}, adapter / PROJECTOR_FILE)
+    shutil.copy(source / "config.json", adapter)
+    to_hugging_face(adapter, tmp_path / "hf", base=base, tower_root=TOWERS, tokenizer=TOKENIZER)
+    assert equal(read_weights(tmp_path / "hf"), read_weights(mgm))
 
 
 def test_mini_gemini_has_no_row_to_keep_out(tmp_path):

@@ -15,6 +15,7 @@ from contralign.models.convert.checkpoint import read_weights
 from contralign.models.convert.llava_config import grid_pinpoints
 from contralign.models.convert.processors import llava_next_processor
 from contralign.models.convert.sentencepiece_tokenizer import read_tokenizer
+from contralign.models.convert.weight_files import write_weights
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 TOWERS = GOLDEN / "ckpt"
@@ -110,6 +111,15 @@ def test_the_newline_and_the_trained_tower_come_from_the_checkpoint(model, next_
     assert torch.equal(
         model.model.vision_tower.state_dict()[name], state[f"model.vision_tower.vision_tower.vision_model.{name}"]
     )
+
+
+def test_a_checkpoint_without_the_newline_is_refused_and_says_why(next_checkpoint, tmp_path):
+    state = read_weights(next_checkpoint)
+    del state["model.image_newline"]
+    write_weights(state, tmp_path, "safetensors")
+    (tmp_path / "config.json").write_bytes((next_checkpoint / "config.json").read_bytes())
+    with pytest.raises(ConversionError, match=r"no model\.image_newline: LLaVA leaves it out of mm_projector\.bin"):
+        load_original_llava_next(tmp_path, TOWERS)
 
 
 def test_each_loader_refuses_the_others_checkpoint(next_checkpoint):

@@ -7,6 +7,7 @@ from safetensors.torch import save_file
 
 from contralign.models.convert import ConversionError, load_original_llava
 from contralign.models.convert.checkpoint import read_weights
+from contralign.models.convert.clip_tower import tower_directory
 from contralign.models.convert.sources import find_source, whole_checkpoint
 
 TOWERS = Path(__file__).parents[2] / "golden" / "ckpt"
@@ -103,6 +104,12 @@ def test_a_hub_name_is_looked_up_in_the_cache(cache):
     found = find_source("liuhaotian/llava-tiny")
     assert found == cache / "snapshots" / "abc"
     assert read_weights(found).keys() == read_weights(CHECKPOINT).keys()
+
+
+def test_a_tower_is_looked_up_in_the_cache_by_its_hub_name(cache):
+    assert tower_directory({"mm_vision_tower": "liuhaotian/llava-tiny"}, None) == cache / "snapshots" / "abc"
+    assert tower_directory({"mm_vision_tower": "openai/absent"}, None) == Path("openai/absent")
+    assert tower_directory({"mm_vision_tower": "openai/absent"}, "/root") == Path("/root/openai/absent")
 
 
 @pytest.mark.parametrize("name", ["liuhaotian/absent", "no such folder/x y", "/absent/folder", "../../etc"])

@@ -80,7 +80,8 @@ def to_hugging_face(
     Args:
         source: folder, or hub name in the cache.
         out: the directory to write.
-        tower_root: directory that `mm_vision_tower` is relative to; None takes that name as a path.
+        tower_root: directory that `mm_vision_tower` is relative to; None takes that name as a path, or as a hub name
+            that is in the cache.
         base: the language model of a source that holds an adapter alone.
         dtype: of the weights; None keeps that of the source.
         keep_vocabulary: give the image token no row: the original's softmax exactly, but only an adapter (or
@@ -203,9 +204,10 @@ def _set_generation(model: PreTrainedModel, path: Path, words: PreTrainedTokeniz
 
 def _load_whole(path: Path, dtype: torch.dtype | None) -> PreTrainedModel:
     with reading(path):
-        model, found = AutoModelForImageTextToText.from_pretrained(
+        loaded: Any = AutoModelForImageTextToText.from_pretrained(
             path, dtype=dtype or "auto", local_files_only=True, trust_remote_code=False, output_loading_info=True
         )
+    model, found = loaded
     problems = [f"{what}: {', '.join(sorted(map(str, names)))}" for what, names in found.items() if names]
     if problems:
         raise ConversionError(f"{path} does not fill its model. " + "; ".join(problems))

@@ -127,7 +127,7 @@ def llava_next_processor(
     """The processor of a converted LLaVA-NeXT, with the grids of the model's config (height, width)."""
     return LlavaNextProcessor(
         image_processor=LlavaNextImageProcessorPil(
-            image_grid_pinpoints=model.config.image_grid_pinpoints, **_picture_settings(model, tower_root)
+            image_grid_pinpoints=list(model.config.image_grid_pinpoints or ()), **_picture_settings(model, tower_root)
         ),
         **_processor_settings(model, tokenizer),
     )
