@@ -5,12 +5,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from small_mini_gemini import build_mini_gemini, picture_batch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from contralign.models.convert import ConversionError
 from contralign.models.convert.checkpoint import read_json, read_weights
 from contralign.models.convert.conversion import layout_of, to_hugging_face, to_original
 from contralign.models.convert.llava import PROJECTOR_FILE
+from contralign.models.convert.mini_gemini import save_original_mini_gemini
 from contralign.models.convert.weight_files import write_tensors, write_weights
 
 GOLDEN = Path(__file__).parents[2] / "golden"
@@ -137,3 +139,34 @@ def test_mini_gemini_has_no_row_to_keep_out(tmp_path):
 
 def test_the_layout_is_read_off_the_config():
     assert layout_of({"text_config": {}}) == "hf" and layout_of({"mm_vision_tower": "x"}) == "original"
+
+
+@torch.no_grad()
+def test_a_mini_gemini_of_gemma_goes_there_and_back(tmp_path, write_tokenizer, make_sentencepiece):
+    model = build_mini_gemini(2, "gemma")
+    names = {"mm_vision_tower": "towers/clip-tiny-patch14-28", "mm_vision_tower_aux": "towers/convnext"}
+    model.config.original_settings = names
+    save_original_mini_gemini(model, tmp_path / "source")
+    specials = [("<pad>", 0.0, 3), ("<eos>", 0.0, 3), ("<bos>", 0.0, 3), ("<unk>", 0.0, 2)]
+    words = [("<start_of_turn>", 0.0, 4), ("<end_of_turn>", 0.0, 4), ("\n", 0.0, 4)]
+    letters = [(letter, -float(at), 1) for at, letter in enumerate("▁abcdefghijklmnopqrstuvwxyzW?.", 1)]
+    content = make_sentencepiece([*specials, *words, *letters], add_dummy_prefix=False)
+    tokenizer = write_tokenizer(
+        content, bos_token="<bos>", eos_token="<eos>", pad_token="<pad>", tokenizer_class="GemmaTokenizer"
+    )
+    to_hugging_face(tmp_path / "source", tmp_path / "hf", tower_root=TOWERS, tokenizer=tokenizer)
+    again = AutoModelForImageTextToText.from_pretrained(tmp_path / "hf").eval()
+    batch = picture_batch(model)
+    pictures = batch["input_ids"] == model.config.image_token_id
+    renamed = batch | {"input_ids": batch["input_ids"].masked_fill(pictures, again.config.image_token_id)}
+    assert again.config.image_token_id == len(specials + words + letters) and pictures.any()
+    assert torch.equal(again(**renamed).logits, model(**batch).logits)
+    processor = AutoProcessor.from_pretrained(tmp_path / "hf")
+    prompt = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What?"}]}]
+    ids = processor.tokenizer.apply_chat_template(
+        prompt, chat_template=processor.chat_template, add_generation_prompt=True, return_dict=True
+    )["input_ids"]
+    text = processor.tokenizer.decode(ids)
+    assert text == "<start_of_turn>user\n<image>\nWhat?<end_of_turn>\n<start_of_turn>model\n"
+    to_original(tmp_path / "hf", tmp_path / "back")
+    assert equal(read_weights(tmp_path / "source"), read_weights(tmp_path / "back"))
