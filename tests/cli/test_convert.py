@@ -240,6 +240,29 @@ def test_a_source_without_a_tokenizer_asks_for_one(tmp_path):
     assert refused.exit_code == 2 and "give --tokenizer DIR" in words_of(refused)
 
 
+def test_a_hugging_face_directory_may_hold_derived_buffers_and_no_other_key(converted, tmp_path):
+    source = Path(shutil.copytree(converted, tmp_path / "source"))
+    state = read_weights(source)
+    derived = "vision_tower.vision_model.embeddings.position_ids"
+    rewrite(source, state | {derived: torch.arange(17)[None]})
+    done = run(source, tmp_path / "out")
+    assert done.exit_code == 0 and "position_ids" in words_of(done)
+    rewrite(source, state | {"extra.weight": torch.zeros(1)})
+    refused = run(source, tmp_path / "again")
+    assert refused.exit_code == 2 and "extra.weight" in words_of(refused)
+
+
+@pytest.mark.parametrize("name", ["lm_head.weight", "multi_modal_projector.linear_1.bias"])
+def test_a_hugging_face_directory_with_a_wrong_shape_is_refused_in_one_line(converted, tmp_path, name):
+    source = Path(shutil.copytree(converted, tmp_path / "source"))
+    state = read_weights(source)
+    inside = next(key for key in state if key.endswith(name))
+    rewrite(source, state | {inside: torch.zeros(3, 5)})
+    refused = run(source, tmp_path / "out")
+    assert refused.exit_code == 2 and name in words_of(refused)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_hugging_face_directory_that_is_not_whole_is_refused(converted, tmp_path):
     broken = Path(shutil.copytree(converted, tmp_path / "broken"))
     state = read_weights(broken)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoModelForImageTextToText, GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
+from transformers.utils import logging
 
 from contralign.models.convert.checkpoint import ConversionError, read_json, reading, tensor_names
 from contralign.models.convert.families import FAMILIES, family_of_converted, family_of_original
@@ -146,7 +149,7 @@ def to_original(
     formats = FAMILIES[name].formats
     if weight_format is not None and weight_format not in formats:
         raise ConversionError(f"--format {weight_format}: {name} is written as {' or '.join(formats)}")
-    model = _load_whole(path, dtype)
+    model, derived = _load_whole(path, dtype)
     notes = _rows_taken_off(model)
     kept = path / ORIGINAL_TOKENIZER if tokenizer is None else find_source(tokenizer)
     if (kept / MODEL_FILE).is_file():
@@ -159,7 +162,9 @@ def to_original(
         with written_beside(out, _size(model)) as folder:
             FAMILIES[name].save(model, folder, weight_format=weight_format or formats[0])
             _copy_files(kept, folder, TOKENIZER_FILES)
-    return Conversion(family=name, to="original", parts=_parts(model), dtype=_dtype(model), notes=notes)
+    return Conversion(
+        family=name, to="original", parts=_parts(model), dtype=_dtype(model), derived=derived, notes=notes
+    )
 
 
 def _tokenizer_directory(tokenizer: str | Path | None, path: Path, base: Path | None) -> Path:
@@ -177,7 +182,8 @@ def _give_image_token(
     rows: int = model.config.get_text_config().vocab_size
     if len(words) > rows:
         raise ConversionError(
-            f"the tokenizer has {len(words)} words and the model {rows} rows: it is another model's tokenizer"
+            f"the tokenizer has {len(words)} words and the model {rows} rows (no row for "
+            f"{words.convert_ids_to_tokens(rows)}, ...): is it another model's tokenizer?"
         )
     if keep_vocabulary and not image_row:
         raise ConversionError("this family keeps its vocabulary as it is: --keep-vocabulary has no effect")
@@ -202,16 +208,39 @@ def _set_generation(model: PreTrainedModel, path: Path, words: PreTrainedTokeniz
     return [f"left out of generation_config.json: {', '.join(dropped)} (it does not sample)"] if dropped else []
 
 
-def _load_whole(path: Path, dtype: torch.dtype | None) -> PreTrainedModel:
-    with reading(path):
+def _load_whole(path: Path, dtype: torch.dtype | None) -> tuple[PreTrainedModel, list[str]]:
+    """The model, and names in the files that follow from the config.
+
+    Raises:
+        ConversionError: the files and the model do not fill each other.
+    """
+    with reading(path), _quiet():
         loaded: Any = AutoModelForImageTextToText.from_pretrained(
-            path, dtype=dtype or "auto", local_files_only=True, trust_remote_code=False, output_loading_info=True
+            path,
+            dtype=dtype or "auto",
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are refused below, all at once
         )
     model, found = loaded
+    derived = [name for name in tensor_names(path) if name.endswith(DERIVED)]
+    found["unexpected_keys"] = [name for name in found["unexpected_keys"] if not name.endswith(DERIVED)]
     problems = [f"{what}: {', '.join(sorted(map(str, names)))}" for what, names in found.items() if names]
     if problems:
         raise ConversionError(f"{path} does not fill its model. " + "; ".join(problems))
-    return model.eval()
+    return model.eval(), derived
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' own report of keys: they are named in the error."""
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 def _rows_taken_off(model: PreTrainedModel) -> list[str]:
