@@ -40,7 +40,7 @@ def build_mini_gemini(grid=1, text="llama", dtype=torch.float32, attn="sdpa", **
     torch.manual_seed(0)
     config = small_config(grid, text, **settings)
     config._attn_implementation = attn
-    model = spread(MiniGeminiForConditionalGeneration(config), head=0.5 if text == "gemma" else 4.0)
+    model = spread(MiniGeminiForConditionalGeneration(config), head=2.0 if text == "gemma" else 4.0)
     return model.to(dtype).eval()
 
 

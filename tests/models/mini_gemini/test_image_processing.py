@@ -118,5 +118,5 @@ def test_pictures_one_by_one_are_pictures_together():
 
 def test_pictures_left_in_several_shapes_are_refused():
     processor = MiniGeminiImageProcessor.for_config(small_config(), do_center_crop=False)
-    with pytest.raises(ValueError, match="several shapes.*do_center_crop"):
+    with pytest.raises(ValueError, match=r"several shapes.*do_center_crop"):
         processor(images=[synthetic(60, 33), synthetic(21, 70)], return_tensors="pt")

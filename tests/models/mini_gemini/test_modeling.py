@@ -146,7 +146,23 @@ def test_the_scale_of_gemma_multiplies_image_features_by_the_root_of_their_width
     torch.testing.assert_close(features_of(on, pictures), features_of(off, pictures) * 32**0.5)
     assert (on(**batch).logits - off(**batch).logits).abs().max() > 0.1
     llama = build_mini_gemini()
-    assert torch.equal(features_of(llama, pictures), features_of(build_mini_gemini(scale_image_features=False), pictures))
+    assert torch.equal(
+        features_of(llama, pictures), features_of(build_mini_gemini(scale_image_features=False), pictures)
+    )
+
+
+@BOTH
+@torch.no_grad()
+def test_a_gemma_reads_the_root_of_its_width_times_plain_rows_and_plain_features(grid):
+    """What the original's decoder made of its inputs: one factor for all of them."""
+    model, plain = (build_mini_gemini(grid, "gemma", scale_image_features=on) for on in (None, False))
+    batch = without_labels(picture_batch(model))
+    places = batch["input_ids"] == IMAGE_TOKEN
+    embeds = model.get_input_embeddings().weight[batch["input_ids"].masked_fill(places, 0)].clone()
+    features = features_of(plain, {name: batch[name] for name in ("pixel_values", "pixel_values_aux")})
+    embeds[places] = features.flatten(0, 1)
+    by_hand = model(inputs_embeds=embeds * 32**0.5, attention_mask=batch["attention_mask"]).logits
+    torch.testing.assert_close(model(**batch).logits, by_hand, atol=1e-4, rtol=1e-5)
 
 
 @torch.no_grad()
@@ -217,7 +233,9 @@ def test_activation_checkpointing_changes_no_gradient(grid):
 @torch.no_grad()
 def test_half_precision_runs_and_keeps_its_type():
     model = build_mini_gemini(2, "gemma", torch.bfloat16)
-    batch = {name: value.float() if value.is_floating_point() else value for name, value in picture_batch(model).items()}
+    batch = {
+        name: value.float() if value.is_floating_point() else value for name, value in picture_batch(model).items()
+    }
     out = model(**batch)
     assert out.logits.dtype == torch.bfloat16
     assert torch.isfinite(out.logits).all()
@@ -261,4 +279,8 @@ def test_inputs_that_do_not_fit_are_refused(change, message):
 def test_small_pictures_of_the_processor_fit_the_model():
     model = build_mini_gemini(2)
     large = pictures_of(model, 3)["pixel_values_aux"]
-    assert features_of(model, {"pixel_values": small_pictures(large, 28, 2), "pixel_values_aux": large}).shape == (3, 20, 32)
+    assert features_of(model, {"pixel_values": small_pictures(large, 28, 2), "pixel_values_aux": large}).shape == (
+        3,
+        20,
+        32,
+    )

@@ -33,8 +33,12 @@ def mining_of(golden, case):
 
 
 def projected(golden, case, features):
-    weights = {name: golden[f"{case}/w/model.mm_projector.{name}"] for name in ("0.weight", "0.bias", "2.weight", "2.bias")}
-    return linear(gelu(linear(features, weights["0.weight"], weights["0.bias"])), weights["2.weight"], weights["2.bias"])
+    weights = {
+        name: golden[f"{case}/w/model.mm_projector.{name}"] for name in ("0.weight", "0.bias", "2.weight", "2.bias")
+    }
+    return linear(
+        gelu(linear(features, weights["0.weight"], weights["0.bias"])), weights["2.weight"], weights["2.bias"]
+    )
 
 
 @torch.no_grad()

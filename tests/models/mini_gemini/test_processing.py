@@ -78,7 +78,9 @@ def test_a_saved_processor_comes_back_through_auto(tmp_path):
     loaded = AutoProcessor.from_pretrained(tmp_path)
     assert type(loaded) is MiniGeminiProcessor
     text = ["<image> What? <image>", "Nothing."]
-    ours, theirs = (each(text=text, images=[[picture(0), picture(1)], []], padding=True) for each in (processor, loaded))
+    ours, theirs = (
+        each(text=text, images=[[picture(0), picture(1)], []], padding=True) for each in (processor, loaded)
+    )
     assert ours["input_ids"] == theirs["input_ids"]
     assert (ours["pixel_values"] == theirs["pixel_values"]).all()
     assert ours["input_ids"][0].count(VICUNA) == 40
