@@ -7,6 +7,7 @@ import typer
 from contralign.cli.ablate import ablate
 from contralign.cli.bench import bench
 from contralign.cli.build import build
+from contralign.cli.convert import convert
 from contralign.cli.demo import demo
 from contralign.cli.env import env
 from contralign.cli.score import score
@@ -19,7 +20,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for verb in (demo, train, ablate, score, bench, env):
+for verb in (demo, train, ablate, score, convert, bench, env):
     app.command()(verb)
 app.add_typer(build)
 

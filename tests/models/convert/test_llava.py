@@ -14,7 +14,8 @@ from contralign.contrast.drop import DropImage
 from contralign.core.passes import look_twice
 from contralign.models.convert import ConversionError, load_original_llava, rename_llava_keys
 from contralign.models.convert.checkpoint import read_weights
-from contralign.models.convert.llava import KNOWN_TOWERS, llava_config
+from contralign.models.convert.clip_tower import KNOWN_TOWERS
+from contralign.models.convert.llava_config import llava_config
 from contralign.models.registry import adapter_for
 
 GOLDEN = Path(__file__).parents[2] / "golden"

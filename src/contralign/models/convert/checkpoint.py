@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -67,34 +68,74 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     Raises:
         ConversionError: the file cannot be read as such.
     """
-    try:
+    with reading(path):
         if path.suffix == ".safetensors":
             return load_file(path)
         tensors = torch.load(path, map_location="cpu", weights_only=True)
-    except UNREADABLE as error:
-        raise ConversionError(
-            f"{path} cannot be read as a file of plain tensors ({error}): copy the checkpoint again"
-        ) from error
     if not isinstance(tensors, Mapping) or not all(isinstance(value, Tensor) for value in tensors.values()):
         raise ConversionError(f"{path} holds more than named tensors: wanted a saved state dict")
     return dict(tensors)
 
 
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """What the readers raise on bytes that are not theirs, as one line that names the file.
+
+    Raises:
+        ConversionError: the block raised it.
+    """
+    try:
+        yield
+    except UNREADABLE as error:
+        said = " ".join(str(error).split())
+        raise ConversionError(
+            f"{path} cannot be read as {'a model' if path.is_dir() else 'a file of plain tensors'} ({said[:200]}): "
+            "copy the checkpoint again"
+        ) from error
+
+
+def tensor_names(directory: Path) -> list[str]:
+    """Names of all tensors of a checkpoint; only an index or a file's header is read where there is one.
+
+    Raises:
+        ConversionError: see `read_weights`.
+    """
+    for name in INDEX_FILES:
+        if (directory / name).is_file():
+            return sorted(_weight_map(directory, name))
+    whole = directory / WHOLE_FILES[0]
+    if whole.is_file():
+        with reading(whole), safe_open(whole, framework="pt") as file:
+            return sorted(file.keys())
+    return sorted(read_weights(directory))
+
+
 def _read_shards(directory: Path, index_name: str) -> dict[str, Tensor]:
-    weight_map = read_json(directory / index_name).get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise ConversionError(f"{directory / index_name} has no weight_map: copy the checkpoint again")
+    weight_map = _weight_map(directory, index_name)
     state: dict[str, Tensor] = {}
     for shard in sorted(set(weight_map.values())):
-        if Path(shard).name != shard:
-            raise ConversionError(f"{directory / index_name} names the shard {shard!r}: wanted a file beside it")
-        if not (directory / shard).is_file():
-            raise ConversionError(f"{directory} lacks the shard {shard}, which {index_name} names: copy it again")
         state |= read_tensors(directory / shard)
     absent = sorted(set(weight_map) - set(state))
     if absent:
         raise ConversionError(f"{directory}: {index_name} promises tensors that no shard holds: {', '.join(absent)}")
     return state
+
+
+def _weight_map(directory: Path, index_name: str) -> dict[str, str]:
+    """Tensor name -> file beside the index, every one of them there."""
+    weight_map = read_json(directory / index_name).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise ConversionError(f"{directory / index_name} has no weight_map: copy the checkpoint again")
+    shards = sorted({str(shard) for shard in weight_map.values()})
+    outside = [repr(shard) for shard in shards if Path(shard).name != shard]
+    if outside:
+        raise ConversionError(f"{directory / index_name} names the shard {', '.join(outside)}: wanted a file beside it")
+    missing = [shard for shard in shards if not (directory / shard).is_file()]
+    if missing:
+        raise ConversionError(
+            f"{directory} lacks the shard {', '.join(missing)}, which {index_name} names: copy it again"
+        )
+    return {name: str(shard) for name, shard in weight_map.items()}
 
 
 def fill_parameters(model: nn.Module, state: Mapping[str, Tensor], unplaced: Iterable[str], dtype: torch.dtype) -> None:

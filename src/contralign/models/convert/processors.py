@@ -1,0 +1,171 @@
+"""What a converted model needs beside its weights: pictures as the original cuts them, and its chat template."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from transformers import (
+    LlavaForConditionalGeneration,
+    LlavaImageProcessorPil,
+    LlavaNextForConditionalGeneration,
+    LlavaNextImageProcessorPil,
+    LlavaNextProcessor,
+    LlavaProcessor,
+    PreTrainedTokenizerFast,
+)
+
+from contralign.models.convert.checkpoint import ConversionError, read_json
+from contralign.models.convert.clip_tower import CLIP_DEVIATION, CLIP_MEAN, clip_settings, tower_directory
+from contralign.models.mini_gemini import MiniGeminiForConditionalGeneration, MiniGeminiProcessor
+
+IMAGE_TOKEN = "<image>"
+PICTURE_SETTINGS = (
+    "do_resize",
+    "size",
+    "resample",
+    "do_center_crop",
+    "crop_size",
+    "do_rescale",
+    "rescale_factor",
+    "do_normalize",
+    "image_mean",
+    "image_std",
+    "do_convert_rgb",
+)
+
+# A text, or parts with the pictures in front as the original puts them; what is said stays as it is. GAP is a space
+# where the tokenizer puts none behind <image>: the original tokenises the text behind a picture alone, and there its
+# tokenizer puts one in front.
+SAY = """\
+{%- macro say(content) -%}
+{%- if content is string -%}{{ content }}
+{%- else -%}
+{%- for part in content if part['type'] == 'image' -%}{{ '<image>GAP\\n' }}{%- endfor -%}
+{%- for part in content if part['type'] != 'image' -%}{{ part['text'] }}{%- endfor -%}
+{%- endif -%}
+{%- endmacro -%}
+"""
+
+VICUNA_TEMPLATE = (
+    SAY
+    + """\
+{%- if messages[0]['role'] != 'system' -%}
+{{ "A chat between a curious user and an artificial intelligence assistant. " }}
+{{- "The assistant gives helpful, detailed, and polite answers to the user's questions. " }}
+{%- endif -%}
+{%- for message in messages -%}
+{%- if message['role'] == 'assistant' -%}
+{{ 'ASSISTANT:' }}{%- generation -%}{{ ' ' + say(message['content']) + eos_token }}{%- endgeneration -%}
+{%- elif message['role'] == 'system' -%}{{ say(message['content']) + ' ' }}
+{%- else -%}{{ 'USER: ' + say(message['content']) + ' ' }}
+{%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{ 'ASSISTANT:' }}{%- endif -%}
+"""
+)
+"""The original's `vicuna_v1` (spec 2.2); see `vicuna_template`."""
+
+GEMMA_TEMPLATE = (
+    SAY.replace("GAP", "")
+    + """\
+{%- for message in messages -%}
+{%- if message['role'] == 'assistant' -%}
+{{ '<start_of_turn>model\\n' }}
+{%- generation -%}{{ say(message['content']) + '<end_of_turn>\\n<eos>' }}{%- endgeneration -%}
+{%- elif message['role'] == 'user' -%}
+{{ '<start_of_turn>user\\n' + say(message['content']) + '<end_of_turn>\\n' }}
+{%- else -%}{{ raise_exception('gemma has no place for a turn of the ' + message['role']) }}
+{%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{ '<start_of_turn>model\\n' }}{%- endif -%}
+"""
+)
+"""The original's `gemma` (spec 2.2), which MGM-2B is trained on."""
+
+
+def add_image_token(tokenizer: PreTrainedTokenizerFast) -> int:
+    """Give the tokenizer the word `<image>`, behind its own words unless it has it already; returns its id."""
+    if IMAGE_TOKEN not in tokenizer.get_vocab():
+        tokenizer.add_special_tokens({"additional_special_tokens": [IMAGE_TOKEN]}, replace_extra_special_tokens=False)
+    return tokenizer.get_vocab()[IMAGE_TOKEN]
+
+
+def vicuna_template(tokenizer: PreTrainedTokenizerFast) -> str:
+    """The original's vicuna_v1 as a chat template that gives its ids, with this tokenizer, from one text.
+
+    Raises:
+        ConversionError: no space behind the picture gives them.
+    """
+    alone = tokenizer.encode("\nIt", add_special_tokens=False)
+    for gap in ("", " "):
+        if tokenizer.encode(f"{IMAGE_TOKEN}{gap}\nIt", add_special_tokens=False)[1:] == alone:
+            return VICUNA_TEMPLATE.replace("GAP", gap)
+    raise ConversionError("this tokenizer gives other ids behind a picture than for the same text alone")
+
+
+def llava_processor(
+    model: LlavaForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, tower_root: str | Path | None
+) -> LlavaProcessor:
+    """The processor of a converted LLaVA-1.5: pictures padded to a square where its config says "pad".
+
+    Args:
+        model: says the size of a picture and how it is cut.
+        tokenizer: knows `<image>`.
+        tower_root: where the tower's directory lies; its preprocessor_config.json is followed where there is one.
+    """
+    pads = model.config.original_settings.get("image_aspect_ratio") == "pad"
+    return LlavaProcessor(
+        image_processor=LlavaImageProcessorPil(do_pad=pads, **_picture_settings(model, tower_root)),
+        **_processor_settings(model, tokenizer),
+    )
+
+
+def llava_next_processor(
+    model: LlavaNextForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, tower_root: str | Path | None
+) -> LlavaNextProcessor:
+    """The processor of a converted LLaVA-NeXT, with the grids of the model's config (height, width)."""
+    return LlavaNextProcessor(
+        image_processor=LlavaNextImageProcessorPil(
+            image_grid_pinpoints=list(model.config.image_grid_pinpoints or ()), **_picture_settings(model, tower_root)
+        ),
+        **_processor_settings(model, tokenizer),
+    )
+
+
+def mini_gemini_processor(
+    model: MiniGeminiForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, tower_root: str | Path | None
+) -> MiniGeminiProcessor:
+    """The processor of a converted Mini-Gemini; both towers take CLIP's statistics.
+
+    Args:
+        model: says the sizes of both pictures, and how one is cut.
+        tokenizer: knows `<image>`.
+        tower_root: not needed: the original takes only the statistics from there, and requires them to be CLIP's.
+    """
+    pads = (model.config.original_settings or {}).get("image_aspect_ratio") == "pad"
+    processor = MiniGeminiProcessor.for_config(
+        model.config, tokenizer, do_pad=pads, image_mean=CLIP_MEAN, image_std=CLIP_DEVIATION
+    )
+    gemma = model.config.get_text_config().model_type == "gemma"
+    processor.chat_template = GEMMA_TEMPLATE if gemma else vicuna_template(tokenizer)
+    return processor
+
+
+def _picture_settings(model: Any, tower_root: str | Path | None) -> dict[str, Any]:
+    file = tower_directory(model.config.original_settings, tower_root) / "preprocessor_config.json"
+    said = read_json(file) if file.is_file() else {}
+    return clip_settings(model.config.vision_config.image_size) | {
+        name: said[name] for name in PICTURE_SETTINGS if name in said
+    }
+
+
+def _processor_settings(model: Any, tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
+    return {
+        "tokenizer": tokenizer,
+        "patch_size": model.config.vision_config.patch_size,
+        "vision_feature_select_strategy": model.config.vision_feature_select_strategy,
+        "num_additional_image_tokens": 1,  # the class token, which the strategy "default" takes away again
+        "chat_template": vicuna_template(tokenizer),
+        "image_token": IMAGE_TOKEN,
+    }

@@ -1,0 +1,82 @@
+"""Weights written as the original trainers write them: shards with an index, safetensors or plain-tensor pickles."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Literal, get_args
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+WeightFormat = Literal["safetensors", "bin"]
+STEMS: dict[str, tuple[str, str]] = {
+    "safetensors": ("model", "safetensors"),
+    "bin": ("pytorch_model", "bin"),
+}
+SHARD_BYTES = 5 * 2**30
+
+
+def write_weights(
+    state: Mapping[str, Tensor], directory: Path, weight_format: WeightFormat, shard_bytes: int = SHARD_BYTES
+) -> list[str]:
+    """Write tensors in shards, and the index that the original loader looks for.
+
+    Args:
+        state: by the names in the file. Tensors that are parts of others are copied, one shard at a time.
+        directory: where to.
+        weight_format: safetensors or bin.
+        shard_bytes: a shard is closed before it would hold more, unless one tensor alone does.
+
+    Returns:
+        Names of the files.
+
+    Raises:
+        ValueError: an unknown format.
+    """
+    if weight_format not in STEMS:
+        raise ValueError(f"format {weight_format!r}: wanted {' or '.join(get_args(WeightFormat))}")
+    stem, ending = STEMS[weight_format]
+    groups = list(_shards(state, shard_bytes))
+    names = [f"{stem}-{at:05d}-of-{len(groups):05d}.{ending}" for at in range(1, len(groups) + 1)]
+    for name, group in zip(names, groups, strict=True):
+        write_tensors({key: state[key] for key in group}, directory / name)
+    index = {
+        "metadata": {"total_size": sum(map(_size, state.values()))},
+        "weight_map": {key: name for name, group in zip(names, groups, strict=True) for key in group},
+    }
+    (directory / f"{stem}.{ending}.index.json").write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
+    return names
+
+
+def write_tensors(state: Mapping[str, Tensor], path: Path) -> None:
+    """One file of tensors; the ending says which kind. A part of a larger tensor is written without the rest of it."""
+    whole = {name: _alone(tensor.detach().cpu()) for name, tensor in state.items()}
+    if path.suffix == ".safetensors":
+        save_file(whole, path, metadata={"format": "pt"})
+    else:
+        torch.save(whole, path)
+
+
+def _alone(tensor: Tensor) -> Tensor:
+    shared = tensor.untyped_storage().nbytes() != _size(tensor)
+    return tensor.clone(memory_format=torch.contiguous_format) if shared else tensor.contiguous()
+
+
+def _size(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
+
+
+def _shards(state: Mapping[str, Tensor], shard_bytes: int) -> Iterator[list[str]]:
+    group: list[str] = []
+    held = 0
+    for name, tensor in state.items():
+        if group and held + _size(tensor) > shard_bytes:
+            yield group
+            group, held = [], 0
+        group.append(name)
+        held += _size(tensor)
+    if group:
+        yield group
