@@ -6,8 +6,8 @@ import torch
 from contralign.bench import memory
 from contralign.bench.memory import OutOfMemory
 from contralign.bench.workload import make_workload
-from contralign.models.generic import GenericAdapter
 from contralign.models.llava import LlavaAdapter
+from contralign.models.llava_next import LlavaNextAdapter
 from contralign.models.registry import adapter_for
 
 
@@ -16,8 +16,8 @@ from contralign.models.registry import adapter_for
     [
         ("llava15", 4, "LlavaForConditionalGeneration", LlavaAdapter),
         ("tiny", 9, "LlavaForConditionalGeneration", LlavaAdapter),
-        ("llava_next", 24, "LlavaNextForConditionalGeneration", GenericAdapter),
-        ("llava_next", 14, "LlavaNextForConditionalGeneration", GenericAdapter),
+        ("llava_next", 24, "LlavaNextForConditionalGeneration", LlavaNextAdapter),
+        ("llava_next", 14, "LlavaNextForConditionalGeneration", LlavaNextAdapter),
     ],
 )
 def test_a_shape_is_a_real_model_whose_pictures_give_the_image_tokens(model, image_tokens, name, adapter, small):

@@ -140,10 +140,7 @@ def packed_coordinates(
 
 
 def as_original(
-    model: LlavaNextForConditionalGeneration,
-    processor: LlavaNextProcessor,
-    arithmetic: Arithmetic = "inference",
-    grids: Sequence[Size] = RELEASED_GRIDS,
+    model: Any, processor: Any, arithmetic: Arithmetic = "inference", grids: Sequence[Size] = RELEASED_GRIDS
 ) -> None:
     """Make a Hugging Face LLaVA-NeXT and its processor cut, count and pack pictures as the released code does.
 
@@ -160,8 +157,8 @@ def as_original(
     Pixels need no change: the PIL image processor gives the original's to the bit.
 
     Args:
-        model: bare, before any wrapper.
-        processor: with a PIL image processor.
+        model: `LlavaNextForConditionalGeneration`, before any wrapper.
+        processor: `LlavaNextProcessor` with a PIL image processor.
         arithmetic: see `unpadded`.
         grids: (columns, rows) in tiles, in their order; for a model with a list of its own.
 
