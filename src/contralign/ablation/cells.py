@@ -12,6 +12,7 @@ from contralign.training.config import CalConfig
 from contralign.training.recipe import Recipe
 from contralign.training.recipe_file import apply_override, read_values, recipe_of, with_changes
 from contralign.training.schema import RecipeError, nearest
+from contralign.training.stream_rules import refuse_streams
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +90,9 @@ def _recipe_at(ablation: Ablation, values: Mapping[str, Any], point: Point, path
     for axis, label in point.items():
         values = with_changes(values, ablation.grid[axis].changes[label])
     try:
-        return recipe_of(values, path)
+        recipe = recipe_of(values, path)
+        refuse_streams(recipe)
+        return recipe
     except RecipeError as error:
         place = " ".join(f"{axis}={label}" for axis, label in point.items())
         raise RecipeError(f"{error} (grid: {place})" if place else str(error)) from error

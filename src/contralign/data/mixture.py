@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -14,17 +14,15 @@ from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from contralign.data.bad_record import BadRecord
-from contralign.data.chat_messages import chat_sample
-from contralign.data.llava_json import llava_sample
 from contralign.data.messages import Sample
 from contralign.data.record_files import read_records
+from contralign.data.record_sample import Check, record_sample, to_learn_from
 from contralign.data.stored_records import stored_records
 
 logger = logging.getLogger(__name__)
 
 OnBad = Literal["error", "skip"]
 Source = str | Path | datasets.Dataset | Sequence[Any]
-Check = Callable[[Sample], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +96,7 @@ def load_samples(
     listed = _listed(sources)
     samples: list[Sample] = []
     faults: list[BadRecord] = []
-    roots = _roots(image_roots, len(listed))
+    roots = root_for_each(image_roots, len(listed))
     needed = [False] * len(listed)
     for place, (source, root) in enumerate(zip(listed, roots, strict=True)):
         for found, needs_root in _read(source, root, check):
@@ -137,7 +135,12 @@ def _is_list(image_roots: object) -> bool:
     return image_roots is not None and not isinstance(image_roots, (str, Path))
 
 
-def _roots(image_roots: str | Path | Sequence[str | Path | None] | None, count: int) -> list[Path | None]:
+def root_for_each(image_roots: str | Path | Sequence[str | Path | None] | None, count: int) -> list[Path | None]:
+    """One image root, or None, for each of `count` sources.
+
+    Raises:
+        ValueError: other numbers of roots and sources, or a root that is no folder.
+    """
     given = [image_roots] * count if image_roots is None or isinstance(image_roots, (str, Path)) else list(image_roots)
     if len(given) != count:
         raise ValueError(f"{len(given)} image roots for {count} sources; give one root, or one for each source")
@@ -163,7 +166,7 @@ def _read(source: Source, root: Path | None, check: Check | None) -> Iterator[tu
     shown = tqdm(_records(source, root), f"reading {origin}", total, disable=None, delay=2, leave=False)
     for name, record in shown:
         try:
-            found = _checked(_sample(record, name, root, origin), check)
+            found = to_learn_from(record_sample(record, name, root, origin), check)
         except BadRecord as fault:
             found = fault.named(name if name.startswith(origin) else f"{origin}, {name}")
         yield found, _names_pictures(record)
@@ -177,30 +180,6 @@ def _records(source: Source, root: Path | None) -> Iterable[tuple[str, Any]]:
     if isinstance(source, (Sequence, SampleSet)):
         return ((f"record {index}", record) for index, record in enumerate(source))
     raise ValueError(f"source of type {type(source).__name__}; wanted a file, a datasets.Dataset or a list of samples")
-
-
-def _sample(record: Any, name: str, root: Path | None, origin: str) -> Sample:
-    if isinstance(record, BadRecord):
-        raise record
-    if isinstance(record, Sample):
-        return record if record.source else replace(record, source=origin)
-    if not isinstance(record, Mapping):
-        raise BadRecord("wrong_type", f"a record of type {type(record).__name__}; wanted an object")
-    forms = [key for key in ("conversations", "messages") if record.get(key) is not None]
-    if len(forms) != 1:
-        keys = ", ".join(map(str, record)) or "none"
-        reason = "ambiguous" if forms else "missing_key"
-        raise BadRecord(reason, f"keys {keys}; wanted 'conversations' (LLaVA) or 'messages' (chat), one of them")
-    reader = llava_sample if forms == ["conversations"] else chat_sample
-    return reader(record, name, root, origin)
-
-
-def _checked(sample: Sample, check: Check | None) -> Sample:
-    if sample.turns[-1].role != "assistant":
-        raise BadRecord("no_answer", "the last turn is not the assistant's; nothing to learn from")
-    if check is not None:
-        check(sample)
-    return sample
 
 
 def _names_pictures(record: Any) -> bool:

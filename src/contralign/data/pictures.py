@@ -6,12 +6,13 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
 from contralign.data.bad_record import BadRecord
+from contralign.data.packed import PackedBytes
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -49,7 +50,29 @@ class StoredPicture:
         return _open_cell(self.cell, self.root)
 
 
-Picture = Image.Image | Path | StoredPicture
+@dataclass(frozen=True, eq=False)
+class DeferredPicture:
+    """A picture of a streamed record: nothing of it is looked for, read or checked before a batch needs it.
+
+    Attributes:
+        value: a file name under the root, {"bytes": …, "path": …}, or a part of an archive.
+        root: the image root.
+    """
+
+    value: str | Mapping[str, Any] | PackedBytes
+    root: Path | None = None
+
+    @property
+    def cell(self) -> object:
+        """What the record holds of this picture."""
+        return {"bytes": self.value.read()} if isinstance(self.value, PackedBytes) else self.value
+
+    def read(self) -> Image.Image:
+        """The picture, header read, pixels not yet decoded."""
+        return _open_cell(self.cell, self.root)
+
+
+Picture = Image.Image | Path | StoredPicture | DeferredPicture
 
 
 def as_picture(value: object, root: Path | None) -> Picture:
@@ -58,6 +81,8 @@ def as_picture(value: object, root: Path | None) -> Picture:
     Raises:
         BadRecord: see `locate_picture` and `check_picture`.
     """
+    if isinstance(value, DeferredPicture):
+        return value
     picture = value if isinstance(value, (Image.Image, StoredPicture)) else None
     if isinstance(value, Mapping):
         picture = (
@@ -75,17 +100,10 @@ def locate_picture(name: object, root: Path | None) -> Path:
         BadRecord: `remote_picture`, `no_image_root`, `wrong_type`, `absolute_path`, `outside_root` or
             `missing_picture`.
     """
-    if isinstance(name, str) and name.split(":", 1)[0].lower() in ("http", "https", "data", "ftp", "file"):
-        raise BadRecord("remote_picture", f"picture {name[:80]!r}: wanted a file; put it under the image root")
-    if root is None:
-        raise BadRecord("no_image_root", f"picture {name!r} but no image root; set image_root to its folder")
-    if not isinstance(name, str) or not name or "\0" in name:
-        raise BadRecord("wrong_type", f"picture {name!r}: wanted a file name relative to the image root")
-    if Path(name).is_absolute():
-        raise BadRecord("absolute_path", f"picture {name!r} is an absolute path; write it relative to {root}")
+    relative, root = checked_name(name, root)
     base = root.resolve()
     try:
-        path = (base / name).resolve()
+        path = (base / relative).resolve()
         is_file = path.is_file()
     except (OSError, RuntimeError) as error:
         raise BadRecord("missing_picture", f"picture {name!r} cannot be found under {root}: {error}") from error
@@ -94,6 +112,23 @@ def locate_picture(name: object, root: Path | None) -> Path:
     if not is_file:
         raise BadRecord("missing_picture", f"picture {name!r} is not a file under {root}; check the name and the root")
     return path
+
+
+def checked_name(name: object, root: Path | None) -> tuple[str, Path]:
+    """A picture's name and its root, if the name can be one; nothing is looked for on the disk.
+
+    Raises:
+        BadRecord: `remote_picture`, `no_image_root`, `wrong_type` or `absolute_path`.
+    """
+    if isinstance(name, str) and name.split(":", 1)[0].lower() in ("http", "https", "data", "ftp", "file"):
+        raise BadRecord("remote_picture", f"picture {name[:80]!r}: wanted a file; put it under the image root")
+    if root is None:
+        raise BadRecord("no_image_root", f"picture {name!r} but no image root; set image_root to its folder")
+    if not isinstance(name, str) or not name or "\0" in name:
+        raise BadRecord("wrong_type", f"picture {name!r}: wanted a file name relative to the image root")
+    if Path(name).is_absolute():
+        raise BadRecord("absolute_path", f"picture {name!r} is an absolute path; write it relative to {root}")
+    return name, root
 
 
 def check_picture(picture: Picture) -> None:
@@ -134,7 +169,7 @@ def contents(picture: Picture) -> bytes:
     try:
         if isinstance(picture, Path):
             return picture.read_bytes()
-        if isinstance(picture, StoredPicture):
+        if isinstance(picture, (StoredPicture, DeferredPicture)):
             return _cell_bytes(picture.cell, picture.root)
     except OSError as error:
         raise BadRecord("missing_picture", f"{describe(picture)} is gone: {error}") from error
@@ -148,6 +183,9 @@ def describe(picture: Picture) -> str:
         return f"picture {str(picture)!r}"
     if isinstance(picture, StoredPicture):
         return f"picture of row {picture.row}, column {picture.column!r}"
+    if isinstance(picture, DeferredPicture):
+        value = picture.value
+        return f"picture {value!r}" if isinstance(value, str) else f"picture {getattr(value, 'name', 'in its record')}"
     return f"picture of {picture.size} pixels"
 
 
@@ -155,7 +193,7 @@ def _open(picture: Picture) -> Image.Image:
     if isinstance(picture, Image.Image):
         return picture
     try:
-        return picture.read() if isinstance(picture, StoredPicture) else Image.open(picture)
+        return Image.open(picture) if isinstance(picture, Path) else picture.read()
     except FileNotFoundError as error:
         raise BadRecord("missing_picture", f"{describe(picture)} is gone: {error}") from error
     except BadRecord:

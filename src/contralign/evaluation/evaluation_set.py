@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from contralign.data.messages import Sample
@@ -21,7 +21,7 @@ class EvaluationSet:
     """
 
     samples: Sequence[Sample]
-    train: Sequence[Sample] = ()
+    train: Iterable[Sample] = ()
     swapped_ids: frozenset[str] = frozenset()
     seed: int = 0
 

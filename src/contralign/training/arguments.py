@@ -13,6 +13,7 @@ from transformers import TrainingArguments
 from contralign.training.recipe import Recipe
 from contralign.training.schema import RecipeError
 from contralign.training.settings import Stage
+from contralign.training.stream_rules import stream_steps
 
 DEFAULTS: dict[str, Any] = {
     "optim": "adamw_torch",
@@ -50,7 +51,7 @@ def training_arguments(recipe: Recipe, stage: Stage, folder: Path) -> TrainingAr
         **given,
     }
     try:
-        return TrainingArguments(
+        args = TrainingArguments(
             output_dir=str(folder),
             seed=recipe.seed,
             data_seed=recipe.seed,
@@ -68,6 +69,8 @@ def training_arguments(recipe: Recipe, stage: Stage, folder: Path) -> TrainingAr
         )
     except ValueError as error:
         raise RecipeError(f"trainer: {error}") from error
+    args.max_steps = stream_steps(recipe, stage, args.world_size) or args.max_steps
+    return args
 
 
 def count_steps(stage: Stage, num_records: int) -> int:

@@ -29,6 +29,7 @@ from contralign.training.checkpoint import ResumingTrainer
 from contralign.training.config import CalConfig
 from contralign.training.lora import add_lora
 from contralign.training.parts import freeze_unread_layers, parameter_groups, train_only
+from contralign.training.records import AnySamples
 from contralign.training.schema import RecipeError, check_keywords
 from contralign.training.settings import TINY, ModelSettings, Stage
 from contralign.training.trainer import CALTrainer
@@ -195,7 +196,7 @@ def build_trainer(
     *,
     processor: Any,
     collate: VLCollator,
-    train: SampleSet,
+    train: AnySamples,
     evaluation: SampleSet | None,
     cal: CalConfig | None,
     sampler: str = "random",

@@ -13,6 +13,7 @@ from typing import Any, get_type_hints
 from contralign.training.config import CalConfig
 from contralign.training.schema import RecipeError, convert, from_mapping, merge, nearest
 from contralign.training.settings import ALONE, TINY, DataSettings, ModelSettings, Stage, at_least
+from contralign.training.stream_rules import check_streams
 
 OWNED_ARGUMENTS = {
     "output_dir": "output_dir",
@@ -92,6 +93,7 @@ class Recipe:
         self._check_evaluations()
         self._check_cal()
         self._check_arms()
+        check_streams(self)
         if self.model.lora is not None and not any("language_model" in stage.train for stage in self.stages.values()):
             raise RecipeError("model.lora has no effect: no stage has language_model in train")
 

@@ -15,11 +15,13 @@ from contralign.data.collator import VLCollator
 from contralign.data.messages import IMAGE, Sample, open_picture
 from contralign.data.mixture import SampleSet, load_samples
 from contralign.data.sets import SETS
+from contralign.data.streaming import SHUFFLE_BUFFER, StreamedSamples
 from contralign.data.swap_noise import swap_pictures
 from contralign.training.schema import RecipeError, check_keywords, nearest
 from contralign.training.settings import DataSettings, is_builtin
 
 Check = Callable[[Sample], None]
+AnySamples = SampleSet | StreamedSamples
 
 
 class RecordReader:
@@ -73,6 +75,28 @@ class RecordReader:
         found = load_samples(read, _roots(data, sources), data.on_bad, check)
         return found if data.pictures else SampleSet([without_pictures(sample) for sample in found], found.report)
 
+    def stream(self, data: DataSettings, passes: int | None) -> StreamedSamples:
+        """The samples of `data.train`, read as they come.
+
+        Args:
+            data: with `streaming`.
+            passes: how many; None never ends.
+
+        Raises:
+            RecipeError: a source that is not there or cannot be streamed.
+        """
+        try:
+            return StreamedSamples(
+                data.train,
+                _roots(data, data.train),
+                on_bad=data.on_bad,
+                shuffle_buffer=SHUFFLE_BUFFER if data.shuffle_buffer is None else data.shuffle_buffer,
+                passes=passes,
+                change=None if data.pictures else without_pictures,
+            )
+        except ValueError as error:
+            raise RecipeError(f"data.train: {error}") from error
+
     def _builtin(self, data: DataSettings, source: str, path: str) -> list[Sample]:
         settings = data.source_settings(source)
         key = json.dumps([source, settings], sort_keys=True)
@@ -104,7 +128,7 @@ def make_set(source: str, settings: dict[str, Any], path: str = "data") -> list[
         raise RecipeError(f"{place}: {source}: {error}") from error
 
 
-def with_swaps(samples: SampleSet, data: DataSettings, seed: int) -> tuple[SampleSet, list[str]]:
+def with_swaps(samples: AnySamples, data: DataSettings, seed: int) -> tuple[AnySamples, list[str]]:
     """The samples with a share of the pictures swapped, and the ids of the swapped ones, sorted.
 
     Args:
@@ -112,7 +136,7 @@ def with_swaps(samples: SampleSet, data: DataSettings, seed: int) -> tuple[Sampl
         data: its `swap_noise` and `noise_seed`.
         seed: used where `noise_seed` is None.
     """
-    if data.swap_noise == 0:
+    if data.swap_noise == 0 or isinstance(samples, StreamedSamples):
         return samples, []
     noisy, swapped = swap_pictures(
         samples.samples, data.swap_noise, seed if data.noise_seed is None else data.noise_seed

@@ -1,14 +1,20 @@
-"""Which record comes when: the order of LLaVA's batches, drawn from (seed, epoch) alone, so resumed runs keep it."""
+"""Which record comes when: LLaVA's order, and streams; both depend on seeds alone, so that resumed runs keep them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, cast
 
-from torch.utils.data import BatchSampler, Dataset, Sampler
+from accelerate.data_loader import prepare_data_loader
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 from transformers import Trainer
 
 from contralign.data.modality_sampler import epoch_generator, modality_length_order
+from contralign.data.streaming import PASSED, StreamedSamples
+
+LEFT_OUT = "left_out"
+"""Folder beside the checkpoints in which the readers of a stream note what they leave out."""
 
 
 class ModalityLengthSampler(Sampler[int]):
@@ -46,9 +52,15 @@ class ModalityLengthSampler(Sampler[int]):
 
 
 class SamplingTrainer(Trainer):
-    """A Trainer that can order its records by modality and length, and whose sampler always knows the epoch."""
+    """A Trainer that can order its records by modality and length, and that takes `StreamedSamples`.
+
+    A sampler always knows the epoch. A stream is shared by the ranks without accelerate, which would have rank 0 read
+    for all and cut its batches by rows, wrong where a batch has more pictures than rows. It has no end, so no rank ever
+    waits for another; `max_steps` is the end. A resumed run passes over what was trained on without opening a picture.
+    """
 
     _modality_lengths: Sequence[int] | None = None
+    _stream: StreamedSamples | None = None
 
     def group_by_modality(self, lengths: Sequence[int]) -> None:
         """Take the training records in the order of `ModalityLengthSampler`.
@@ -78,15 +90,71 @@ class SamplingTrainer(Trainer):
             self._modality_lengths,
             batch_size=self._train_batch_size,
             num_chunks=args.world_size * args.gradient_accumulation_steps,
-            seed=args.seed if args.data_seed is None else args.data_seed,
+            seed=self._data_seed,
         )
 
+    @property
+    def _data_seed(self) -> int:
+        return self.args.seed if self.args.data_seed is None else self.args.data_seed
+
+    def get_train_dataloader(self) -> DataLoader:
+        """The usual loader; over a stream one that reads this rank's part.
+
+        Raises:
+            ValueError: ranks that take the same batches, since they share a model by tensor, context or sequence.
+        """
+        if not isinstance(self.train_dataset, StreamedSamples):
+            return super().get_train_dataloader()
+        args, accelerator = self.args, self.accelerator
+        sharers = self.get_total_train_batch_size(args) // (self._train_batch_size * args.gradient_accumulation_steps)
+        if sharers != accelerator.num_processes:
+            raise ValueError(
+                f"a stream is dealt to {accelerator.num_processes} ranks, but {sharers} take batches of their own: "
+                "train without tensor, context and sequence parallelism, or without data.streaming"
+            )
+        self._stream = self.train_dataset.part(
+            accelerator.process_index, accelerator.num_processes, self._data_seed, Path(str(args.output_dir), LEFT_OUT)
+        )
+        loader = DataLoader(
+            self._stream,
+            batch_size=self._train_batch_size,
+            collate_fn=PassingCollator(cast(Callable[..., Any], self.data_collator)),
+            num_workers=args.dataloader_num_workers,
+            pin_memory=args.dataloader_pin_memory,
+            prefetch_factor=args.dataloader_prefetch_factor,
+            multiprocessing_context=args.dataloader_multiprocessing_context,
+        )
+        alone = prepare_data_loader(
+            loader,
+            device=accelerator.device,
+            num_processes=1,
+            process_index=0,
+            put_on_device=accelerator.device_placement,
+            dispatch_batches=False,
+            non_blocking=accelerator.non_blocking,
+        )
+        alone._is_accelerate_prepared = True  # type: ignore[attr-defined]
+        return cast(DataLoader, accelerator.prepare(alone))
+
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
-        """The usual epoch, once its sampler knows which it is; accelerate does not tell it where ranks resume."""
+        """The usual epoch; before it the sampler learns which it is, and a stream what a resumed run passes over."""
+        if self._stream is not None and kwargs["resume_from_checkpoint"] is not None:
+            self._stream.pass_over(kwargs["steps_trained_in_current_epoch"], self._train_batch_size)
         sampler = innermost_sampler(kwargs["train_dataloader"])
         if hasattr(sampler, "set_epoch"):
             sampler.set_epoch(kwargs["epoch"])  # type: ignore[union-attr]
         super()._run_epoch(*args, **kwargs)
+
+
+class PassingCollator:
+    """A collator that makes an empty batch of records that are passed over; the Trainer drops it unseen."""
+
+    def __init__(self, collate: Callable[..., Any]) -> None:
+        self.collate = collate
+
+    def __call__(self, samples: Sequence[Any]) -> Any:
+        """The batch."""
+        return {} if samples[0] is PASSED else self.collate(samples)
 
 
 def innermost_sampler(loader: Any) -> Any:

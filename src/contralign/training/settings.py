@@ -159,6 +159,10 @@ class DataSettings:
         max_length: tokens of a record, image tokens included; longer records are cut. None cuts nothing.
         sampler: order of the training records: "random", or "modality_length", LLaVA's batches of one modality and of
             about one length.
+        streaming: read the training records as they come, for sets larger than the disk or the memory; `eval` is read
+            whole. See docs/streaming.md.
+        shuffle_buffer: records of a stream that one is drawn from; 1 keeps the order inside of files. None is 1000.
+        count: records of a stream, as far as known: what `epochs` of a stage is counted by.
         on_bad: what a broken record does: "error" ends the run, "skip" counts it in bad_records.json.
         swap_noise: share of training records that get another record's picture (figure 3).
         noise_seed: seed of the swaps; None takes the recipe's seed.
@@ -173,6 +177,9 @@ class DataSettings:
     image_aspect: ImageAspect = "processor"
     max_length: int | None = None
     sampler: Literal["random", "modality_length"] = "random"
+    streaming: bool = False
+    shuffle_buffer: int | None = None
+    count: int | None = None
     on_bad: Literal["error", "skip"] = "error"
     swap_noise: float = 0.0
     noise_seed: int | None = None
@@ -188,7 +195,25 @@ class DataSettings:
             raise ValueError(f"noise_seed={self.noise_seed} has no effect with swap_noise=0: leave it out")
         if self.swap_noise and not self.pictures:
             raise ValueError(f"swap_noise={self.swap_noise} has no effect with pictures: false")
+        self._check_streaming()
         self._check_roots_and_settings()
+
+    def _check_streaming(self) -> None:
+        for name in ("shuffle_buffer", "count"):
+            value = getattr(self, name)
+            if value is not None and not self.streaming:
+                raise ValueError(f"{name}={value} has no effect without streaming: true")
+            if value is not None:
+                at_least(name, value, 1)
+        if not self.streaming:
+            return
+        if self.sampler != "random":
+            raise ValueError(f"sampler={self.sampler!r} needs all lengths before the first step: not with streaming")
+        if self.swap_noise:
+            raise ValueError(f"swap_noise={self.swap_noise} pairs records of the whole set: not with streaming")
+        made = [source for source in self.train if is_builtin(source)]
+        if made:
+            raise ValueError(f"train: {made[0]} is a built-in set, made in memory: not with streaming")
 
     def _check_roots_and_settings(self) -> None:
         sources = (*self.train, *self.eval)

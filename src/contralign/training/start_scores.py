@@ -18,13 +18,13 @@ from contralign.scoring import score_samples
 from contralign.training.alignment import contrast_of
 from contralign.training.build import load_model, load_processor, model_folder
 from contralign.training.config import START, CalConfig
-from contralign.training.records import make_collator
+from contralign.training.records import AnySamples, make_collator
 from contralign.training.scores import column_read, noise_settings
 from contralign.training.settings import DataSettings, ModelSettings
 
 
 def with_start_scores(
-    cal: CalConfig, path: str, model: ModelSettings, samples: SampleSet, data: DataSettings, seed: int, output: Path
+    cal: CalConfig, path: str, model: ModelSettings, samples: AnySamples, data: DataSettings, seed: int, output: Path
 ) -> CalConfig:
     """The settings with a score file of the stage's records in the place of "start"; others as they are.
 
@@ -42,6 +42,7 @@ def with_start_scores(
     """
     if cal.scores != START:
         return cal
+    assert isinstance(samples, SampleSet)  # a recipe that streams is refused
     # A weighting that takes one look, such as rho1, has no contrast: its column does not depend on the second.
     contrast = contrast_of(cal.without_scores()) or DropImage()
     about = {**model_settings(path, model), **noise_settings(data, seed)}

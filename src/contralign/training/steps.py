@@ -36,7 +36,7 @@ from contralign.training.callbacks import LogToFile, StageBar
 from contralign.training.checkpoint import whole_model
 from contralign.training.lora import merge_lora
 from contralign.training.recipe import Recipe
-from contralign.training.records import RecordReader, as_captions, as_chat, make_collator, with_swaps
+from contralign.training.records import AnySamples, RecordReader, as_captions, as_chat, make_collator, with_swaps
 from contralign.training.run_directory import RunNotes, Step
 from contralign.training.start_scores import with_start_scores
 
@@ -65,7 +65,7 @@ class TrainedArm:
     model: Any
     collate: VLCollator
     held_out: SampleSet
-    train: SampleSet
+    train: AnySamples
     swapped_ids: frozenset[str]
     seed: int
 
@@ -172,9 +172,11 @@ class StepRunner:
         device = PartialState().device or torch.device("cpu")
         return torch.autocast(device.type, dtype=dtype, enabled=bool(mixed))
 
-    def _read(self, stage: str, collate: VLCollator | None = None) -> SampleSet:
+    def _read(self, stage: str, collate: VLCollator | None = None) -> AnySamples:
         data = self.recipe.stage_data(stage)
         path = f"stages.{stage}.data"
+        if data.streaming:
+            return self.reader.stream(data, passes=None if collate else 1)
         return (
             self.reader.read_for(collate, data, data.train, path)
             if collate
@@ -197,9 +199,10 @@ class StepRunner:
                 save_folder(step.end, model, processor)
         return took
 
-    def _train_alone(self, step: Step, model: Any, processor: Any, samples: SampleSet) -> StepTime:
+    def _train_alone(self, step: Step, model: Any, processor: Any, samples: AnySamples) -> StepTime:
         """One part of the tiny LLaVA by itself: its language model on text, or its tower on captions."""
         stage = self.recipe.stages[step.stage]
+        assert isinstance(samples, SampleSet)  # a stage of this kind that streams is refused
         steps = count_steps(stage, len(samples))
         settings: dict[str, Any] = {
             "steps": steps,
@@ -221,7 +224,7 @@ class StepRunner:
         return took
 
     def _align(
-        self, step: Step, model: Any, processor: Any, collate: VLCollator, samples: SampleSet
+        self, step: Step, model: Any, processor: Any, collate: VLCollator, samples: AnySamples
     ) -> tuple[Any, StepTime]:
         """The trained model, and what training took."""
         stage, data = self.recipe.stages[step.stage], self.recipe.stage_data(step.stage)
@@ -263,7 +266,7 @@ class StepRunner:
         data = self.recipe.data
         return self.reader.read_for(collate, data, data.eval, "data")
 
-    def _note_bad_records(self, origin: str, samples: SampleSet, collate: VLCollator) -> None:
+    def _note_bad_records(self, origin: str, samples: AnySamples, collate: VLCollator) -> None:
         """Name what was left out of a stage or of data.eval; where nothing was, nothing is written."""
         if samples.report.bad or collate.skipped:
             self.notes.left_out_of(origin, samples.report, dict(collate.skipped))
