@@ -1,7 +1,6 @@
 """What a Mini-Gemini is made of, and the choices in which its published versions differ (spec, section 4)."""
 
-from __future__ import annotations
-
+# No `from __future__ import annotations` here: `strict` checks no field whose type is text.
 from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict

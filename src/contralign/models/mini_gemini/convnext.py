@@ -14,7 +14,20 @@ from transformers.models.convnext.modeling_convnext import (
 )
 
 
-class MiniGeminiAuxTower(ConvNextPreTrainedModel):
+class _NoAttention(ConvNextPreTrainedModel):
+    """Takes every attention implementation, which is chosen for all parts of a model at once: it has no attention."""
+
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+
+
+class MiniGeminiAuxStages(ConvNextEncoder, _NoAttention):
+    """The stages behind the stem."""
+
+
+class MiniGeminiAuxTower(_NoAttention):
     """A ConvNeXt without a head: no pooling and no norm behind its stages, whose raw outputs make one map.
 
     Parameters have the names they have in `ConvNextModel`, less the final norm, which the original does not hold.
@@ -23,7 +36,7 @@ class MiniGeminiAuxTower(ConvNextPreTrainedModel):
     def __init__(self, config: ConvNextConfig) -> None:
         super().__init__(config)
         self.embeddings = ConvNextEmbeddings(config)
-        self.encoder = ConvNextEncoder(config)
+        self.encoder = MiniGeminiAuxStages(config)
         self.post_init()
 
     def stages(self, pixel_values: Float[Tensor, "pictures channels height width"]) -> list[Tensor]:
