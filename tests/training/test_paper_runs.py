@@ -7,6 +7,7 @@ import torch
 from accelerate.utils import extract_model_from_parallel
 from PIL import Image
 from safetensors.torch import load_file
+from small_parts import write_clip, write_convnext, write_llama
 from transformers import AutoModelForImageTextToText, AutoProcessor
 from typer.testing import CliRunner
 
@@ -123,3 +124,34 @@ def test_a_recipe_is_rehearsed_by_its_name_from_the_command_line(tmp_path):
     assert done.exit_code == 0, done.output
     assert "Rehearsal: llava in tiny shape" in done.output
     assert len(load_file(tmp_path / "run" / "cal" / "model.safetensors")) > 10
+
+
+@pytest.mark.slow
+def test_a_model_is_put_together_once_and_hd_starts_from_the_projector_of_another_run(tmp_path):
+    """Full shape: parts from directories, PT by itself, then an HD model with its projector."""
+    write_llama(tmp_path / "words")
+    write_clip(tmp_path / "clip")
+    write_convnext(tmp_path / "convnext")
+    write_data(tmp_path)
+    parts = {"language_model": "words", "vision_tower": "clip", "aux_tower": "convnext"}
+    shared = [f"model.{part}={tmp_path / folder}" for part, folder in parts.items()]
+    shared += [
+        f"data.train={tmp_path / 'chats.json'}",
+        f"data.image_root={tmp_path}",
+        "trainer.dataloader_num_workers=0",
+    ]
+
+    def steps_of(stage):
+        return [f"stages.{stage}.{key}" for key in ("epochs=null", "steps=2", "batch_size=2", "global_batch=4")]
+
+    pt_data = [f"stages.pt.data.train={tmp_path / 'captions.json'}", f"stages.pt.data.image_root={tmp_path}"]
+    changes = [*shared, *pt_data, *steps_of("pt"), "stages.it=null", f"output_dir={tmp_path / 'pt'}"]
+    first = run_recipe(load_recipe(find_recipe("mgm_7b/cal"), changes), {})
+    changes = [*shared, *steps_of("it"), f"output_dir={tmp_path / 'hd'}", f"model.projector={first / 'cal'}"]
+    changes += ["stages.it.learning_rate=1e-9"]
+    second = run_recipe(load_recipe(find_recipe("mgm_hd_7b/cal"), changes), {})
+    before, after = weights(first / "cal"), weights(second / "cal")
+    mining = [name for name in before if "patch_mining" in name]
+    assert len(mining) == 12
+    assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in mining)
+    assert AutoModelForImageTextToText.from_pretrained(second / "cal").config.image_grid == 2
