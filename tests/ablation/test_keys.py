@@ -4,9 +4,11 @@ import os
 
 import pytest
 from small_ablations import planned_cells
+from small_recipes import small_recipe
 
 from contralign.ablation.ablation_file import load_ablation
 from contralign.ablation.cells import expand
+from contralign.ablation.keys import origin_key
 from contralign.ablation.plan import plan
 
 
@@ -99,3 +101,28 @@ def test_another_version_of_contralign_is_other_work(tmp_path, monkeypatch):
     before = chain(tmp_path)
     monkeypatch.setattr("contralign.ablation.keys.__version__", "99")
     assert differing(before, chain(tmp_path)) == ["build", "it", "last", "result"]
+
+
+PARTS = {"path": None, "tiny": None, "family": "llava", "language_model": "words", "vision_tower": "sight"}
+
+
+def origin(folder, **model):
+    recipe = small_recipe(folder, model={**PARTS, **model})
+    os.utime(folder / "records.json", (1_000_000, 1_000_000))  # written anew by every call
+    return origin_key(recipe)
+
+
+@pytest.mark.parametrize("shape", ["full", "tiny"])
+def test_a_model_of_parts_is_known_by_its_parts(tmp_path, shape):
+    same = origin(tmp_path, shape=shape)
+    assert same == origin(tmp_path, shape=shape)
+    assert same != origin(tmp_path, shape=shape, language_model="others")
+    assert same != origin(tmp_path, shape=shape, family="llava_next")
+
+
+def test_a_part_that_was_written_anew_is_another(tmp_path):
+    projector = tmp_path / "mm_projector.bin"
+    projector.write_bytes(b"1")
+    before = origin(tmp_path, projector=str(projector))
+    os.utime(projector, (1, 1))
+    assert before != origin(tmp_path, projector=str(projector))

@@ -1,6 +1,7 @@
 """The Trainer's arguments say what the recipe says."""
 
 import pytest
+from accelerate import PartialState
 from small_recipes import small_recipe
 
 from contralign.training.arguments import count_steps, training_arguments, warmup_share
@@ -65,3 +66,14 @@ def test_a_text_stage_counts_its_own_steps():
 def test_warmup_of_a_text_stage_is_a_share_either_way():
     assert warmup_share(text_stage(warmup=0.1), 40) == 0.1
     assert warmup_share(text_stage(warmup=10.0), 40) == 0.25
+
+
+def test_accumulation_follows_from_the_global_batch_and_the_processes_there_are(tmp_path):
+    stage = {"batch_size": 3, "global_batch": 12}
+    assert arguments(tmp_path, stages={"it": stage}).gradient_accumulation_steps == 4
+
+
+def test_processes_that_cannot_share_a_global_batch_are_refused_with_the_stages_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(PartialState(), "num_processes", 5)
+    with pytest.raises(RecipeError, match=r"stages\.it: global_batch=12 in batches of 3 cannot be shared by 5 devices"):
+        arguments(tmp_path, stages={"it": {"batch_size": 3, "global_batch": 12}})

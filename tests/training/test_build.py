@@ -12,8 +12,10 @@ from contralign.training.build import (
     feature_store,
     load_model,
     load_processor,
+    outline_model,
     ready_to_learn,
     save_folder,
+    save_start,
     save_tiny,
 )
 from contralign.training.config import CalConfig
@@ -181,3 +183,53 @@ def test_lora_wraps_only_stages_that_train_the_language_model(tiny):
     for parts, wrapped in ((("projector",), False), (("projector", "language_model"), True)):
         stage = Stage(train=parts, steps=1, learning_rate=1.0, batch_size=1)
         assert isinstance(ready_to_learn(load_model(path, recipe.model), settings, stage), PeftModel) == wrapped
+
+
+PARTS = {
+    "family": "llava",
+    "language_model": "lmsys/vicuna-7b-v1.5",
+    "vision_tower": "openai/clip-vit-large-patch14-336",
+}
+
+
+@pytest.mark.parametrize("family", ["llava", "llava_next"])
+def test_a_tiny_shape_is_saved_with_the_words_of_the_samples(tiny, tmp_path, family):
+    _, samples, _ = tiny
+    settings = ModelSettings(**{**PARTS, "family": family, "shape": "tiny"})
+    save_start(settings, samples, 0, tmp_path / "made")
+    tokenizer = load_processor(str(tmp_path / "made")).tokenizer
+    assert len(tokenizer("colour", add_special_tokens=False)["input_ids"]) < 6
+    assert load_model(str(tmp_path / "made"), settings).config.model_type == family
+
+
+def test_parts_that_cannot_be_fetched_are_a_mistake_in_the_recipe(tmp_path):
+    with pytest.raises(RecipeError, match=r"^model: 'lmsys/vicuna-7b-v1\.5' is no directory and cannot be fetched"):
+        save_start(ModelSettings(**PARTS), [], 0, tmp_path / "made")
+    assert not (tmp_path / "made").exists()
+
+
+def test_an_outline_is_as_large_as_the_model(tiny):
+    _, _, folder = tiny
+    settings = ModelSettings(path=folder)
+    shapes = {name: tensor.shape for name, tensor in load_model(folder, settings).named_parameters()}
+    model = outline_model(settings)
+    assert {name: tensor.shape for name, tensor in model.named_parameters()} == shapes
+    assert {tensor.device.type for tensor in model.parameters()} == {"meta"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"path": "tiny"}, "depend on its tokenizer"),
+        ({"path": "no/such-model"}, "is no model directory"),
+        ({**PARTS, "vision_tower": "no/such"}, "none of the names whose shapes are known"),
+    ],
+)
+def test_an_outline_that_cannot_be_drawn_says_why(settings, message):
+    with pytest.raises(RecipeError, match=message):
+        outline_model(ModelSettings(**settings))
+
+
+def test_an_outline_of_a_tiny_shape_is_small():
+    model = outline_model(ModelSettings(**PARTS, shape="tiny"))
+    assert sum(parameter.numel() for parameter in model.parameters()) < 10**6

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from small_mini_gemini import build_mini_gemini
 from small_models import build_llava
 from transformers import CONFIG_MAPPING, AutoModelForImageTextToText
 
@@ -27,6 +28,8 @@ def learning(model):
         ("lm_head.weight", "language_model"),
         ("model.text_model.embed_tokens.weight", "language_model"),
         ("model.image_newline", "image_newline"),
+        ("model.vision_tower_aux.encoder.stages.0.layers.0.dwconv.weight", "vision_tower"),
+        ("model.patch_mining.query.1.weight", "projector"),
         ("model.visually_else.weight", None),
     ],
 )
@@ -106,3 +109,18 @@ def test_behind_adapters_the_projector_still_gets_its_own_rate():
     names = {id(p): name for name, p in wrapped.named_parameters()}
     assert {part_of(names[id(p)]) for p in rates[2e-3]} == {"projector"}
     assert all("lora_" in names[id(p)] for p in rates[1e-3])
+
+
+def test_of_mini_geminis_towers_the_unread_end_of_clip_is_frozen_and_the_convnext_is_read_whole():
+    model = build_mini_gemini()
+    train_only(model, ["vision_tower"])
+    last = len(model.model.vision_tower.encoder.layers) - 1
+    frozen = {f"model.vision_tower.encoder.layers.{last}", "model.vision_tower.post_layernorm"}
+    assert set(freeze_unread_layers(model)) == frozen
+    assert all(parameter.requires_grad for parameter in model.model.vision_tower_aux.parameters())
+
+
+def test_without_decay_a_rate_is_one_group():
+    model = build_llava()
+    train_only(model, ["vision_tower", "language_model"])
+    assert len(parameter_groups(model, 1e-3, {"vision_tower": 1e-4}, 0.0)) == 2

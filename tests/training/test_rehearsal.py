@@ -52,6 +52,22 @@ def test_data_given_for_one_stage_leave_the_other_to_the_built_in_ones():
     assert small.stage_data("pt").train == ("scenes:train",)
 
 
+def test_other_ways_to_say_length_and_batch_take_the_place_of_the_rehearsals():
+    small = recipe_of("model=tiny-shape", "stages.pt.epochs=1", "stages.it.grad_accumulation=3")
+    assert (small.stages["pt"].epochs, small.stages["pt"].steps) == (1, None)
+    assert (small.stages["it"].grad_accumulation, small.stages["it"].global_batch) == (3, None)
+
+
+def test_streams_are_rehearsed_where_records_are_given_and_not_on_the_built_in_set(tmp_path):
+    changes = ["data.streaming=true", "data.count=9", "stages.it.data=null"]
+    (tmp_path / "full.yaml").write_text(dump_recipe(recipe_of(*changes, name="llava15_7b/baseline")))
+    on_scenes = load_recipe(tmp_path / "full.yaml", ["model=tiny-shape"])
+    assert not on_scenes.stage_data("it").streaming
+    own = load_recipe(tmp_path / "full.yaml", ["model=tiny-shape", "data.train=mine.json", "data.image_root=."])
+    assert own.stage_data("it").streaming
+    assert own.data.count is None
+
+
 def test_a_rehearsal_is_read_back_from_its_resolved_recipe(tmp_path):
     small = recipe_of("model=tiny-shape")
     (tmp_path / "recipe.yaml").write_text(dump_recipe(small))

@@ -72,9 +72,9 @@ def assemble(
     form, parts = FAMILIES[family], part_configs(language_model, vision_tower, aux_tower)
     words = part_folder(language_model)
     tokens = tokenizer_of_part(words if tokenizer is None else part_folder(tokenizer))
-    decoder = _make_room(parts, form, tokens.convert_tokens_to_ids(IMAGE_TOKEN))
+    decoder = _make_room(parts, form, tokens.get_vocab()[IMAGE_TOKEN])
     with no_init_weights(), torch.random.fork_rng(devices=[]):
-        model = form.model(form.config(parts, tokens.convert_tokens_to_ids(IMAGE_TOKEN)))
+        model = form.model(form.config(parts, tokens.get_vocab()[IMAGE_TOKEN]))
     state = language_model_weights(words, decoder.vocab_size, decoder.tie_word_embeddings)
     state |= vision_tower_weights(part_folder(vision_tower))
     if aux_tower is not None:
@@ -114,7 +114,7 @@ def tiny_shape(
     form, parts = FAMILIES[family], scaled_down(part_configs(language_model, vision_tower, aux_tower))
     decoder: Any = parts.language_model
     tokens = learnt_tokenizer(decoder.model_type, texts, vocab_size, decoder.max_position_embeddings)
-    image_token_id = tokens.convert_tokens_to_ids(IMAGE_TOKEN)
+    image_token_id = tokens.get_vocab()[IMAGE_TOKEN]
     decoder.vocab_size = image_token_id  # the last of the words, and behind those of the language model, as in the true
     decoder.pad_token_id, decoder.bos_token_id, decoder.eos_token_id = (
         tokens.pad_token_id,

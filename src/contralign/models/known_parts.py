@@ -20,9 +20,13 @@ CLIP_L_336 = "openai/clip-vit-large-patch14-336"
 CONVNEXT_L_320 = "laion/CLIP-convnext_large_d_320.laion2B-s29B-b131K-ft-soup"
 
 
-def _vicuna(**sizes: int) -> LlamaConfig:
+def _vicuna(hidden_size: int, intermediate_size: int, layers: int, heads: int) -> LlamaConfig:
     return LlamaConfig(
-        **sizes,
+        hidden_size=hidden_size,
+        intermediate_size=intermediate_size,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
         vocab_size=32000,
         max_position_embeddings=4096,
         rms_norm_eps=1e-5,
@@ -34,20 +38,8 @@ def _vicuna(**sizes: int) -> LlamaConfig:
 
 
 KNOWN_PARTS: dict[str, Callable[[], PreTrainedConfig]] = {
-    VICUNA_7B: lambda: _vicuna(
-        hidden_size=4096,
-        intermediate_size=11008,
-        num_hidden_layers=32,
-        num_attention_heads=32,
-        num_key_value_heads=32,
-    ),
-    VICUNA_13B: lambda: _vicuna(
-        hidden_size=5120,
-        intermediate_size=13824,
-        num_hidden_layers=40,
-        num_attention_heads=40,
-        num_key_value_heads=40,
-    ),
+    VICUNA_7B: lambda: _vicuna(hidden_size=4096, intermediate_size=11008, layers=32, heads=32),
+    VICUNA_13B: lambda: _vicuna(hidden_size=5120, intermediate_size=13824, layers=40, heads=40),
     GEMMA_2B: lambda: GemmaConfig(
         vocab_size=256000,
         hidden_size=2048,

@@ -85,8 +85,13 @@ def save_assembled(settings: ModelSettings, samples: Iterable[Sample], seed: int
         if settings.shape == "tiny":
             model, processor = tiny_shape(**settings.parts, texts=_texts(samples), seed=seed)
         else:
-            others = {"projector": settings.projector, "tokenizer": settings.tokenizer}
-            model, processor = assemble(**settings.parts, **others, dtype=DTYPES[settings.dtype], seed=seed)
+            model, processor = assemble(
+                **settings.parts,
+                projector=settings.projector,
+                tokenizer=settings.tokenizer,
+                dtype=DTYPES[settings.dtype],
+                seed=seed,
+            )
     except ValueError as error:
         raise RecipeError(f"model: {error}") from error
     save_folder(folder, model, processor)

@@ -21,8 +21,10 @@ TINY_SHAPE = "tiny-shape"
 STEPS, BATCH, GLOBAL_BATCH, RECORDS = 4, 2, 8, 64
 SOURCE, HELD_OUT = "scenes:train", "scenes:heldout"
 
-OF_DATA = ("train", "image_root", "settings")
+OF_RECORDS = ("train", "image_root", "settings", "count")
 """Settings that say which records are read."""
+OF_STREAMS = ("streaming", "shuffle_buffer")
+"""Settings that the built-in set, made in memory, has no use for."""
 
 
 def rehearsed(values: Mapping[str, Any], given: Collection[str], name: str) -> dict[str, Any]:
@@ -56,7 +58,7 @@ def rehearsed(values: Mapping[str, Any], given: Collection[str], name: str) -> d
 
 
 def _data(data: Mapping[str, Any], given: bool) -> dict[str, Any]:
-    kept = {key: value for key, value in data.items() if key not in OF_DATA}
+    kept = _without_records(data, given)
     if given:
         return kept
     if kept.get("eval"):
@@ -66,12 +68,22 @@ def _data(data: Mapping[str, Any], given: bool) -> dict[str, Any]:
 
 def _stage(name: str, settings: Mapping[str, Any], given: Collection[str]) -> dict[str, Any]:
     kept = {key: value for key, value in settings.items() if key not in ("steps", "epochs")}
-    data = {key: value for key, value in (settings.get("data") or {}).items() if key not in OF_DATA}
-    own = {f"stages.{name}", f"stages.{name}.data", f"stages.{name}.data.train"}
-    if not own.intersection(given) and not {"data", "data.train"}.intersection(given):
+    places = {"data", "data.train", f"stages.{name}", f"stages.{name}.data", f"stages.{name}.data.train"}
+    brings_data = bool(places.intersection(given))
+    data = _without_records(settings.get("data") or {}, brings_data)
+    if not brings_data:
         data["settings"] = {SOURCE: {"count": RECORDS}}
-    batches = {"global_batch": GLOBAL_BATCH} if kept.get("global_batch") is not None else {}
-    return {**kept, "steps": STEPS, "batch_size": BATCH, **batches, "data": data}
+    shrunk: dict[str, Any] = {"batch_size": BATCH}
+    if f"stages.{name}.epochs" not in given:
+        shrunk["steps"] = STEPS
+    if kept.pop("global_batch", None) is not None and f"stages.{name}.grad_accumulation" not in given:
+        shrunk["global_batch"] = GLOBAL_BATCH
+    return {**kept, **shrunk, "data": data}
+
+
+def _without_records(data: Mapping[str, Any], given: bool) -> dict[str, Any]:
+    dropped = OF_RECORDS if given else (*OF_RECORDS, *OF_STREAMS)
+    return {key: value for key, value in data.items() if key not in dropped}
 
 
 def rehearsal_line(recipe: Recipe) -> str | None:

@@ -93,7 +93,7 @@ class ModelSettings:
     def __post_init__(self) -> None:
         self._check_parts()
         if self.tiny and self.path != TINY:
-            raise ValueError(f"tiny has no effect with path={self.path!r}: leave it out, or set path: {TINY}")
+            raise ValueError(f"tiny has no effect with {self.origin}: leave it out, or set path: {TINY}")
         if self.tokenizer_stages and not self.learns_tokenizer:
             raise ValueError(f"tokenizer_stages has no effect with {self.origin}, which has a tokenizer")
         if self.cache_features and self.path == TINY:
