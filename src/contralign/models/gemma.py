@@ -1,0 +1,49 @@
+"""Gemma 3 and PaliGemma: families that make the attention masks of their decoder themselves.
+
+Gemma 3 lets the tokens of a picture attend to each other in both directions and looks through sliding windows in most
+layers. PaliGemma reads pictures and prompt as a prefix in both directions, and only the answer causally. Both are facts
+of the recorded masks, of which the second pass picks what its tokens need (`attention_mask.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from jaxtyping import Int
+from torch import Tensor
+
+from contralign.models.adapter import Handed
+from contralign.models.generic import GenericAdapter
+
+
+class Gemma3Adapter(GenericAdapter):
+    """Bidirectional pictures, sliding windows."""
+
+    masks_by_place = True
+
+
+class PaliGemmaAdapter(GenericAdapter):
+    """Bidirectional prefix; positions that count from 1."""
+
+    masks_by_place = True
+
+    def handed(
+        self,
+        input_ids: Int[Tensor, "batch seq"],
+        attention_mask: Int[Tensor, "batch seq"],
+        position_ids: Int[Tensor, "*axes batch seq"] | None,
+        vision_inputs: Mapping[str, Any],
+    ) -> Handed:
+        """Record what the model hands to its decoder.
+
+        Raises:
+            ValueError: nothing says which tokens are prefix; the model would let every token attend to all others.
+        """
+        encoding_again = position_ids is not None  # degraded pictures: the masks of the batch stay
+        if "token_type_ids" not in vision_inputs and not encoding_again:
+            raise ValueError(
+                "a PaliGemma batch without token_type_ids: wanted 0 at pictures and prompt and 1 at the answer, as its "
+                "processor gives when it is told suffix=..."
+            )
+        return super().handed(input_ids, attention_mask, position_ids, vision_inputs)

@@ -1,0 +1,525 @@
+"""Tiny random models of today's families, and batches of rows with pictures, videos, both, or none. Built, never loaded.
+
+A family says how one picture looks to it; rows, padding and labels are the same for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import transformers as hf
+from small_models import IMAGE_TOKEN, spread, text_settings
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+VIDEO_TOKEN, BEFORE, AFTER = 91, 92, 93
+CLIP = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "image_size": 28,
+    "patch_size": 14,
+}
+MROPE = {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 1e4}
+
+Row = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How a picture or a video of one family looks: its place in the text, and its tensors, first axis one a picture."""
+
+    token: int
+    tokens: int
+    tensors: Callable[[torch.Generator], Row]
+    around: tuple[Sequence[int], Sequence[int]] = ((), ())
+
+
+@dataclass(frozen=True)
+class Family:
+    """A tiny model and what a batch of it is made of.
+
+    Attributes:
+        name: as people say it.
+        make: the model.
+        kinds: "image", and "video" where the model takes one.
+        beside: ids, labels -> what the family's processor gives of every token.
+        collate: lists of the tensors of every row's pictures -> those of a batch; by default one after the other.
+        prefix: True where pictures and prompt come first and one answer last.
+        removed: what the model's own forward wants of the text when it is told nothing of pictures.
+    """
+
+    name: str
+    make: Callable[[], Any]
+    kinds: Mapping[str, Kind]
+    beside: Callable[[list[int], list[int]], dict[str, list[int]]] = lambda ids, labels: {}
+    collate: Callable[[list[list[Row]], Tensor], Row] = field(default=lambda rows, ids: one_after_another(rows))
+    prefix: bool = False
+    removed: tuple[str, ...] = ()
+
+
+def one_after_another(rows: list[list[Row]]) -> Row:
+    """The tensors of all pictures in reading order, by their names."""
+    pictures = [picture for row in rows for picture in row]
+    names = dict.fromkeys(name for picture in pictures for name in picture)
+    return {name: torch.cat([picture[name] for picture in pictures if name in picture]) for name in names}
+
+
+def family_rows(family: Family, rows: Sequence[Sequence[str]], seed: int = 0) -> list[tuple[list, list, list[Row]]]:
+    """Ids, labels and pictures of rows that are told by the kinds of their pictures: [["image"], [], ["image"] * 2]."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def words(count: int) -> list[int]:
+        return torch.randint(3, 80, (count,), generator=generator).tolist()
+
+    made = []
+    for number, kinds in enumerate(rows):
+        ids, labels, pictures = ([], [], []) if family.prefix else ([1, *words(2)], [-100] * 3, [])
+
+        def look(kind: Kind, ids=ids, pictures=pictures) -> None:
+            ids += [*kind.around[0], *[kind.token] * kind.tokens, *kind.around[1]]
+            pictures.append(kind.tensors(generator))
+
+        if family.prefix:
+            for kind in kinds:
+                look(family.kinds[kind])
+            ids += [1, *words(4)]
+            answer = words(6 + number % 3)
+            labels += [-100] * len(ids) + answer
+            ids += answer
+        else:
+            for turn in range(max(2, len(kinds))):
+                if turn < len(kinds):
+                    look(family.kinds[kinds[turn]])
+                ids += words(2)
+                labels += [-100] * (len(ids) - len(labels))
+                answer = words(3 + (number + turn) % 3)
+                ids, labels = ids, labels + answer
+                ids += answer
+        tail = words(number % 2) if not family.prefix else []
+        made.append(([*ids, *tail], labels + [-100] * len(tail), pictures))
+    return made
+
+
+def family_batch(
+    family: Family,
+    rows: Sequence[Sequence[str]],
+    padding: str = "right",
+    seed: int = 0,
+    dtype: torch.dtype = torch.float64,
+    only: int | None = None,
+) -> Row:
+    """A collated batch as the family's processor and a collator give it.
+
+    Args:
+        family: one of `FAMILIES`.
+        rows: kinds of the pictures of every row.
+        padding: side.
+        seed: of words and pictures.
+        dtype: of the pictures.
+        only: a single row of these, by itself and without padding.
+    """
+    made = family_rows(family, rows, seed)
+    made = made if only is None else made[only : only + 1]
+
+    def padded(values: list[list[int]], fill: int) -> Tensor:
+        tensors = [torch.tensor(value) for value in values]
+        return pad_sequence(tensors, batch_first=True, padding_value=fill, padding_side=padding)
+
+    batch = {
+        "input_ids": padded([ids for ids, _, _ in made], 0),
+        "labels": padded([labels for _, labels, _ in made], -100),
+        "attention_mask": padded([[1] * len(ids) for ids, _, _ in made], 0),
+    }
+    beside = [family.beside(ids, labels) for ids, labels, _ in made]
+    batch |= {name: padded([row[name] for row in beside], 0) for name in beside[0]}
+    if any(pictures for _, _, pictures in made):
+        pictured = family.collate([pictures for _, _, pictures in made], batch["input_ids"])
+        batch |= {name: value.to(dtype) if value.is_floating_point() else value for name, value in pictured.items()}
+    return batch
+
+
+def plain_picture(generator: torch.Generator) -> Row:
+    """Pixels of 28 x 28, one picture."""
+    return {"pixel_values": torch.randn(1, 3, 28, 28, generator=generator)}
+
+
+IN_LINE = {"image": Kind(IMAGE_TOKEN, 4, plain_picture)}
+
+
+def llava() -> Any:
+    """LLaVA-1.5."""
+    config = hf.LlavaConfig(
+        vision_config=hf.CLIPVisionConfig(**CLIP),
+        text_config=hf.LlamaConfig(**text_settings()),
+        image_token_index=IMAGE_TOKEN,
+        image_seq_length=4,
+    )
+    return hf.LlavaForConditionalGeneration(config)
+
+
+def llava_onevision() -> Any:
+    """LLaVA-OneVision."""
+    config = hf.LlavaOnevisionConfig(
+        vision_config=hf.SiglipVisionConfig(**{**CLIP, "patch_size": 7}),
+        text_config=hf.Qwen2Config(**text_settings()),
+        image_token_index=IMAGE_TOKEN,
+        video_token_index=VIDEO_TOKEN,
+        image_grid_pinpoints=[[28, 28]],
+        vision_feature_layer=-1,
+    )
+    return hf.LlavaOnevisionForConditionalGeneration(config)
+
+
+def onevision_picture(generator: torch.Generator) -> Row:
+    """A base view of 4 x 4 tokens and one tile of 4 x 4, every row of it with a newline."""
+    return {
+        "pixel_values": torch.randn(1, 2, 3, 28, 28, generator=generator),
+        "image_sizes": torch.tensor([[28, 28]]),
+    }
+
+
+def onevision_video(generator: torch.Generator) -> Row:
+    """Two frames of 2 x 2 pooled tokens, and a newline."""
+    return {"pixel_values_videos": torch.randn(1, 2, 3, 28, 28, generator=generator)}
+
+
+QWEN_IDS = {
+    "image_token_id": IMAGE_TOKEN,
+    "video_token_id": VIDEO_TOKEN,
+    "vision_start_token_id": BEFORE,
+    "vision_end_token_id": AFTER,
+}
+
+
+def qwen2_vl() -> Any:
+    """Qwen2-VL."""
+    vision = {"depth": 2, "embed_dim": 32, "hidden_size": 32, "num_heads": 4, "patch_size": 7, "mlp_ratio": 2}
+    config = hf.Qwen2VLConfig(text_config={**text_settings(), "rope_parameters": MROPE}, vision_config=vision, **QWEN_IDS)
+    return hf.Qwen2VLForConditionalGeneration(config)
+
+
+def qwen2_5_vl() -> Any:
+    """Qwen2.5-VL."""
+    vision = {
+        "depth": 2,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_heads": 4,
+        "patch_size": 7,
+        "out_hidden_size": 32,
+        "window_size": 14,
+        "fullatt_block_indexes": [1],
+    }
+    config = hf.Qwen2_5_VLConfig(
+        text_config={**text_settings(), "rope_parameters": MROPE}, vision_config=vision, **QWEN_IDS
+    )
+    return hf.Qwen2_5_VLForConditionalGeneration(config)
+
+
+QWEN3_VISION = {
+    "depth": 3,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_heads": 4,
+    "patch_size": 7,
+    "out_hidden_size": 32,
+    "num_position_embeddings": 16,
+}
+
+
+def qwen3_vl() -> Any:
+    """Qwen3-VL, features of two deeper layers."""
+    config = hf.Qwen3VLConfig(
+        text_config={**text_settings(head_dim=8, num_hidden_layers=3), "rope_parameters": MROPE},
+        vision_config={**QWEN3_VISION, "deepstack_visual_indexes": [0, 1]},
+        **QWEN_IDS,
+    )
+    return hf.Qwen3VLForConditionalGeneration(config)
+
+
+def qwen3_vl_moe() -> Any:
+    """Qwen3-VL with experts."""
+    experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
+    config = hf.Qwen3VLMoeConfig(
+        text_config={**text_settings(head_dim=8, num_hidden_layers=3), **experts, "rope_parameters": MROPE},
+        vision_config={**QWEN3_VISION, "deepstack_visual_indexes": [0, 1]},
+        **QWEN_IDS,
+    )
+    return hf.Qwen3VLMoeForConditionalGeneration(config)
+
+
+def qwen3_5() -> Any:
+    """Qwen3.5: a layer of linear attention, a layer of attention."""
+    linear = {
+        "linear_key_head_dim": 8,
+        "linear_value_head_dim": 8,
+        "linear_num_key_heads": 2,
+        "linear_num_value_heads": 4,
+        "layer_types": ["linear_attention", "full_attention"],
+    }
+    rope = {**MROPE, "partial_rotary_factor": 1.0}
+    config = hf.Qwen3_5Config(
+        text_config={**text_settings(head_dim=8), **linear, "rope_parameters": rope},
+        vision_config=QWEN3_VISION,
+        **QWEN_IDS,
+    )
+    return hf.Qwen3_5ForConditionalGeneration(config)
+
+
+def glm4v() -> Any:
+    """GLM-4.1V."""
+    vision = {
+        "depth": 2,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_heads": 4,
+        "patch_size": 7,
+        "image_size": 28,
+        "out_hidden_size": 32,
+    }
+    config = hf.Glm4vConfig(
+        text_config={**text_settings(), "rope_parameters": MROPE},
+        vision_config=vision,
+        image_token_id=IMAGE_TOKEN,
+        video_token_id=VIDEO_TOKEN,
+        image_start_token_id=BEFORE,
+        image_end_token_id=AFTER,
+        video_start_token_id=94,
+        video_end_token_id=95,
+    )
+    return hf.Glm4vForConditionalGeneration(config)
+
+
+def patches(name: str, grid: tuple[int, int, int], channels: int = 3 * 2 * 7 * 7) -> Callable[[torch.Generator], Row]:
+    """Flat patches of a picture or video, as Qwen's processors cut them."""
+    frames, height, width = grid
+
+    def tensors(generator: torch.Generator) -> Row:
+        videos = "_videos" if name == "video" else ""
+        return {
+            f"pixel_values{videos}": torch.randn(frames * height * width, channels, generator=generator),
+            f"{name}_grid_thw": torch.tensor([grid]),
+        }
+
+    return tensors
+
+
+def modality_ids(ids: list[int], labels: list[int]) -> dict[str, list[int]]:
+    """0 for text, 1 for pictures, 2 for videos."""
+    return {"mm_token_type_ids": [{IMAGE_TOKEN: 1, VIDEO_TOKEN: 2}.get(token, 0) for token in ids]}
+
+
+WITHIN = ((BEFORE,), (AFTER,))
+QWEN_KINDS = {
+    "image": Kind(IMAGE_TOKEN, 4, patches("image", (1, 4, 4)), WITHIN),
+    "video": Kind(VIDEO_TOKEN, 8, patches("video", (2, 4, 4)), WITHIN),
+}
+QWEN3_KINDS = {**QWEN_KINDS, "video": Kind(VIDEO_TOKEN, 4, patches("video", (1, 4, 4)), WITHIN)}
+"""Qwen3-VL sets a video of several frames as several runs with time stamps between; one frame is one run."""
+
+
+def nested_rows(rows: list[list[Row]], ids: Tensor) -> Row:
+    """(rows, pictures, …), where rows with fewer pictures are filled up with empty ones."""
+    most = max(len(row) for row in rows)
+    first = next(picture for row in rows for picture in row)
+    return {
+        name: torch.stack(
+            [
+                torch.cat([picture[name] for picture in row] + [torch.zeros_like(value)] * (most - len(row)))
+                for row in rows
+            ]
+        )
+        for name, value in first.items()
+    }
+
+
+def idefics2() -> Any:
+    """Idefics2: a perceiver of 4 latents."""
+    perceiver = {
+        "hidden_size": 32,
+        "resampler_n_latents": 4,
+        "resampler_depth": 1,
+        "resampler_n_heads": 4,
+        "resampler_head_dim": 8,
+        "num_key_value_heads": 2,
+    }
+    config = hf.Idefics2Config(
+        vision_config=CLIP,
+        perceiver_config=perceiver,
+        text_config=hf.MistralConfig(**text_settings(sliding_window=4096)),
+        image_token_id=IMAGE_TOKEN,
+    )
+    return hf.Idefics2ForConditionalGeneration(config)
+
+
+def idefics3() -> Any:
+    """Idefics3."""
+    config = hf.Idefics3Config(
+        vision_config={**CLIP, "patch_size": 7},
+        text_config=hf.LlamaConfig(**text_settings()),
+        image_token_id=IMAGE_TOKEN,
+        scale_factor=2,
+        pad_token_id=0,
+    )
+    return hf.Idefics3ForConditionalGeneration(config)
+
+
+def smolvlm() -> Any:
+    """SmolVLM and SmolVLM2."""
+    config = hf.SmolVLMConfig(
+        vision_config={**CLIP, "patch_size": 7},
+        text_config=hf.LlamaConfig(**text_settings()),
+        image_token_id=IMAGE_TOKEN,
+        scale_factor=2,
+        pad_token_id=0,
+    )
+    return hf.SmolVLMForConditionalGeneration(config)
+
+
+def internvl() -> Any:
+    """InternVL 2.5 and 3."""
+    config = hf.InternVLConfig(
+        vision_config={**CLIP, "image_size": [28, 28], "patch_size": [7, 7], "use_mean_pooling": True},
+        text_config=hf.Qwen2Config(**text_settings()),
+        image_token_id=IMAGE_TOKEN,
+        downsample_ratio=0.5,
+    )
+    return hf.InternVLForConditionalGeneration(config)
+
+
+def gemma3(**text: Any) -> Any:
+    """Gemma 3: one layer of sliding attention, one of full attention."""
+    layers = {"layer_types": ["sliding_attention", "full_attention"], "sliding_window": 512}
+    config = hf.Gemma3Config(
+        text_config=hf.Gemma3TextConfig(**text_settings(head_dim=8, **{**layers, **text})),
+        vision_config=hf.SiglipVisionConfig(**CLIP, vision_use_head=False),
+        image_token_index=IMAGE_TOKEN,
+        mm_tokens_per_image=4,
+    )
+    return hf.Gemma3ForConditionalGeneration(config)
+
+
+def paligemma() -> Any:
+    """PaliGemma."""
+    config = hf.PaliGemmaConfig(
+        text_config=hf.GemmaConfig(**text_settings(head_dim=8)),
+        vision_config=hf.SiglipVisionConfig(**CLIP, vision_use_head=False),
+        image_token_index=IMAGE_TOKEN,
+        projection_dim=32,
+        hidden_size=32,
+    )
+    return hf.PaliGemmaForConditionalGeneration(config)
+
+
+def paligemma2(**text: Any) -> Any:
+    """PaliGemma 2: a Gemma 2 below, logits bent at 5."""
+    settings = {"sliding_window": 512, "final_logit_softcapping": 5.0, "query_pre_attn_scalar": 8}
+    config = hf.PaliGemmaConfig(
+        text_config=hf.Gemma2Config(**text_settings(head_dim=8, **{**settings, **text})),
+        vision_config=hf.SiglipVisionConfig(**CLIP, vision_use_head=False),
+        image_token_index=IMAGE_TOKEN,
+        projection_dim=32,
+        hidden_size=32,
+    )
+    return hf.PaliGemmaForConditionalGeneration(config)
+
+
+def image_ids(ids: list[int], labels: list[int]) -> dict[str, list[int]]:
+    """1 at pictures, as Gemma 3's processor gives."""
+    return {"token_type_ids": [int(token == IMAGE_TOKEN) for token in ids]}
+
+
+def suffix_ids(ids: list[int], labels: list[int]) -> dict[str, list[int]]:
+    """1 at the answer, as PaliGemma's processor gives."""
+    return {"token_type_ids": [int(label != -100) for label in labels]}
+
+
+def mllama() -> Any:
+    """Llama 3.2 Vision: cross-attention in the second of four layers."""
+    parts = hf.models.mllama.configuration_mllama
+    rope = {"rope_type": "default", "rope_theta": 1e4}
+    config = hf.MllamaConfig(
+        text_config=parts.MllamaTextConfig(
+            **text_settings(num_hidden_layers=4), cross_attention_layers=[1], rope_parameters=rope
+        ),
+        vision_config=parts.MllamaVisionConfig(
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_global_layers=1,
+            attention_heads=4,
+            image_size=28,
+            patch_size=14,
+            vision_output_dim=96,
+            intermediate_layers_indices=[0, 1],
+            max_num_tiles=2,
+            supported_aspect_ratios=[[1, 1], [1, 2], [2, 1]],
+        ),
+        image_token_index=IMAGE_TOKEN,
+    )
+    model = hf.MllamaForConditionalGeneration(config)
+    with torch.no_grad():
+        layer = model.model.language_model.layers[1]
+        layer.cross_attn_attn_gate.fill_(1.0)
+        layer.cross_attn_mlp_gate.fill_(1.0)
+    return model
+
+
+def mllama_picture(generator: torch.Generator) -> Row:
+    """Two tiles one on top of the other."""
+    return {
+        "pixel_values": torch.randn(1, 2, 3, 28, 28, generator=generator),
+        "aspect_ratio_ids": torch.tensor([2]),
+        "aspect_ratio_mask": torch.tensor([[1, 1]]),
+    }
+
+
+def mllama_rows(rows: list[list[Row]], ids: Tensor) -> Row:
+    """Rows of pictures; a token is shown the pictures up to it, the last one or all that directly follow each other."""
+    batch = nested_rows(rows, ids)
+    most = batch["pixel_values"].shape[1]
+    told = (ids == IMAGE_TOKEN).cumsum(dim=1)
+    sees = torch.stack([(told == number + 1) for number in range(most)], dim=-1)
+    batch["cross_attention_mask"] = sees.unsqueeze(-1).expand(*sees.shape, 2).long()
+    return batch
+
+
+FAMILIES: dict[str, Family] = {
+    family.name: family
+    for family in (
+        Family("LLaVA-1.5", llava, IN_LINE),
+        Family(
+            "LLaVA-OneVision",
+            llava_onevision,
+            {
+                "image": Kind(IMAGE_TOKEN, 16 + 4 * 5, onevision_picture),
+                "video": Kind(VIDEO_TOKEN, 2 * 4 + 1, onevision_video),
+            },
+        ),
+        Family("Qwen2-VL", qwen2_vl, QWEN_KINDS, modality_ids),
+        Family("Qwen2.5-VL", qwen2_5_vl, QWEN_KINDS, modality_ids),
+        Family("Qwen3-VL", qwen3_vl, QWEN3_KINDS, modality_ids),
+        Family("Qwen3-VL-MoE", qwen3_vl_moe, QWEN3_KINDS, modality_ids),
+        Family("Qwen3.5", qwen3_5, QWEN3_KINDS, modality_ids),
+        Family("GLM-4V", glm4v, {"image": QWEN_KINDS["image"]}, modality_ids),
+        Family("Idefics2", idefics2, IN_LINE, collate=nested_rows),
+        Family("Idefics3", idefics3, IN_LINE, collate=nested_rows),
+        Family("SmolVLM", smolvlm, IN_LINE, collate=nested_rows),
+        Family("InternVL", internvl, IN_LINE),
+        Family("Gemma 3", gemma3, IN_LINE, image_ids),
+        Family("PaliGemma", paligemma, IN_LINE, suffix_ids, prefix=True, removed=("token_type_ids",)),
+        Family("PaliGemma 2", paligemma2, IN_LINE, suffix_ids, prefix=True, removed=("token_type_ids",)),
+        Family("Mllama", mllama, {"image": Kind(IMAGE_TOKEN, 1, mllama_picture)}, collate=mllama_rows),
+    )
+}
+
+
+def built(family: Family, dtype: torch.dtype = torch.float64, **changes: Any) -> Any:
+    """The model with random weights so large that pictures move logits by several units."""
+    torch.manual_seed(0)
+    return spread(family.make(**changes)).to(dtype).eval()
