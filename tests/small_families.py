@@ -50,7 +50,9 @@ class Family:
         beside: ids, labels -> what the family's processor gives of every token.
         collate: lists of the tensors of every row's pictures -> those of a batch; by default one after the other.
         prefix: True where pictures and prompt come first and one answer last.
+        by_row: False where a row's logits depend on the other rows of its batch.
         removed: what the model's own forward wants of the text when it is told nothing of pictures.
+        dtype: that its kernels can be run in here.
     """
 
     name: str
@@ -59,7 +61,9 @@ class Family:
     beside: Callable[[list[int], list[int]], dict[str, list[int]]] = lambda ids, labels: {}
     collate: Callable[[list[list[Row]], Tensor], Row] = field(default=lambda rows, ids: one_after_another(rows))
     prefix: bool = False
+    by_row: bool = True
     removed: tuple[str, ...] = ()
+    dtype: torch.dtype = torch.float64
 
 
 def one_after_another(rows: list[list[Row]]) -> Row:
@@ -70,15 +74,18 @@ def one_after_another(rows: list[list[Row]]) -> Row:
 
 
 def family_rows(family: Family, rows: Sequence[Sequence[str]], seed: int = 0) -> list[tuple[list, list, list[Row]]]:
-    """Ids, labels and pictures of rows that are told by the kinds of their pictures: [["image"], [], ["image"] * 2]."""
+    """Ids, labels and pictures of rows told by the kinds of their pictures: [["image"], [], ["image", "image"]].
+
+    All begin with one system prompt, but for families that read a prefix. Every answer is labelled.
+    """
     generator = torch.Generator().manual_seed(seed)
 
     def words(count: int) -> list[int]:
         return torch.randint(3, 80, (count,), generator=generator).tolist()
 
-    made = []
+    made, system = [], [1, *words(2)]
     for number, kinds in enumerate(rows):
-        ids, labels, pictures = ([], [], []) if family.prefix else ([1, *words(2)], [-100] * 3, [])
+        ids, labels, pictures = ([], [], []) if family.prefix else ([*system], [-100] * 3, [])
 
         def look(kind: Kind, ids=ids, pictures=pictures) -> None:
             ids += [*kind.around[0], *[kind.token] * kind.tokens, *kind.around[1]]
@@ -98,8 +105,8 @@ def family_rows(family: Family, rows: Sequence[Sequence[str]], seed: int = 0) ->
                 ids += words(2)
                 labels += [-100] * (len(ids) - len(labels))
                 answer = words(3 + (number + turn) % 3)
-                ids, labels = ids, labels + answer
                 ids += answer
+                labels += answer
         tail = words(number % 2) if not family.prefix else []
         made.append(([*ids, *tail], labels + [-100] * len(tail), pictures))
     return made
@@ -110,7 +117,6 @@ def family_batch(
     rows: Sequence[Sequence[str]],
     padding: str = "right",
     seed: int = 0,
-    dtype: torch.dtype = torch.float64,
     only: int | None = None,
 ) -> Row:
     """A collated batch as the family's processor and a collator give it.
@@ -120,7 +126,6 @@ def family_batch(
         rows: kinds of the pictures of every row.
         padding: side.
         seed: of words and pictures.
-        dtype: of the pictures.
         only: a single row of these, by itself and without padding.
     """
     made = family_rows(family, rows, seed)
@@ -139,7 +144,7 @@ def family_batch(
     batch |= {name: padded([row[name] for row in beside], 0) for name in beside[0]}
     if any(pictures for _, _, pictures in made):
         pictured = family.collate([pictures for _, _, pictures in made], batch["input_ids"])
-        batch |= {name: value.to(dtype) if value.is_floating_point() else value for name, value in pictured.items()}
+        batch |= {name: value.to(family.dtype) if value.is_floating_point() else value for name, value in pictured.items()}
     return batch
 
 
@@ -489,6 +494,157 @@ def mllama_rows(rows: list[list[Row]], ids: Tensor) -> Row:
     return batch
 
 
+def llava_next() -> Any:
+    """LLaVA-NeXT."""
+    config = hf.LlavaNextConfig(
+        vision_config=hf.CLIPVisionConfig(**{**CLIP, "patch_size": 7}),
+        text_config=hf.LlamaConfig(**text_settings()),
+        image_token_index=IMAGE_TOKEN,
+        image_grid_pinpoints=[[28, 28]],
+        vision_feature_layer=-2,
+    )
+    return hf.LlavaNextForConditionalGeneration(config)
+
+
+def mistral3() -> Any:
+    """Mistral Small 3.1: a Pixtral tower."""
+    config = hf.Mistral3Config(
+        vision_config=hf.PixtralVisionConfig(
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            head_dim=8,
+            image_size=28,
+            patch_size=7,
+        ),
+        text_config=hf.MistralConfig(**text_settings(head_dim=8, sliding_window=None)),
+        image_token_index=IMAGE_TOKEN,
+        tie_word_embeddings=False,
+    )
+    return hf.Mistral3ForConditionalGeneration(config)
+
+
+def sized_picture(generator: torch.Generator) -> Row:
+    """Pixels and their size."""
+    return plain_picture(generator) | {"image_sizes": torch.tensor([[28, 28]])}
+
+
+COHERE = {"layer_types": ["sliding_attention", "full_attention"], "sliding_window": 512, "logit_scale": 0.5}
+
+
+def aya_vision() -> Any:
+    """Aya Vision: windows in three of four layers, here in one of two."""
+    config = hf.AyaVisionConfig(
+        vision_config=hf.SiglipVisionConfig(**{**CLIP, "patch_size": 7}, vision_use_head=False),
+        text_config=hf.Cohere2Config(**text_settings(head_dim=8, **COHERE)),
+        image_token_index=IMAGE_TOKEN,
+        tie_word_embeddings=False,
+    )
+    return hf.AyaVisionForConditionalGeneration(config)
+
+
+def cohere2_vision() -> Any:
+    """Command A Vision."""
+    config = hf.Cohere2VisionConfig(
+        vision_config=hf.SiglipVisionConfig(**{**CLIP, "patch_size": 7}, vision_use_head=False),
+        text_config=hf.Cohere2Config(**text_settings(head_dim=8, **COHERE)),
+        image_token_id=IMAGE_TOKEN,
+        alignment_intermediate_size=64,
+        tie_word_embeddings=False,
+    )
+    return hf.Cohere2VisionForConditionalGeneration(config)
+
+
+def gemma4() -> Any:
+    """Gemma 4: embeddings of every token for every layer, keys shared between layers."""
+    text = {
+        "layer_types": ["sliding_attention", "full_attention"] * 2,
+        "sliding_window": 512,
+        "num_hidden_layers": 4,
+        "vocab_size_per_layer_input": 96,
+        "hidden_size_per_layer_input": 8,
+        "num_kv_shared_layers": 2,
+        "final_logit_softcapping": 30.0,
+    }
+    vision = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+        "head_dim": 8,
+        "patch_size": 7,
+        "pooling_kernel_size": 2,
+        "position_embedding_size": 16,
+    }
+    config = hf.Gemma4Config(
+        text_config=hf.Gemma4TextConfig(**text_settings(head_dim=8, use_bidirectional_attention="vision", **text)),
+        vision_config=hf.Gemma4VisionConfig(**vision),
+        audio_config=None,
+        image_token_id=IMAGE_TOKEN,
+        video_token_id=VIDEO_TOKEN,
+        audio_token_id=94,
+        tie_word_embeddings=False,
+    )
+    return hf.Gemma4ForConditionalGeneration(config)
+
+
+def gemma4_picture(generator: torch.Generator) -> Row:
+    """Patches, and where each was."""
+    places = torch.stack(torch.meshgrid(torch.arange(4), torch.arange(4), indexing="xy"), dim=-1).view(1, 16, 2)
+    return {"pixel_values": torch.rand(1, 16, 3 * 7 * 7, generator=generator), "image_position_ids": places}
+
+
+def lfm2_vl() -> Any:
+    """LFM2-VL: a layer of convolution, a layer of attention."""
+    config = hf.Lfm2VlConfig(
+        vision_config=hf.Siglip2VisionConfig(
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            patch_size=7,
+            num_patches=16,
+            vision_use_head=False,
+        ),
+        text_config=hf.Lfm2Config(**text_settings(layer_types=["conv", "full_attention"], block_auto_adjust_ff_dim=False)),
+        image_token_id=IMAGE_TOKEN,
+        projector_hidden_size=32,
+        tie_word_embeddings=False,
+    )
+    return hf.Lfm2VlForConditionalGeneration(config)
+
+
+def lfm2_picture(generator: torch.Generator) -> Row:
+    """Sixteen patches."""
+    return {
+        "pixel_values": torch.randn(1, 16, 3 * 7 * 7, generator=generator),
+        "spatial_shapes": torch.tensor([[4, 4]]),
+        "pixel_attention_mask": torch.ones(1, 16, dtype=torch.long),
+    }
+
+
+def llama4() -> Any:
+    """Llama 4: experts, attention in chunks."""
+    config = hf.Llama4Config(
+        vision_config={
+            "hidden_size": 32,
+            "intermediate_size": 128,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "image_size": 28,
+            "patch_size": 7,
+            "vision_output_dim": 32,
+            "projector_input_dim": 32,
+            "projector_output_dim": 32,
+        },
+        text_config={**text_settings(head_dim=8), "intermediate_size_mlp": 64, "num_local_experts": 2},
+        image_token_index=IMAGE_TOKEN,
+    )
+    return hf.Llama4ForConditionalGeneration(config)
+
+
 FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (
@@ -501,10 +657,11 @@ FAMILIES: dict[str, Family] = {
                 "video": Kind(VIDEO_TOKEN, 2 * 4 + 1, onevision_video),
             },
         ),
+        Family("LLaVA-NeXT", llava_next, {"image": Kind(IMAGE_TOKEN, 16 + 4 * 5, onevision_picture)}),
         Family("Qwen2-VL", qwen2_vl, QWEN_KINDS, modality_ids),
         Family("Qwen2.5-VL", qwen2_5_vl, QWEN_KINDS, modality_ids),
         Family("Qwen3-VL", qwen3_vl, QWEN3_KINDS, modality_ids),
-        Family("Qwen3-VL-MoE", qwen3_vl_moe, QWEN3_KINDS, modality_ids),
+        Family("Qwen3-VL-MoE", qwen3_vl_moe, QWEN3_KINDS, modality_ids, dtype=torch.float32),
         Family("Qwen3.5", qwen3_5, QWEN3_KINDS, modality_ids),
         Family("GLM-4V", glm4v, {"image": QWEN_KINDS["image"]}, modality_ids),
         Family("Idefics2", idefics2, IN_LINE, collate=nested_rows),
@@ -514,12 +671,20 @@ FAMILIES: dict[str, Family] = {
         Family("Gemma 3", gemma3, IN_LINE, image_ids),
         Family("PaliGemma", paligemma, IN_LINE, suffix_ids, prefix=True, removed=("token_type_ids",)),
         Family("PaliGemma 2", paligemma2, IN_LINE, suffix_ids, prefix=True, removed=("token_type_ids",)),
-        Family("Mllama", mllama, {"image": Kind(IMAGE_TOKEN, 1, mllama_picture)}, collate=mllama_rows),
+        Family("Gemma 4", gemma4, {"image": Kind(IMAGE_TOKEN, 4, gemma4_picture)}, modality_ids),
+        Family("Mistral Small 3", mistral3, {"image": Kind(IMAGE_TOKEN, 4, sized_picture)}),
+        Family("Aya Vision", aya_vision, IN_LINE),
+        Family("Command A Vision", cohere2_vision, IN_LINE),
+        Family("LFM2-VL", lfm2_vl, {"image": Kind(IMAGE_TOKEN, 4, lfm2_picture)}),
+        Family("Llama 4", llama4, IN_LINE),
+        Family(
+            "Mllama", mllama, {"image": Kind(IMAGE_TOKEN, 1, mllama_picture)}, collate=mllama_rows, by_row=False
+        ),
     )
 }
 
 
-def built(family: Family, dtype: torch.dtype = torch.float64, **changes: Any) -> Any:
+def built(family: Family, **changes: Any) -> Any:
     """The model with random weights so large that pictures move logits by several units."""
     torch.manual_seed(0)
-    return spread(family.make(**changes)).to(dtype).eval()
+    return spread(family.make(**changes)).to(family.dtype).eval()

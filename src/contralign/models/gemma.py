@@ -1,4 +1,4 @@
-"""Gemma 3 and PaliGemma: families that make the attention masks of their decoder themselves.
+"""Gemma 3, Gemma 4 and PaliGemma: families that make the attention masks of their decoder themselves.
 
 Gemma 3 lets the tokens of a picture attend to each other in both directions and looks through sliding windows in most
 layers. PaliGemma reads pictures and prompt as a prefix in both directions, and only the answer causally. Both are facts
@@ -10,17 +10,31 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from contralign.models.adapter import Handed
 from contralign.models.generic import GenericAdapter
+
+_PER_LAYER = "per_layer_inputs"
 
 
 class Gemma3Adapter(GenericAdapter):
     """Bidirectional pictures, sliding windows."""
 
     masks_by_place = True
+
+
+class Gemma4Adapter(Gemma3Adapter):
+    """Gemma 3's, and for every layer an embedding of each token beside the one in line."""
+
+    known = frozenset({_PER_LAYER})
+
+    def recorded(
+        self, handed: Mapping[str, Any], input_ids: Int[Tensor, "batch seq"]
+    ) -> dict[str, Float[Tensor, "batch seq layers part"]]:
+        """Embeddings for the layers; the small models have none."""
+        return {_PER_LAYER: handed[_PER_LAYER]} if _PER_LAYER in handed else {}
 
 
 class PaliGemmaAdapter(GenericAdapter):

@@ -19,7 +19,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from contralign.models.adapter import Adapter, Handed, PictureEncoder, UnsupportedModel, counted_positions
 from contralign.models.attention_mask import PAIR_MASKS, own_masks
-from contralign.models.recorder import forward_replaced, named_arguments
+from contralign.models.recorder import NothingElse, forward_replaced, named_arguments
 from contralign.models.sharding import ranks_agree
 
 _READ = frozenset({"inputs_embeds", "attention_mask", "position_ids"})
@@ -89,9 +89,9 @@ class GenericAdapter(Adapter):
         handed: dict[str, Any] = {}
         decoder_forward = self.decoder.forward
 
-        def record(*args: Any, **kwargs: Any) -> BaseModelOutputWithPast:
+        def record(*args: Any, **kwargs: Any) -> NothingElse:
             handed.update(named_arguments(decoder_forward, args, kwargs))
-            return BaseModelOutputWithPast(last_hidden_state=handed.get("inputs_embeds"))
+            return NothingElse(last_hidden_state=handed.get("inputs_embeds"))
 
         given = dict(vision_inputs) if position_ids is None else {**vision_inputs, "position_ids": position_ids}
         with forward_replaced(self.decoder, record):

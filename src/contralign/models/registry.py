@@ -9,13 +9,14 @@ from transformers import PreTrainedModel
 
 from contralign.models.adapter import Adapter, PictureEncoder, UnsupportedModel
 from contralign.models.deepstack import DeepstackAdapter
-from contralign.models.gemma import Gemma3Adapter, PaliGemmaAdapter
+from contralign.models.gemma import Gemma3Adapter, Gemma4Adapter, PaliGemmaAdapter
 from contralign.models.generic import GenericAdapter
 from contralign.models.llava import LlavaAdapter
 from contralign.models.mllama import MllamaAdapter
 
 ADAPTERS: dict[str, type[Adapter]] = {
     "Gemma3ForConditionalGeneration": Gemma3Adapter,
+    "Gemma4ForConditionalGeneration": Gemma4Adapter,
     "LlavaForConditionalGeneration": LlavaAdapter,
     "MllamaForConditionalGeneration": MllamaAdapter,
     "PaliGemmaForConditionalGeneration": PaliGemmaAdapter,
