@@ -10,16 +10,16 @@ import torch
 from small_families import Family, Row, family_batch
 from torch import Tensor
 
+from contralign import CalConfig
 from contralign.contrast.drop import DropImage
 from contralign.contrast.mask import MaskImage
 from contralign.core.passes import look_twice
+from contralign.core.reference import reference_loss, reference_weights
 from contralign.models.adapter import Adapter
 from contralign.models.registry import adapter_for
 
 IMAGES = (("image",), (), ("image", "image"), ("image",))
 VIDEOS = (("video",), ("image",), (), ("video", "image"))
-ACROSS = ("pixel_values", "aspect_ratio_ids", "aspect_ratio_mask", "cross_attention_mask")
-"""Inputs that a model with cross-attention reads its pictures from."""
 
 Rows = Sequence[Sequence[str]]
 How = Literal["masked", "removed"]
@@ -66,8 +66,7 @@ def own_blind_logits(model: Any, family: Family, inputs: Row, positions: Tensor,
     """
     text = ~torch.isin(inputs["input_ids"], tokens_of(family))[0]
     if how == "masked":
-        across = () if family.by_row else ACROSS
-        told = {name: value for name, value in asked(inputs).items() if name not in across}
+        told = {name: value for name, value in asked(inputs).items() if name not in family.across}
         logits = model(**{**told, "attention_mask": text.long().unsqueeze(0), "position_ids": positions}).logits
         return logits[:, torch.where(text, torch.arange(len(text)), -1).cummax(dim=0).values.clamp(min=0)]
     kept = {name: inputs[name][:, text] for name in ("input_ids", "attention_mask", *family.removed)}
@@ -100,29 +99,45 @@ class OwnRow:
         return found if self.pictured else torch.zeros_like(found)
 
 
-def own_rows(model: Any, family: Family, rows: Rows, how: How = "removed") -> list[OwnRow]:
+def own_rows(model: Any, family: Family, rows: Rows, how: How = "removed", padding: str = "right") -> list[OwnRow]:
     """Every row through the model's own forward, twice.
 
-    With pictures it goes by itself, but where what a model says of a row depends on its batch.
+    With pictures it goes by itself, but where what a model says of a row depends on what is beside it.
     """
-    batch = family_batch(family, rows)
+    batch = family_batch(family, rows, padding)
     together = None if family.by_row else own_logits(model, batch)[0]
     found = []
     for number, kinds in enumerate(rows):
         inputs = family_batch(family, rows, only=number)
         logits, positions = own_logits(model, inputs)
         if together is not None:
-            logits = together[number : number + 1, : logits.shape[1]]
+            logits = together[number][batch["attention_mask"][number].bool()].unsqueeze(0)
         with torch.no_grad():
             blind = own_blind_logits(model, family, inputs, positions, how)
         found.append(OwnRow(logits[0, :-1], blind[0, :-1], inputs["labels"][0, 1:], bool(kinds)))
     return found
 
 
-def own_delta(model: Any, family: Family, rows: Rows, how: How = "removed") -> Tensor:
+def own_delta(model: Any, family: Family, rows: Rows, how: How = "removed", padding: str = "right") -> Tensor:
     """Δ of all label tokens in reading order."""
     with torch.no_grad():
-        return torch.cat([row.delta for row in own_rows(model, family, rows, how)])
+        return torch.cat([row.delta for row in own_rows(model, family, rows, how, padding)])
+
+
+def own_step(model: Any, family: Family, rows: Rows, config: CalConfig) -> tuple[Tensor, list[list[float]]]:
+    """The loss of a CAL step, with its gradient, and the weights: the equations over the model's own forward."""
+    found = own_rows(model, family, rows)
+    width = max(len(row.labels) for row in found)
+    nll, flags, delta = [], [], []
+    for row in found:
+        valid = row.labels != -100
+        at = row.labels.masked_fill(~valid, 0).unsqueeze(-1)
+        lost = -row.logits.log_softmax(dim=-1).gather(-1, at).squeeze(-1)
+        nll.append(torch.nn.functional.pad(lost, (0, width - len(at))))
+        flags.append([*valid.tolist(), *[False] * (width - len(at))])
+        delta.append(torch.zeros(width, dtype=lost.dtype).masked_scatter(torch.tensor(flags[-1]), row.delta).tolist())
+    weights = reference_weights(delta, flags, config.alpha, config.beta, config.window, config.form)
+    return reference_loss(torch.stack(nll), weights, flags, config.form), weights
 
 
 def our_delta(adapter: Adapter, contrast: Any, inputs: Row) -> Tensor:
@@ -154,8 +169,8 @@ def measured(family: Family, model: Any) -> Measured:
     """A family's passes held against the model's own forward."""
     own, removed, masked, apart, spread = [], [], [], [], []
     for rows in rows_of(family):
-        truth: dict[How, Tensor] = {how: own_delta(model, family, rows, how) for how in ("masked", "removed")}
         for padding in ("right", "left"):
+            by_hiding, by_removing = (own_delta(model, family, rows, how, padding) for how in ("masked", "removed"))
             adapter = adapter_for(model)
             inputs = family_batch(family, rows, padding)
             told = inputs["attention_mask"].bool()
@@ -165,8 +180,8 @@ def measured(family: Family, model: Any) -> Measured:
             own.append((ours - theirs)[told])
             dropped, packed = (our_delta(adapter, DropImage(pack=pack), inputs) for pack in (False, adapter.packs))
             hidden = our_delta(adapter, MaskImage(), inputs)
-            removed += [dropped - truth["removed"], packed - truth["removed"]]
-            masked.append(hidden - truth["masked"])
+            removed += [dropped - by_removing, packed - by_removing]
+            masked.append(hidden - by_hiding)
             apart.append(dropped - hidden)
             spread.append(float(dropped.std()))
     refused = "mask" not in adapter_for(model).contrasts

@@ -50,9 +50,11 @@ class Family:
         beside: ids, labels -> what the family's processor gives of every token.
         collate: lists of the tensors of every row's pictures -> those of a batch; by default one after the other.
         prefix: True where pictures and prompt come first and one answer last.
-        by_row: False where a row's logits depend on the other rows of its batch.
+        by_row: False where a row's logits depend on padding or on the other rows of its batch.
         removed: what the model's own forward wants of the text when it is told nothing of pictures.
+        across: inputs that pictures are read from by cross-attention.
         dtype: that its kernels can be run in here.
+        head: factor on the head's random weights; pictures move logits by several units.
     """
 
     name: str
@@ -63,7 +65,9 @@ class Family:
     prefix: bool = False
     by_row: bool = True
     removed: tuple[str, ...] = ()
+    across: tuple[str, ...] = ()
     dtype: torch.dtype = torch.float64
+    head: float = 4.0
 
 
 def one_after_another(rows: list[list[Row]]) -> Row:
@@ -405,6 +409,7 @@ def gemma3(**text: Any) -> Any:
         vision_config=hf.SiglipVisionConfig(**CLIP, vision_use_head=False),
         image_token_index=IMAGE_TOKEN,
         mm_tokens_per_image=4,
+        tie_word_embeddings=False,
     )
     return hf.Gemma3ForConditionalGeneration(config)
 
@@ -417,19 +422,21 @@ def paligemma() -> Any:
         image_token_index=IMAGE_TOKEN,
         projection_dim=32,
         hidden_size=32,
+        tie_word_embeddings=False,
     )
     return hf.PaliGemmaForConditionalGeneration(config)
 
 
 def paligemma2(**text: Any) -> Any:
-    """PaliGemma 2: a Gemma 2 below, logits bent at 5."""
-    settings = {"sliding_window": 512, "final_logit_softcapping": 5.0, "query_pre_attn_scalar": 8}
+    """PaliGemma 2: a Gemma 2 below, logits bent at 15."""
+    settings = {"sliding_window": 512, "final_logit_softcapping": 15.0, "query_pre_attn_scalar": 8}
     config = hf.PaliGemmaConfig(
         text_config=hf.Gemma2Config(**text_settings(head_dim=8, **{**settings, **text})),
         vision_config=hf.SiglipVisionConfig(**CLIP, vision_use_head=False),
         image_token_index=IMAGE_TOKEN,
         projection_dim=32,
         hidden_size=32,
+        tie_word_embeddings=False,
     )
     return hf.PaliGemmaForConditionalGeneration(config)
 
@@ -662,7 +669,7 @@ FAMILIES: dict[str, Family] = {
         Family("Qwen2.5-VL", qwen2_5_vl, QWEN_KINDS, modality_ids),
         Family("Qwen3-VL", qwen3_vl, QWEN3_KINDS, modality_ids),
         Family("Qwen3-VL-MoE", qwen3_vl_moe, QWEN3_KINDS, modality_ids, dtype=torch.float32),
-        Family("Qwen3.5", qwen3_5, QWEN3_KINDS, modality_ids),
+        Family("Qwen3.5", qwen3_5, QWEN3_KINDS, modality_ids, by_row=False),
         Family("GLM-4V", glm4v, {"image": QWEN_KINDS["image"]}, modality_ids),
         Family("Idefics2", idefics2, IN_LINE, collate=nested_rows),
         Family("Idefics3", idefics3, IN_LINE, collate=nested_rows),
@@ -670,7 +677,9 @@ FAMILIES: dict[str, Family] = {
         Family("InternVL", internvl, IN_LINE),
         Family("Gemma 3", gemma3, IN_LINE, image_ids),
         Family("PaliGemma", paligemma, IN_LINE, suffix_ids, prefix=True, removed=("token_type_ids",)),
-        Family("PaliGemma 2", paligemma2, IN_LINE, suffix_ids, prefix=True, removed=("token_type_ids",)),
+        Family(
+            "PaliGemma 2", paligemma2, IN_LINE, suffix_ids, prefix=True, removed=("token_type_ids",), head=8.0
+        ),
         Family("Gemma 4", gemma4, {"image": Kind(IMAGE_TOKEN, 4, gemma4_picture)}, modality_ids),
         Family("Mistral Small 3", mistral3, {"image": Kind(IMAGE_TOKEN, 4, sized_picture)}),
         Family("Aya Vision", aya_vision, IN_LINE),
@@ -678,7 +687,12 @@ FAMILIES: dict[str, Family] = {
         Family("LFM2-VL", lfm2_vl, {"image": Kind(IMAGE_TOKEN, 4, lfm2_picture)}),
         Family("Llama 4", llama4, IN_LINE),
         Family(
-            "Mllama", mllama, {"image": Kind(IMAGE_TOKEN, 1, mllama_picture)}, collate=mllama_rows, by_row=False
+            "Mllama",
+            mllama,
+            {"image": Kind(IMAGE_TOKEN, 1, mllama_picture)},
+            collate=mllama_rows,
+            by_row=False,
+            across=("pixel_values", "aspect_ratio_ids", "aspect_ratio_mask", "cross_attention_mask"),
         ),
     )
 }
@@ -687,4 +701,4 @@ FAMILIES: dict[str, Family] = {
 def built(family: Family, **changes: Any) -> Any:
     """The model with random weights so large that pictures move logits by several units."""
     torch.manual_seed(0)
-    return spread(family.make(**changes)).to(family.dtype).eval()
+    return spread(family.make(**changes), head=family.head).to(family.dtype).eval()
