@@ -122,6 +122,7 @@ def family_batch(
     padding: str = "right",
     seed: int = 0,
     only: int | None = None,
+    shown: Sequence[int] | None = None,
 ) -> Row:
     """A collated batch as the family's processor and a collator give it.
 
@@ -131,8 +132,11 @@ def family_batch(
         padding: side.
         seed: of words and pictures.
         only: a single row of these, by itself and without padding.
+        shown: for every row the row whose pictures it is shown; None is its own.
     """
     made = family_rows(family, rows, seed)
+    if shown is not None:
+        made = [(ids, labels, made[giver][2]) for (ids, labels, _), giver in zip(made, shown, strict=True)]
     made = made if only is None else made[only : only + 1]
 
     def padded(values: list[list[int]], fill: int) -> Tensor:

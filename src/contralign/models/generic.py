@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
+from contralign.batch import VLBatch
 from contralign.models.adapter import Adapter, Handed, PictureEncoder, UnsupportedModel, counted_positions
 from contralign.models.attention_mask import PAIR_MASKS, own_masks
 from contralign.models.recorder import NothingElse, forward_replaced, named_arguments
@@ -115,6 +116,20 @@ class GenericAdapter(Adapter):
     def recorded(self, handed: Mapping[str, Any], input_ids: Int[Tensor, "batch seq"]) -> dict[str, Tensor]:
         """`VLBatch.beside` of what was handed to the decoder; a family that has some says which arguments it knows."""
         return {}
+
+    def encode(self, batch: VLBatch) -> VLBatch:
+        """The batch with `inputs_embeds`; where they are missing its `pictures` are encoded.
+
+        Raises:
+            ValueError: no way to encode pictures was given, or the batch holds videos or sounds, which would be lost.
+        """
+        pictured = batch.input_ids == self.token_ids[0]
+        if batch.inputs_embeds is None and bool((batch.image_mask & ~pictured).any()):
+            raise ValueError(
+                "this contrast encodes degraded pictures, and the batch holds a video or a sound: use contrast='drop' "
+                "or another that encodes nothing"
+            )
+        return super().encode(batch)
 
     def logits(self, hidden: Float[Tensor, "tokens hidden"]) -> Float[Tensor, "tokens vocab"]:
         """Whatever the model's own forward does after its body: head, scale, soft-capping."""
