@@ -31,12 +31,21 @@ Row = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Kind:
-    """How a picture or a video of one family looks: its place in the text, and its tensors, first axis one a picture."""
+    """How a picture or a video of one family looks.
+
+    Attributes:
+        token: the id that stands for it.
+        tokens: how often.
+        tensors: what the tower is given of it.
+        around: ids before and after.
+        runs: frames that stand by themselves, each with its tokens and what is around them.
+    """
 
     token: int
     tokens: int
     tensors: Callable[[torch.Generator], Row]
     around: tuple[Sequence[int], Sequence[int]] = ((), ())
+    runs: int = 1
 
 
 @dataclass(frozen=True)
@@ -92,7 +101,8 @@ def family_rows(family: Family, rows: Sequence[Sequence[str]], seed: int = 0) ->
         ids, labels, pictures = ([], [], []) if family.prefix else ([*system], [-100] * 3, [])
 
         def look(kind: Kind, ids=ids, pictures=pictures) -> None:
-            ids += [*kind.around[0], *[kind.token] * kind.tokens, *kind.around[1]]
+            for _ in range(kind.runs):
+                ids += [*kind.around[0], *[kind.token] * kind.tokens, *kind.around[1]]
             pictures.append(kind.tensors(generator))
 
         if family.prefix:
@@ -161,7 +171,13 @@ def plain_picture(generator: torch.Generator) -> Row:
     return {"pixel_values": torch.randn(1, 3, 28, 28, generator=generator)}
 
 
+def two_frames(generator: torch.Generator) -> Row:
+    """A video that a family takes as two pictures."""
+    return {"pixel_values": torch.randn(2, 3, 28, 28, generator=generator)}
+
+
 IN_LINE = {"image": Kind(IMAGE_TOKEN, 4, plain_picture)}
+FRAMES = {**IN_LINE, "video": Kind(IMAGE_TOKEN, 4, two_frames, runs=2)}
 
 
 def llava() -> Any:
@@ -332,23 +348,18 @@ QWEN_KINDS = {
     "image": Kind(IMAGE_TOKEN, 4, patches("image", (1, 4, 4)), WITHIN),
     "video": Kind(VIDEO_TOKEN, 8, patches("video", (2, 4, 4)), WITHIN),
 }
-QWEN3_KINDS = {**QWEN_KINDS, "video": Kind(VIDEO_TOKEN, 4, patches("video", (1, 4, 4)), WITHIN)}
-"""Qwen3-VL sets a video of several frames as several runs with time stamps between; one frame is one run."""
+QWEN3_KINDS = {**QWEN_KINDS, "video": Kind(VIDEO_TOKEN, 4, patches("video", (2, 4, 4)), WITHIN, runs=2)}
+"""Qwen3-VL sets every frame of a video by itself."""
 
 
 def nested_rows(rows: list[list[Row]], ids: Tensor) -> Row:
     """(rows, pictures, …), where rows with fewer pictures are filled up with empty ones."""
-    most = max(len(row) for row in rows)
     first = next(picture for row in rows for picture in row)
-    return {
-        name: torch.stack(
-            [
-                torch.cat([picture[name] for picture in row] + [torch.zeros_like(value)] * (most - len(row)))
-                for row in rows
-            ]
-        )
+    joined = {
+        name: [torch.cat([picture[name] for picture in row]) if row else value[:0] for row in rows]
         for name, value in first.items()
     }
+    return {name: pad_sequence(values, batch_first=True) for name, values in joined.items()}
 
 
 def idefics2() -> Any:
@@ -607,6 +618,22 @@ def gemma4_picture(generator: torch.Generator) -> Row:
     return {"pixel_values": torch.rand(1, 16, 3 * 7 * 7, generator=generator), "image_position_ids": places}
 
 
+def gemma4_video(generator: torch.Generator) -> Row:
+    """Two frames."""
+    frames = [gemma4_picture(generator) for _ in range(2)]
+    return {
+        "pixel_values_videos": torch.cat([frame["pixel_values"] for frame in frames]),
+        "video_position_ids": torch.cat([frame["image_position_ids"] for frame in frames]),
+        "num_frames_per_video": torch.tensor([2]),
+    }
+
+
+GEMMA4_KINDS = {
+    "image": Kind(IMAGE_TOKEN, 4, gemma4_picture, WITHIN),
+    "video": Kind(VIDEO_TOKEN, 4, gemma4_video, WITHIN, runs=2),
+}
+
+
 def lfm2_vl() -> Any:
     """LFM2-VL: a layer of convolution, a layer of attention."""
     config = hf.Lfm2VlConfig(
@@ -677,14 +704,14 @@ FAMILIES: dict[str, Family] = {
         Family("GLM-4V", glm4v, {"image": QWEN_KINDS["image"]}, modality_ids),
         Family("Idefics2", idefics2, IN_LINE, collate=nested_rows),
         Family("Idefics3", idefics3, IN_LINE, collate=nested_rows),
-        Family("SmolVLM", smolvlm, IN_LINE, collate=nested_rows),
-        Family("InternVL", internvl, IN_LINE),
+        Family("SmolVLM", smolvlm, FRAMES, collate=nested_rows),
+        Family("InternVL", internvl, FRAMES),
         Family("Gemma 3", gemma3, IN_LINE, image_ids),
         Family("PaliGemma", paligemma, IN_LINE, suffix_ids, prefix=True, removed=("token_type_ids",)),
         Family(
             "PaliGemma 2", paligemma2, IN_LINE, suffix_ids, prefix=True, removed=("token_type_ids",), head=8.0
         ),
-        Family("Gemma 4", gemma4, {"image": Kind(IMAGE_TOKEN, 4, gemma4_picture)}, modality_ids),
+        Family("Gemma 4", gemma4, GEMMA4_KINDS, modality_ids),
         Family("Mistral Small 3", mistral3, {"image": Kind(IMAGE_TOKEN, 4, sized_picture)}),
         Family("Aya Vision", aya_vision, IN_LINE),
         Family("Command A Vision", cohere2_vision, IN_LINE),
