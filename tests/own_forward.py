@@ -32,7 +32,9 @@ def rows_of(family: Family) -> list[Rows]:
 
 def tokens_of(family: Family) -> Tensor:
     """Ids that pictures and videos of a family stand at."""
-    return torch.tensor([kind.token for kind in family.kinds.values()])
+    kinds = family.kinds.values()
+    filled = [token for kind in kinds if kind.filled for side in kind.around for token in side]
+    return torch.tensor([kind.token for kind in kinds] + filled)
 
 
 def asked(inputs: Row) -> Row:

@@ -38,6 +38,7 @@ class Kind:
         tokens: how often.
         tensors: what the tower is given of it.
         around: ids before and after.
+        filled: whether those are filled by the model too.
         runs: frames that stand by themselves, each with its tokens and what is around them.
     """
 
@@ -45,6 +46,7 @@ class Kind:
     tokens: int
     tensors: Callable[[torch.Generator], Row]
     around: tuple[Sequence[int], Sequence[int]] = ((), ())
+    filled: bool = False
     runs: int = 1
 
 
@@ -528,6 +530,77 @@ def llava_next() -> Any:
     return hf.LlavaNextForConditionalGeneration(config)
 
 
+def llava_next_video() -> Any:
+    """LLaVA-NeXT-Video: frames pooled to a quarter."""
+    config = hf.LlavaNextVideoConfig(
+        vision_config=hf.CLIPVisionConfig(**{**CLIP, "patch_size": 7}),
+        text_config=hf.LlamaConfig(**text_settings()),
+        image_token_index=IMAGE_TOKEN,
+        video_token_index=VIDEO_TOKEN,
+        image_grid_pinpoints=[[28, 28]],
+    )
+    return hf.LlavaNextVideoForConditionalGeneration(config)
+
+
+def vip_llava() -> Any:
+    """ViP-LLaVA."""
+    config = hf.VipLlavaConfig(
+        vision_config=hf.CLIPVisionConfig(**CLIP),
+        text_config=hf.LlamaConfig(**text_settings()),
+        image_token_index=IMAGE_TOKEN,
+        image_seq_length=4,
+        vision_feature_layer=[-1, -2],
+    )
+    return hf.VipLlavaForConditionalGeneration(config)
+
+
+def video_llama3() -> Any:
+    """VideoLLaMA 3."""
+    config = hf.VideoLlama3Config(
+        vision_config={
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "patch_size": 7,
+        },
+        text_config=hf.Qwen2Config(**text_settings()),
+        image_token_id=IMAGE_TOKEN,
+        video_token_id=VIDEO_TOKEN,
+    )
+    return hf.VideoLlama3ForConditionalGeneration(config)
+
+
+def merged_patches(name: str, grid: tuple[int, int, int]) -> Callable[[torch.Generator], Row]:
+    """Flat patches, and that 2 x 2 of them make a token."""
+    tensors = patches(name, grid, 3 * 7 * 7)
+    return lambda generator: tensors(generator) | {f"{name}_merge_sizes": torch.tensor([2])}
+
+
+def ovis2() -> Any:
+    """Ovis 2: words of a visual vocabulary, and indicator tokens whose embeddings change where there are pictures."""
+    config = hf.Ovis2Config(
+        vision_config={
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "image_size": 28,
+            "patch_size": 14,
+            "vocab_size": 40,
+            "num_visual_indicator_tokens": 2,
+            "hidden_stride": 1,
+        },
+        text_config=hf.Qwen2Config(**text_settings()),
+        image_token_id=IMAGE_TOKEN,
+        visual_indicator_token_ids=[BEFORE, AFTER],
+        vocab_size=96,
+        hidden_size=32,
+        tie_word_embeddings=False,
+    )
+    return hf.Ovis2ForConditionalGeneration(config)
+
+
 def mistral3() -> Any:
     """Mistral Small 3.1: a Pixtral tower."""
     config = hf.Mistral3Config(
@@ -696,6 +769,24 @@ FAMILIES: dict[str, Family] = {
             },
         ),
         Family("LLaVA-NeXT", llava_next, {"image": Kind(IMAGE_TOKEN, 16 + 4 * 5, onevision_picture)}),
+        Family(
+            "LLaVA-NeXT-Video",
+            llava_next_video,
+            {
+                "image": Kind(IMAGE_TOKEN, 16 + 4 * 5, onevision_picture),
+                "video": Kind(VIDEO_TOKEN, 2 * 4, onevision_video),
+            },
+        ),
+        Family("ViP-LLaVA", vip_llava, IN_LINE),
+        Family(
+            "VideoLLaMA 3",
+            video_llama3,
+            {
+                "image": Kind(IMAGE_TOKEN, 4, merged_patches("image", (1, 4, 4))),
+                "video": Kind(VIDEO_TOKEN, 8, merged_patches("video", (2, 4, 4))),
+            },
+        ),
+        Family("Ovis 2", ovis2, {"image": Kind(IMAGE_TOKEN, 4, plain_picture, WITHIN, filled=True)}),
         Family("Qwen2-VL", qwen2_vl, QWEN_KINDS, modality_ids),
         Family("Qwen2.5-VL", qwen2_5_vl, QWEN_KINDS, modality_ids),
         Family("Qwen3-VL", qwen3_vl, QWEN3_KINDS, modality_ids),

@@ -47,7 +47,7 @@ class GenericAdapter(Adapter):
 
     def __init__(self, model: PreTrainedModel, encode_pictures: PictureEncoder | None = None) -> None:
         super().__init__(model, encode_pictures)
-        self.token_ids = _placeholder_ids(model)
+        self.picture_ids, self.other_ids = _placeholder_ids(model)
         self.body: nn.Module = model.base_model
         self.decoder: nn.Module = model.get_decoder()
         self._refuse_by_structure(model)
@@ -58,7 +58,7 @@ class GenericAdapter(Adapter):
 
     def placeholders(self, input_ids: Int[Tensor, "batch seq"]) -> Bool[Tensor, "batch seq"]:
         """True at image, video and audio tokens of the configuration."""
-        return torch.isin(input_ids, torch.tensor(self.token_ids, device=input_ids.device))
+        return _is_one_of(input_ids, [*self.picture_ids, *self.other_ids])
 
     def embed(
         self,
@@ -123,8 +123,7 @@ class GenericAdapter(Adapter):
         Raises:
             ValueError: no way to encode pictures was given, or the batch holds videos or sounds, which would be lost.
         """
-        pictured = batch.input_ids == self.token_ids[0]
-        if batch.inputs_embeds is None and bool((batch.image_mask & ~pictured).any()):
+        if batch.inputs_embeds is None and bool(_is_one_of(batch.input_ids, self.other_ids).any()):
             raise ValueError(
                 "this contrast encodes degraded pictures, and the batch holds a video or a sound: use contrast='drop' "
                 "or another that encodes nothing"
@@ -203,15 +202,20 @@ class GenericAdapter(Adapter):
             self._seen_in_line = True
 
 
-def _placeholder_ids(model: PreTrainedModel) -> list[int]:
+def _placeholder_ids(model: PreTrainedModel) -> tuple[list[int], list[int]]:
+    """Ids that pictures stand at, and those of videos and sounds."""
     names = ("image_token_id", "video_token_id", "audio_token_id")
-    ids = [getattr(model.config, name, None) for name in names]
-    if not isinstance(ids[0], int):
+    picture, *others = [getattr(model.config, name, None) for name in names]
+    if not isinstance(picture, int):
         raise UnsupportedModel(
             f"{type(model).__name__} has no image_token_id in its configuration: wanted a model whose pictures stand "
             "in line with the text"
         )
-    return [token for token in ids if isinstance(token, int)]
+    return [picture], [token for token in others if isinstance(token, int) and token != picture]
+
+
+def _is_one_of(input_ids: Tensor, ids: list[int]) -> Tensor:
+    return torch.isin(input_ids, torch.tensor(ids, dtype=input_ids.dtype, device=input_ids.device))
 
 
 def _holds_tensor(value: Any) -> bool:

@@ -13,12 +13,14 @@ from contralign.models.gemma import Gemma3Adapter, Gemma4Adapter, PaliGemmaAdapt
 from contralign.models.generic import GenericAdapter
 from contralign.models.llava import LlavaAdapter
 from contralign.models.mllama import MllamaAdapter
+from contralign.models.ovis2 import Ovis2Adapter
 
 ADAPTERS: dict[str, type[Adapter]] = {
     "Gemma3ForConditionalGeneration": Gemma3Adapter,
     "Gemma4ForConditionalGeneration": Gemma4Adapter,
     "LlavaForConditionalGeneration": LlavaAdapter,
     "MllamaForConditionalGeneration": MllamaAdapter,
+    "Ovis2ForConditionalGeneration": Ovis2Adapter,
     "PaliGemmaForConditionalGeneration": PaliGemmaAdapter,
     "Qwen3VLForConditionalGeneration": DeepstackAdapter,
     "Qwen3VLMoeForConditionalGeneration": DeepstackAdapter,
