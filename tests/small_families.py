@@ -1,4 +1,4 @@
-"""Tiny random models of today's families, and batches of rows with pictures, videos, both, or none. Built, never loaded.
+"""Tiny random models of today's families, and batches of rows with pictures, videos, both, or none. Built, not loaded.
 
 A family says how one picture looks to it; rows, padding and labels are the same for all.
 """
@@ -164,7 +164,9 @@ def family_batch(
     batch |= {name: padded([row[name] for row in beside], 0) for name in beside[0]}
     if any(pictures for _, _, pictures in made):
         pictured = family.collate([pictures for _, _, pictures in made], batch["input_ids"])
-        batch |= {name: value.to(family.dtype) if value.is_floating_point() else value for name, value in pictured.items()}
+        batch |= {
+            name: value.to(family.dtype) if value.is_floating_point() else value for name, value in pictured.items()
+        }
     return batch
 
 
@@ -230,7 +232,9 @@ QWEN_IDS = {
 def qwen2_vl() -> Any:
     """Qwen2-VL."""
     vision = {"depth": 2, "embed_dim": 32, "hidden_size": 32, "num_heads": 4, "patch_size": 7, "mlp_ratio": 2}
-    config = hf.Qwen2VLConfig(text_config={**text_settings(), "rope_parameters": MROPE}, vision_config=vision, **QWEN_IDS)
+    config = hf.Qwen2VLConfig(
+        text_config={**text_settings(), "rope_parameters": MROPE}, vision_config=vision, **QWEN_IDS
+    )
     return hf.Qwen2VLForConditionalGeneration(config)
 
 
@@ -719,7 +723,9 @@ def lfm2_vl() -> Any:
             num_patches=16,
             vision_use_head=False,
         ),
-        text_config=hf.Lfm2Config(**text_settings(layer_types=["conv", "full_attention"], block_auto_adjust_ff_dim=False)),
+        text_config=hf.Lfm2Config(
+            **text_settings(layer_types=["conv", "full_attention"], block_auto_adjust_ff_dim=False)
+        ),
         image_token_id=IMAGE_TOKEN,
         projector_hidden_size=32,
         tie_word_embeddings=False,
@@ -799,9 +805,7 @@ FAMILIES: dict[str, Family] = {
         Family("InternVL", internvl, FRAMES),
         Family("Gemma 3", gemma3, IN_LINE, image_ids),
         Family("PaliGemma", paligemma, IN_LINE, suffix_ids, prefix=True, removed=("token_type_ids",)),
-        Family(
-            "PaliGemma 2", paligemma2, IN_LINE, suffix_ids, prefix=True, removed=("token_type_ids",), head=8.0
-        ),
+        Family("PaliGemma 2", paligemma2, IN_LINE, suffix_ids, prefix=True, removed=("token_type_ids",), head=8.0),
         Family("Gemma 4", gemma4, GEMMA4_KINDS, modality_ids),
         Family("Mistral Small 3", mistral3, {"image": Kind(IMAGE_TOKEN, 4, sized_picture)}),
         Family("Aya Vision", aya_vision, IN_LINE),

@@ -81,7 +81,10 @@ class VLBatch:
 
     @property
     def looks_ahead(self) -> Bool[Tensor, "batch seq"]:
-        """True at tokens that attend to a later one, or that an earlier one attends to; for a batch as it was collated."""
+        """True at tokens that attend to a later one, or that an earlier one attends to.
+
+        For a batch as it was collated: its columns are those of `attends`.
+        """
         ahead = torch.zeros_like(self.image_mask)
         for attends in (self.attends or {}).values():
             forward = attends.triu(1)

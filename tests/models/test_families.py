@@ -28,6 +28,7 @@ from contralign.contrast.shuffle import ShufflePictures
 from contralign.contrast.taking_out import first_run, last_of_runs
 from contralign.core.passes import look_twice
 from contralign.models.adapter import UnsupportedModel
+from contralign.models.recorder import forward_replaced
 from contralign.models.registry import adapter_for
 from contralign.reading import without_picture
 
@@ -131,7 +132,9 @@ def test_stand_ins_at_their_own_places_equal_hiding_all_other_image_tokens(name,
     features = batch.features.clone()
     features[places] = vectors
     whole = replace(
-        batch.with_features(features), attention_mask=batch.attention_mask * (~batch.image_mask | places), out_of_line={}
+        batch.with_features(features),
+        attention_mask=batch.attention_mask * (~batch.image_mask | places),
+        out_of_line={},
     )
     one, other = (look_twice(adapter, view, batch) for view in (short, lambda _: whole))
     assert one.delta["logit"][one.valid].std() > 0.1
@@ -141,7 +144,9 @@ def test_stand_ins_at_their_own_places_equal_hiding_all_other_image_tokens(name,
 def test_what_a_family_cannot_be_given_is_refused_by_name():
     adapter = adapter_for(built(FAMILIES["Mllama"]))
     for name in ("mean", "shuffle", "patches", "blur"):
-        with pytest.raises(UnsupportedModel, match=rf"contrast='{name}' is not right for Mllama.*use one of drop, mask"):
+        with pytest.raises(
+            UnsupportedModel, match=rf"contrast='{name}' is not right for Mllama.*use one of drop, mask"
+        ):
             adapter.check_contrast(name, num_tokens=10)
     for family in RECURRENT:
         with pytest.raises(UnsupportedModel, match="contrast='mask' is not right"):
@@ -290,3 +295,15 @@ def test_a_family_trained_in_both_stages_is_saved_loaded_and_says_the_same(name,
     prompt = family_batch(family, rows_of(family)[-1], only=0)
     said = [each.generate(**asked(prompt), max_new_tokens=4, do_sample=False) for each in (model, again)]
     assert said[0].shape[1] > prompt["input_ids"].shape[1] and torch.equal(*said)
+
+
+def test_paligemma_without_masks_over_pairs_is_refused():
+    family = FAMILIES["PaliGemma"]
+    model = built(family)
+    adapter = adapter_for(model)
+
+    def body(input_ids, attention_mask, **_):
+        return model.get_decoder()(inputs_embeds=model.get_input_embeddings()(input_ids), attention_mask=attention_mask)
+
+    with forward_replaced(model.base_model, body), pytest.raises(UnsupportedModel, match="prefix in both directions"):
+        adapter.prepare(family_batch(family, ((), ())))

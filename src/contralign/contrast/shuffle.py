@@ -62,9 +62,7 @@ class ShufflePictures:
         """A view of the rows whose labels see a picture, the features of other rows in place."""
         before = batch.features
         features = {
-            row: before[row][batch.image_mask[row]]
-            for row, pictured in enumerate(batch.has_image.tolist())
-            if pictured
+            row: before[row][batch.image_mask[row]] for row, pictured in enumerate(batch.has_image.tolist()) if pictured
         }
         givers = self._givers(features, batch.draw)
         after, taken = before.clone(), torch.zeros_like(batch.image_mask)

@@ -65,9 +65,7 @@ def pair_mask(
     return torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill(~allowed, torch.finfo(dtype).min)
 
 
-def own_masks(
-    mask: Any, attention_mask: Int[Tensor, "batch seq"]
-) -> dict[str, Bool[Tensor, "batch seq seq"]] | None:
+def own_masks(mask: Any, attention_mask: Int[Tensor, "batch seq"]) -> dict[str, Bool[Tensor, "batch seq seq"]] | None:
     """The masks over pairs of tokens that a model handed its decoder, as truth values.
 
     Args:

@@ -13,7 +13,8 @@ from typing import Any
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from contralign.models.adapter import Handed
+from contralign.batch import VLBatch
+from contralign.models.adapter import UnsupportedModel
 from contralign.models.generic import GenericAdapter
 
 _PER_LAYER = "per_layer_inputs"
@@ -33,7 +34,7 @@ class Gemma4Adapter(Gemma3Adapter):
     def recorded(
         self, handed: Mapping[str, Any], input_ids: Int[Tensor, "batch seq"]
     ) -> dict[str, Float[Tensor, "batch seq layers part"]]:
-        """Embeddings for the layers; the small models have none."""
+        """Embeddings for the layers; models that have none hand none."""
         return {_PER_LAYER: handed[_PER_LAYER]} if _PER_LAYER in handed else {}
 
 
@@ -42,22 +43,22 @@ class PaliGemmaAdapter(GenericAdapter):
 
     masks_by_place = True
 
-    def handed(
-        self,
-        input_ids: Int[Tensor, "batch seq"],
-        attention_mask: Int[Tensor, "batch seq"],
-        position_ids: Int[Tensor, "*axes batch seq"] | None,
-        vision_inputs: Mapping[str, Any],
-    ) -> Handed:
-        """Record what the model hands to its decoder.
+    def prepare(self, inputs: Mapping[str, Any], draw: int = 0) -> VLBatch:
+        """As every adapter.
 
         Raises:
             ValueError: nothing says which tokens are prefix; the model would let every token attend to all others.
+            UnsupportedModel: its implementation of attention cannot tell prefix from answer.
         """
-        encoding_again = position_ids is not None  # degraded pictures: the masks of the batch stay
-        if "token_type_ids" not in vision_inputs and not encoding_again:
+        if inputs.get("token_type_ids") is None:
             raise ValueError(
                 "a PaliGemma batch without token_type_ids: wanted 0 at pictures and prompt and 1 at the answer, as its "
                 "processor gives when it is told suffix=..."
             )
-        return super().handed(input_ids, attention_mask, position_ids, vision_inputs)
+        batch = super().prepare(inputs, draw)
+        if batch.attends is None:
+            raise UnsupportedModel(
+                f"attention {self._attention!r} cannot read a prefix in both directions and the answer in one: load "
+                "the model with attn_implementation='sdpa' or 'eager'"
+            )
+        return batch
