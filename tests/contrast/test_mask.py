@@ -1,5 +1,7 @@
 """Hiding the keys of image tokens."""
 
+from dataclasses import replace
+
 import torch
 from test_drop import a_batch
 
@@ -19,3 +21,8 @@ def test_the_batch_it_was_given_is_untouched():
     before = batch.attention_mask.clone()
     MaskImage()(batch)
     assert torch.equal(batch.attention_mask, before)
+
+
+def test_what_is_given_of_pictures_out_of_line_is_left_out_too():
+    batch = replace(a_batch(), out_of_line={"cross_attention_states": torch.zeros(4, 3)})
+    assert MaskImage()(batch).out_of_line == {}

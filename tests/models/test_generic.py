@@ -16,6 +16,7 @@ from contralign.core.label_loss import label_loss
 from contralign.core.passes import look_twice, run_passes
 from contralign.models.adapter import UnsupportedModel
 from contralign.models.generic import GenericAdapter
+from contralign.models.recorder import forward_replaced
 from contralign.models.registry import adapter_for
 
 CLIP = {
@@ -221,39 +222,41 @@ def test_soft_capped_logits_are_the_models_own():
     assert torch.equal(ours, theirs)
 
 
-def gemma3():
-    config = hf.Gemma3Config(
-        text_config=hf.Gemma3TextConfig(**text_settings(head_dim=8, sliding_window=512)),
-        vision_config=hf.SiglipVisionConfig(**{**CLIP, "vision_use_head": False}),
-        image_token_index=IMAGE_TOKEN,
-        mm_tokens_per_image=4,
-    )
-    batch = mixed_batch()
-    batch["token_type_ids"] = (batch["input_ids"] == IMAGE_TOKEN).long()
-    return hf.Gemma3ForConditionalGeneration(config), batch
+@pytest.mark.parametrize(
+    ("attention", "mask", "why"),
+    [
+        ("sdpa", torch.ones(4, 2, 23, 23), r"an attention mask that is \(4, 2, 23, 23\)"),
+        ("sdpa", "blocks", "an attention mask that is str"),
+        ("flash_attention_2", torch.ones(4, 1, 23, 23), "attn_implementation='sdpa' or 'eager'"),
+    ],
+)
+def test_masks_that_no_second_pass_could_be_given_are_refused(attention, mask, why):
+    model, inputs = llava()
+    decoder = model.get_decoder()
+
+    def body(input_ids, **_):
+        return decoder(inputs_embeds=model.get_input_embeddings()(input_ids), attention_mask=mask)
+
+    adapter = GenericAdapter(model)
+    model.config.get_text_config()._attn_implementation = attention
+    text = {name: value for name, value in inputs.items() if name != "pixel_values"}
+    with forward_replaced(model.base_model, body), pytest.raises(UnsupportedModel, match=why):
+        adapter.prepare(text)
 
 
-def paligemma():
+def test_text_that_attends_in_both_directions_is_refused_without_a_family_adapter():
     config = hf.PaliGemmaConfig(
         text_config=hf.GemmaConfig(**text_settings(head_dim=8)),
-        vision_config=hf.SiglipVisionConfig(**{**CLIP, "vision_use_head": False}),
+        vision_config=hf.SiglipVisionConfig(**CLIP, vision_use_head=False),
         image_token_index=IMAGE_TOKEN,
         projection_dim=32,
         hidden_size=32,
     )
-    batch = mixed_batch()
-    batch["token_type_ids"] = (batch["input_ids"] == IMAGE_TOKEN).long()
-    return hf.PaliGemmaForConditionalGeneration(config), batch
+    with pytest.raises(UnsupportedModel, match="attends in both directions"):
+        GenericAdapter(hf.PaliGemmaForConditionalGeneration(config))
 
 
-@pytest.mark.parametrize("family", [gemma3, paligemma])
-def test_bidirectional_image_attention_is_refused(family):
-    model, inputs = family()
-    with pytest.raises(UnsupportedModel, match=r"attention mask of its decoder itself|attends in both directions"):
-        GenericAdapter(model).prepare(inputs)
-
-
-def test_cross_attention_is_refused():
+def test_cross_attention_is_refused_without_a_family_adapter():
     config = hf.MllamaConfig(
         text_config=hf.models.mllama.configuration_mllama.MllamaTextConfig(
             **text_settings(), cross_attention_layers=[1], rope_parameters={"rope_type": "default", "rope_theta": 1e4}
@@ -271,7 +274,7 @@ def test_cross_attention_is_refused():
         ),
     )
     with pytest.raises(UnsupportedModel, match="cross-attention"):
-        adapter_for(hf.MllamaForConditionalGeneration(config))
+        GenericAdapter(hf.MllamaForConditionalGeneration(config))
 
 
 def test_a_text_model_and_an_encoder_decoder_are_refused():
@@ -282,7 +285,7 @@ def test_a_text_model_and_an_encoder_decoder_are_refused():
         adapter_for(hf.T5ForConditionalGeneration(t5))
 
 
-def test_features_injected_at_deeper_layers_are_refused():
+def test_features_injected_at_deeper_layers_are_refused_without_a_family_adapter():
     config = hf.Qwen3VLConfig(
         text_config={
             **text_settings(head_dim=8),

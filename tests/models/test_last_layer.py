@@ -1,4 +1,4 @@
-"""The last layer at some tokens: equal where it is built like LLaMA's, left alone where it is not."""
+"""The last layer at some tokens: equal where it is built like LLaMA's or Gemma's, left alone where it is not."""
 
 import copy
 
@@ -8,6 +8,12 @@ from small_models import build_llava, text_settings
 from transformers import (
     Cohere2Config,
     Cohere2Model,
+    Gemma2Config,
+    Gemma2Model,
+    Gemma3TextConfig,
+    Gemma3TextModel,
+    Glm4vTextConfig,
+    Glm4vTextModel,
     GraniteConfig,
     GraniteModel,
     LlamaConfig,
@@ -22,12 +28,16 @@ from transformers import (
 
 from contralign.models.last_layer import LastLayer
 
-LIKE_LLAMA = [
+KNOWN = [
     (LlamaConfig, LlamaModel),
     (MistralConfig, MistralModel),
     (Qwen2Config, Qwen2Model),
     (Qwen3Config, Qwen3Model),
+    (Gemma2Config, Gemma2Model),
+    (Gemma3TextConfig, Gemma3TextModel),
+    (Glm4vTextConfig, Glm4vTextModel),
 ]
+MROPE = {"rope_parameters": {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 1e4}}
 OTHERS = [(Cohere2Config, Cohere2Model), (GraniteConfig, GraniteModel)]
 READ_AT = torch.tensor([2, 3, 11, 19])
 
@@ -45,9 +55,9 @@ def read(decoder, last_layer, embeds):
     return decoder(inputs_embeds=embeds, use_cache=False, **last_layer.arguments(READ_AT)).last_hidden_state
 
 
-@pytest.mark.parametrize(("config_class", "model_class"), LIKE_LLAMA)
+@pytest.mark.parametrize(("config_class", "model_class"), KNOWN)
 def test_it_equals_the_whole_layer(config_class, model_class):
-    decoder = build(config_class, model_class)
+    decoder = build(config_class, model_class, **(MROPE if config_class is Glm4vTextConfig else {}))
     whole = decoder(inputs_embeds=tokens(), use_cache=False).last_hidden_state.flatten(0, 1)[READ_AT]
     last_layer = LastLayer(decoder)
     for _ in range(2):

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from contralign.batch import VLBatch
@@ -82,5 +82,11 @@ class DropImage:
             inputs_embeds=batch.inputs_embeds.masked_scatter(
                 places.unsqueeze(-1), embeddings.to(batch.inputs_embeds.dtype).repeat(rows, 1)
             ),
+            beside={name: _cleared(value, places) for name, value in batch.beside.items()},
         )
         return take_out(spoken, batch.image_mask & ~places, self.pack)
+
+
+def _cleared(values: Shaped[Tensor, "batch seq *parts"], places: Bool[Tensor, "batch seq"]) -> Tensor:
+    """Nothing where a word stands that no picture is behind."""
+    return values.masked_fill(places.view(*places.shape, *[1] * (values.dim() - 2)), 0)

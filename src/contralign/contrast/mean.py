@@ -7,7 +7,7 @@ Here the second pass still has something where a picture stands, and only its co
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
@@ -79,8 +79,7 @@ class MeanPicture:
 
     def observe(self, batch: VLBatch) -> None:
         """Let the batch's image features move the mean."""
-        assert batch.inputs_embeds is not None
-        self.running.update(batch.inputs_embeds[batch.image_mask])
+        self.running.update(batch.features[batch.image_mask])
 
     def __call__(self, batch: VLBatch) -> VLBatch:
         """A view of the text and of the tokens that stand for a picture; it may have no rows at all."""
@@ -88,7 +87,7 @@ class MeanPicture:
             self.observe(batch)
         places = last_of_runs(batch.image_mask, self.tokens)
         if self.running.value is not None:
-            assert batch.inputs_embeds is not None
-            mean = self.running.value.to(batch.inputs_embeds)
-            batch = replace(batch, inputs_embeds=torch.where(places.unsqueeze(-1), mean, batch.inputs_embeds))
+            features = batch.features
+            mean = self.running.value.to(features)
+            batch = batch.with_features(torch.where(places.unsqueeze(-1), mean, features))
         return take_out(batch, batch.image_mask & ~places, self.pack)

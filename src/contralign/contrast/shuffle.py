@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
@@ -60,23 +60,21 @@ class ShufflePictures:
 
     def __call__(self, batch: VLBatch) -> VLBatch:
         """A view of the rows whose labels see a picture, the features of other rows in place."""
-        assert batch.inputs_embeds is not None
+        before = batch.features
         features = {
-            row: batch.inputs_embeds[row][batch.image_mask[row]]
-            for row, pictured in enumerate(batch.has_image.tolist())
-            if pictured
+            row: before[row][batch.image_mask[row]] for row, pictured in enumerate(batch.has_image.tolist()) if pictured
         }
         givers = self._givers(features, batch.draw)
-        embeds, taken = batch.inputs_embeds.clone(), torch.zeros_like(batch.image_mask)
+        after, taken = before.clone(), torch.zeros_like(batch.image_mask)
         for row, own in features.items():
             if row in givers:
                 theirs = features[givers[row]]
-                embeds[row, batch.image_mask[row]] = theirs[_spread(len(own), len(theirs)).to(theirs.device)]
+                after[row, batch.image_mask[row]] = theirs[_spread(len(own), len(theirs)).to(theirs.device)]
             else:
                 taken[row] = batch.image_mask[row]
         if len(givers) < len(features):
             self._warn(len(features) - len(givers), len(batch.input_ids))
-        return take_out(replace(batch, inputs_embeds=embeds), taken)
+        return take_out(batch.with_features(after), taken)
 
     def _givers(self, features: dict[int, Float[Tensor, "tokens hidden"]], draw: int) -> dict[int, int]:
         """Who takes from whom; rows that find nobody are not in it."""

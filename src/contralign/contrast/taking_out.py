@@ -16,16 +16,19 @@ def take_out(batch: VLBatch, taken: Bool[Tensor, "batch seq"], pack: bool = Fals
     """A view without some tokens, packed to the left; what stays keeps its position ids.
 
     What cannot change any Δ goes too: rows whose labels see no picture, labels before the first picture, padding, and
-    tokens after the last label. The view may have no rows at all.
+    tokens after the last label. The view may have no rows at all. Where tokens look ahead, a text before the picture
+    may see it, and a label may see the text behind it.
 
     Args:
         batch: as the adapter prepared it, or with other embeddings in the places of image tokens.
         taken: the tokens that go.
         pack: see `pack_rows`.
     """
-    sees_picture = batch.image_mask.cumsum(dim=1) > 0
+    looks_ahead = batch.looks_ahead & batch.has_image.unsqueeze(1)
+    sees_picture = (batch.image_mask | looks_ahead).cumsum(dim=1) > 0
     labelled = (batch.labels != IGNORE_INDEX) & sees_picture
-    keep = batch.attention_mask.bool() & ~taken & _up_to_last(labelled)
+    seen = labelled | (looks_ahead & labelled.any(dim=1, keepdim=True))
+    keep = batch.attention_mask.bool() & ~taken & _up_to_last(seen)
     batch = replace(batch, labels=batch.labels.masked_fill(~labelled, IGNORE_INDEX))
     return pack_rows(batch, keep, may_share=~sees_picture, several_in_one=pack)
 

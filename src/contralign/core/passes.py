@@ -253,6 +253,8 @@ def _keep_in_step(reader: Reader, batch: VLBatch, head: Head, readings: Sequence
         **{name: getattr(batch, name)[:1, :1] for name in first},
         attention_mask=torch.ones_like(batch.attention_mask[:1, :1]),
         position_ids=None if batch.position_ids is None else batch.position_ids[..., :1, :1],
+        out_of_line={},
+        beside={name: value[:1, :1] for name, value in batch.beside.items()},
     )
     row = reader.hidden_at(token, torch.ones_like(token.image_mask))
     found = read_labels(row, torch.zeros_like(token.input_ids[0]), head, _scores_compared(readings))

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from PIL import Image
 from torch import Tensor
 
 from contralign.batch import IGNORE_INDEX, VLBatch, column_indices
 from contralign.core.head import Head, LinearHead, OpaqueHead
-from contralign.models.attention_mask import PAIR_MASKS, pair_mask
+from contralign.models.attention_mask import PAIR_MASKS, decoder_mask
 from contralign.models.last_layer import LastLayer
 from contralign.models.output_head import (
     UNKNOWN,
@@ -42,10 +42,22 @@ class UnsupportedModel(ValueError):
     """A model, or a contrast on it, that would be trained wrongly; the message says why."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Handed:
+    """What a model hands its decoder for a batch; `VLBatch` says what the parts are."""
+
+    embeds: Float[Tensor, "batch seq hidden"]
+    positions: Int[Tensor, "*axes batch seq"]
+    beside: Mapping[str, Shaped[Tensor, "batch seq *parts"]] = field(default_factory=dict)
+    out_of_line: Mapping[str, Any] = field(default_factory=dict)
+    attends: Mapping[str, Bool[Tensor, "batch seq seq"]] | None = None
+
+
 class Adapter(ABC):
     """A model as the two passes see it.
 
-    A family is one subclass with three methods: `placeholders`, `embed`, `logits`.
+    A family is one subclass with three methods: `placeholders`, `embed`, `logits`. One whose decoder reads more than
+    embeddings and positions has `handed` in the place of `embed`.
 
     Attributes:
         model: the bare Hugging Face model, its wrappers taken off.
@@ -67,8 +79,9 @@ class Adapter(ABC):
         layer_types: set[str] = set(getattr(text, "layer_types", None) or ())
         self.window = _sliding_window(text, layer_types)
         if layer_types & _RECURRENT:
-            # A masked token still moves a recurrent state, so only leaving it out is "without the picture".
-            self.contrasts = self.contrasts - {"mask"}
+            # A masked token still moves a recurrent state, so only leaving it out is "without the picture", and there
+            # is nothing that it could be compared with.
+            self.contrasts, self.proven = self.contrasts - {"mask"}, True
 
     @abstractmethod
     def placeholders(self, input_ids: Int[Tensor, "batch seq"]) -> Bool[Tensor, "batch seq"]:
@@ -86,6 +99,17 @@ class Adapter(ABC):
 
         The vision tower and the projector run here and nowhere else.
         """
+
+    def handed(
+        self,
+        input_ids: Int[Tensor, "batch seq"],
+        attention_mask: Int[Tensor, "batch seq"],
+        position_ids: Int[Tensor, "*axes batch seq"] | None,
+        vision_inputs: Mapping[str, Any],
+    ) -> Handed:
+        """All that the decoder reads, beside and in place of what `embed` gives."""
+        embeds, positions = self.embed(input_ids, attention_mask, position_ids, vision_inputs)
+        return Handed(embeds=embeds, positions=positions)
 
     @abstractmethod
     def logits(self, hidden: Float[Tensor, "tokens hidden"]) -> Float[Tensor, "tokens vocab"]:
@@ -108,11 +132,17 @@ class Adapter(ABC):
         """
         return self.model.get_decoder()(
             inputs_embeds=batch.inputs_embeds,
-            attention_mask=pair_mask(batch, self._attention) if batch.packed else batch.attention_mask,
+            attention_mask=decoder_mask(batch, self._attention),
             position_ids=_once(batch.position_ids),
             use_cache=False,
+            **self.beside(batch),
+            **batch.out_of_line,
             **arguments,
         ).last_hidden_state
+
+    def beside(self, batch: VLBatch) -> dict[str, Any]:
+        """Arguments of the decoder for what it reads of every token beside its embedding."""
+        return dict(batch.beside)
 
     def hidden_at(self, batch: VLBatch, at: Bool[Tensor, "batch seq"]) -> Float[Tensor, "tokens hidden"]:
         """Last hidden states where `at` is True, in reading order; if it can be, the last layer runs there alone."""
@@ -202,20 +232,23 @@ class Adapter(ABC):
                 raise ValueError(f"{name} {tuple(value.shape)} and input_ids {tuple(ids.shape)}: wanted one shape")
         image_mask = self.placeholders(ids)
         vision_inputs = {name: value for name, value in given.items() if name not in _TEXT_INPUTS}
-        embeds, positions = self.embed(ids, attention_mask, given.get("position_ids"), vision_inputs)
+        handed = self.handed(ids, attention_mask, given.get("position_ids"), vision_inputs)
         rows, columns = column_indices(ids)
         return VLBatch(
             input_ids=ids,
             attention_mask=attention_mask,
             labels=given["labels"].masked_fill(image_mask, IGNORE_INDEX),
             image_mask=image_mask,
-            position_ids=positions,
-            inputs_embeds=embeds,
+            position_ids=handed.positions,
+            inputs_embeds=handed.embeds,
             row_index=rows,
             token_index=columns,
             pictures=given.get("pictures"),
             vision_inputs=vision_inputs,
             draw=draw,
+            beside=handed.beside,
+            out_of_line=handed.out_of_line,
+            attends=handed.attends,
         )
 
     def encode(self, batch: VLBatch) -> VLBatch:
@@ -239,8 +272,8 @@ class Adapter(ABC):
                 name: value.to(batch.input_ids.device) if isinstance(value, Tensor) else value
                 for name, value in encoded.items()
             }
-        embeds, _ = self.embed(batch.input_ids, batch.attention_mask, batch.position_ids, vision_inputs)
-        return replace(batch, inputs_embeds=embeds, vision_inputs=vision_inputs)
+        handed = self.handed(batch.input_ids, batch.attention_mask, batch.position_ids, vision_inputs)
+        return replace(batch, inputs_embeds=handed.embeds, beside=handed.beside, vision_inputs=vision_inputs)
 
 
 def counted_positions(input_ids: Tensor, position_ids: Tensor | None) -> Tensor:

@@ -24,13 +24,19 @@ from contralign.core.passes import second_look
 logger = logging.getLogger(__name__)
 
 READ_AT = "contralign_read_at"
-_PARTS = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
+_PARTS = ("self_attn", "mlp", "input_layernorm")
+_NORMS: tuple[tuple[str | None, str, str | None], ...] = (
+    (None, "post_attention_layernorm", None),  # LLaMA
+    ("post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm"),  # Gemma 2 and 3
+    ("post_self_attn_layernorm", "post_attention_layernorm", "post_mlp_layernorm"),  # GLM-4V
+)
+"""Norms behind attention, before the feed-forward, and behind it, by how a layer is built."""
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
 _HALF_TOLERANCE = 0.05
 
 
 class LastLayer:
-    """Lets a decoder compute its last layer at some tokens only, where that layer is built like LLaMA's.
+    """Lets a decoder compute its last layer at some tokens only, where that layer is built like LLaMA's or Gemma's.
 
     Which tokens travels as a keyword argument through the decoder to its layers: under activation checkpointing the
     layer runs again in the backward pass, and must then read the tokens of its own first run.
@@ -45,7 +51,7 @@ class LastLayer:
     def __init__(self, decoder: nn.Module) -> None:
         layers = getattr(decoder, "layers", None)
         layer = layers[-1] if isinstance(layers, nn.ModuleList) and len(layers) else None
-        fits = layer is not None and _is_built_like_llama(layer) and _passes_keywords(decoder) and _install(layer)
+        fits = layer is not None and _norms_of(layer) is not None and _passes_keywords(decoder) and _install(layer)
         self.works: bool | None = None if fits else False
 
     def arguments(self, read_at: Int[Tensor, " tokens"]) -> dict[str, Any]:
@@ -68,7 +74,9 @@ class LastLayer:
         tolerance = _TOLERANCE.get(theirs.dtype, _HALF_TOLERANCE) * float(theirs.abs().max())
         self.works = float((ours - theirs).abs().max()) <= tolerance
         if not self.works:
-            logger.info("the last layer is computed at every token: %s is not like LLaMA's", type(layer).__name__)
+            logger.info(
+                "the last layer is computed at every token: %s is not like LLaMA's or Gemma's", type(layer).__name__
+            )
 
 
 class _Places:
@@ -78,8 +86,10 @@ class _Places:
         self.read_at, self.owner = read_at, owner
 
 
-def _is_built_like_llama(layer: nn.Module) -> bool:
-    return {name for name, _ in layer.named_children()} == _PARTS
+def _norms_of(layer: nn.Module) -> tuple[str | None, str, str | None] | None:
+    """The line of `_NORMS` that names a layer's parts, beside attention, feed-forward and the norm before all."""
+    parts = {name for name, _ in layer.named_children()}
+    return next((norms for norms in _NORMS if parts == {*_PARTS, *norms} - {None}), None)
 
 
 def _passes_keywords(decoder: nn.Module) -> bool:
@@ -116,12 +126,15 @@ setattr(_forward, READ_AT, True)
 def _read(
     layer: Any, hidden_states: Float[Tensor, "batch seq hidden"], read_at: Int[Tensor, " tokens"], **kwargs: Any
 ) -> Float[Tensor, "1 tokens hidden"]:
-    """A layer like LLaMA's at some tokens: keys, values and queries of all, everything behind them where it is read."""
+    """A layer at some tokens: keys, values and queries of all, everything behind them where it is read."""
+    norms = _norms_of(layer)
+    assert norms is not None
+    behind_attention, before_mlp, behind_mlp = (getattr(layer, name) if name else nn.Identity() for name in norms)
     with _projected_at(layer.self_attn, read_at):
         attended = layer.self_attn(hidden_states=layer.input_layernorm(hidden_states), **kwargs)[0]
     rows = _picked(hidden_states, read_at)
-    rows = rows + (attended if attended.shape == rows.shape else _picked(attended, read_at))
-    return rows + layer.mlp(layer.post_attention_layernorm(rows))
+    rows = rows + behind_attention(attended if attended.shape == rows.shape else _picked(attended, read_at))
+    return rows + behind_mlp(layer.mlp(before_mlp(rows)))
 
 
 def _picked(states: Float[Tensor, "batch seq hidden"], read_at: Int[Tensor, " tokens"]) -> Tensor:

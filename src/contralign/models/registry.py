@@ -8,15 +8,26 @@ from accelerate.utils import extract_model_from_parallel
 from transformers import PreTrainedModel
 
 from contralign.models.adapter import Adapter, PictureEncoder, UnsupportedModel
+from contralign.models.deepstack import DeepstackAdapter
+from contralign.models.gemma import Gemma3Adapter, Gemma4Adapter, PaliGemmaAdapter
 from contralign.models.generic import GenericAdapter
 from contralign.models.llava import LlavaAdapter
 from contralign.models.llava_next import LlavaNextAdapter
 from contralign.models.mini_gemini_adapter import MiniGeminiAdapter
+from contralign.models.mllama import MllamaAdapter
+from contralign.models.ovis2 import Ovis2Adapter
 
 ADAPTERS: dict[str, type[Adapter]] = {
+    "Gemma3ForConditionalGeneration": Gemma3Adapter,
+    "Gemma4ForConditionalGeneration": Gemma4Adapter,
     "LlavaForConditionalGeneration": LlavaAdapter,
     "LlavaNextForConditionalGeneration": LlavaNextAdapter,
     "MiniGeminiForConditionalGeneration": MiniGeminiAdapter,
+    "MllamaForConditionalGeneration": MllamaAdapter,
+    "Ovis2ForConditionalGeneration": Ovis2Adapter,
+    "PaliGemmaForConditionalGeneration": PaliGemmaAdapter,
+    "Qwen3VLForConditionalGeneration": DeepstackAdapter,
+    "Qwen3VLMoeForConditionalGeneration": DeepstackAdapter,
 }
 
 
