@@ -20,6 +20,7 @@ from contralign.models.anyres import (
     as_original,
     best_grid,
     canvases,
+    follow_released,
     num_tokens,
     pack,
     packed_coordinates,
@@ -329,6 +330,28 @@ def test_a_reloaded_pair_keeps_the_pinpoints_and_rounds_again_until_it_is_asked_
     assert hf_counts(again, [size]) == [rounded_tokens(*size)]
     as_original(loaded, again)
     assert hf_counts(again, [size]) == hf_counts(processor, [size]) == [num_tokens(size, TILE)]
+
+
+def test_what_is_loaded_alone_follows_the_released_code_too(tmp_path):
+    model, processor = build_llava_next()
+    pair = plain_model(plain_processor()), plain_processor()
+    for loaded in pair:
+        follow_released(loaded)
+    assert pair[0].config.image_grid_pinpoints == model.config.image_grid_pinpoints
+    assert pair[1].image_processor.image_grid_pinpoints == processor.image_processor.image_grid_pinpoints
+    sizes = [(20, 20), (120, 30), (205, 984)]
+    assert hf_counts(pair[1], sizes) == hf_counts(processor, sizes) == [num_tokens(size, TILE) for size in sizes]
+    assert pair[0].model.pack_image_features.func is model.model.pack_image_features.func
+
+
+def test_a_model_with_a_list_of_its_own_is_left_as_transformers_reads_it():
+    processor = plain_processor(pinpoints=[(28, 28), (28, 112)])
+    model = plain_model(processor)
+    for loaded in (model, processor, processor.tokenizer):
+        follow_released(loaded)
+    assert model.config.image_grid_pinpoints == [[28, 28], [28, 112]]
+    assert "pack_image_features" not in model.model.__dict__
+    assert "_get_unpadded_features" not in processor.__dict__
 
 
 def rounded_tokens(width, height):

@@ -12,6 +12,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from contralign.bench.rows import Ingredients
 from contralign.bench.shapes import DEFAULT_ROWS, Shape, check_dtype, default_prefix, given
 from contralign.data.picture_inputs import PictureInputs, picture_inputs
+from contralign.models.anyres import follow_released
 
 _OF_THE_MODEL = ("hidden", "layers", "heads", "intermediate", "vocabulary", "image_tokens")
 
@@ -89,6 +90,8 @@ def _load(folder: Path, dtype: str) -> tuple[Any, Any]:
         ) from error
     if getattr(processor, "tokenizer", None) is None or getattr(processor, "image_processor", None) is None:
         raise ValueError(f"{folder} has no processor for pictures: save one there (processor.save_pretrained)")
+    follow_released(processor)
+    follow_released(model)
     return processor, model
 
 

@@ -11,6 +11,7 @@ other way round, and that is where the two part: see `as_original`.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from functools import partial
@@ -20,6 +21,8 @@ import torch
 from jaxtyping import Int, Num
 from torch import Tensor
 from transformers import LlavaNextForConditionalGeneration, LlavaNextImageProcessorPil, LlavaNextProcessor
+
+logger = logging.getLogger(__name__)
 
 Size = tuple[int, int]
 Arithmetic = Literal["inference", "training"]
@@ -169,10 +172,47 @@ def as_original(
     _check_kinds(model, processor)
     _check_fit(model.config, processor)
     tile = model.config.vision_config.image_size
-    for holder in (model.config, processor.image_processor):
-        holder.image_grid_pinpoints = _heights_first(holder.image_grid_pinpoints, canvases(tile, grids))
-    processor._get_unpadded_features = partial(_count_unpadded, arithmetic)
+    # Both lists are looked at before one object is changed.
+    turned = [
+        _heights_first(holder.image_grid_pinpoints, canvases(tile, grids))
+        for holder in (model.config, processor.image_processor)
+    ]
+    _settle_model(model, turned[0], arithmetic)
+    _settle_processor(processor, turned[1], arithmetic)
+
+
+def follow_released(loaded: Any) -> None:
+    """What `as_original` does, for a model or a processor that was loaded alone: in place, and where it can be.
+
+    A LLaVA-NeXT whose list of pinpoints is the released one, in either order, is made to follow the released code.
+    Anything else, such as a model with a list of its own, stays as transformers has it.
+
+    Args:
+        loaded: a model or a processor of any kind.
+    """
+    if isinstance(loaded, LlavaNextForConditionalGeneration):
+        tile, holder, settle = loaded.config.vision_config.image_size, loaded.config, _settle_model
+    elif isinstance(loaded, LlavaNextProcessor) and isinstance(loaded.image_processor, LlavaNextImageProcessorPil):
+        holder, settle = loaded.image_processor, _settle_processor
+        tile = holder.crop_size["height"]
+    else:
+        return
+    try:
+        turned = _heights_first(holder.image_grid_pinpoints, canvases(tile))
+    except ValueError:
+        logger.info("%s: its pinpoints are no released ones, and are read as transformers does", type(loaded).__name__)
+        return
+    settle(loaded, turned, "inference")
+
+
+def _settle_model(model: Any, pinpoints: list[list[int]], arithmetic: Arithmetic) -> None:
+    model.config.image_grid_pinpoints = pinpoints
     model.model.pack_image_features = partial(_pack_pictures, model.model, arithmetic)
+
+
+def _settle_processor(processor: Any, pinpoints: list[list[int]], arithmetic: Arithmetic) -> None:
+    processor.image_processor.image_grid_pinpoints = pinpoints
+    processor._get_unpadded_features = partial(_count_unpadded, arithmetic)
 
 
 def _count_unpadded(

@@ -20,6 +20,7 @@ from contralign.data.collator import VLCollator
 from contralign.data.messages import IMAGE, Sample
 from contralign.data.mixture import SampleSet
 from contralign.data.modality_sampler import modality_lengths
+from contralign.models.anyres import follow_released
 from contralign.models.assembly import assemble, outline, tiny_shape
 from contralign.models.feature_cache import FeatureCache
 from contralign.models.feature_store import FeatureStore
@@ -123,19 +124,23 @@ def outline_model(settings: ModelSettings) -> Any:
 
 
 def load_processor(path: str) -> Any:
-    """The processor of a model directory or of a name on the hub.
+    """The processor of a model directory or of a name on the hub; LLaVA-NeXT's cuts pictures as the released code.
 
     Raises:
         RecipeError: there is none, with what to do.
     """
     try:
-        return AutoProcessor.from_pretrained(path)
+        processor = AutoProcessor.from_pretrained(path)
     except OSError as error:
         raise _unreachable(path, error) from error
+    follow_released(processor)
+    return processor
 
 
 def load_model(path: str, settings: ModelSettings) -> Any:
     """The image-text-to-text model of a directory or of a name on the hub; weights come from safetensors only.
+
+    A LLaVA-NeXT packs its tiles as the released code does (`contralign.models.anyres`).
 
     Raises:
         RecipeError: there is none, with what to do.
@@ -150,6 +155,7 @@ def load_model(path: str, settings: ModelSettings) -> Any:
         )
     except OSError as error:
         raise _unreachable(path, error) from error
+    follow_released(model)
     if settings.cache_features:
         FeatureCache(model, feature_store(settings.feature_gib, settings.feature_folder))
     return model
