@@ -6,7 +6,7 @@ from huggingface_hub.errors import StrictDataclassError
 from small_mini_gemini import small_config
 from transformers import AutoConfig, AutoModelForImageTextToText, ConvNextConfig, GemmaConfig, LlamaConfig
 
-from contralign.models.mini_gemini import MiniGeminiConfig
+from contralign.models.mini_gemini import MiniGeminiConfig, MiniGeminiModel
 
 VICUNA_7B = {"hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32}
 GEMMA_2B = {
@@ -42,6 +42,18 @@ def test_parameters_at_true_size_are_as_many_as_the_original_has(text, projector
     assert count(model.model.patch_mining.query) == 1_051_648
     assert count(model.model.patch_mining.key) == count(model.model.patch_mining.value) == 2_955_904
     assert len([name for name, _ in model.model.vision_tower_aux.named_modules() if name.endswith(".dwconv")]) == 36
+
+
+@pytest.mark.parametrize("grid, tokens", [(1, 576), (2, 2880)])
+def test_features_at_true_size_are_576_and_2880_tokens_as_wide_as_words(grid, tokens):
+    """Shapes alone: a meta device runs every operation of towers, mining and projector without numbers."""
+    with torch.device("meta"):
+        model = MiniGeminiModel(MiniGeminiConfig(text_config=GemmaConfig(**GEMMA_2B), image_grid=grid))
+        slots = () if grid == 1 else (5,)
+        small, large = torch.empty(2, *slots, 3, 336, 336), torch.empty(2, 3, 768 * grid, 768 * grid)
+        with torch.no_grad():
+            features = model.get_image_features(small, large).pooler_output
+    assert [tuple(each.shape) for each in features] == [(tokens, 2048)] * 2
 
 
 def test_the_image_tokens_id_lies_behind_the_vocabulary():
