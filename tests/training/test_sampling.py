@@ -1,19 +1,30 @@
-"""The order of training records: between ranks, over epochs, and after a kill."""
+"""The order of training records: between ranks, over epochs, and after a kill; streams likewise."""
 
 import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
 
 import pytest
+import torch
 from accelerate.data_loader import prepare_data_loader, skip_first_batches
+from safetensors.torch import load_file
 from small_recipes import STAGE, small_recipe, write_records
+from small_streams import tar_members, write_jsonl, write_parquet, write_tar
 from torch.utils.data import BatchSampler, DataLoader
 from transformers import TrainingArguments
 
 from contralign.data.collator import VLCollator
 from contralign.data.messages import Sample, Turn
 from contralign.data.modality_sampler import epoch_generator, modality_length_order
+from contralign.data.streaming import StreamedSamples
+from contralign.training.callbacks import StageBar
 from contralign.training.checkpoint import ResumingTrainer
 from contralign.training.run import run_recipe
-from contralign.training.sampling import ModalityLengthSampler, innermost_sampler
+from contralign.training.sampling import LEFT_OUT, ModalityLengthSampler, innermost_sampler
+from contralign.training.schema import merge
 
 LENGTHS = [(-1) ** (number % 3) * (number % 13 + 1) for number in range(64)]
 
@@ -53,12 +64,11 @@ def test_a_resumed_epoch_goes_on_in_its_own_order(ranks):
         assert batches(skip_first_batches(sharded(rank, ranks), 3), epoch=1) == whole[3:]
 
 
-def small_trainer(folder, **settings):
-    from torch import nn
-
-    samples = [Sample(str(number), (Turn("user", "a " * number), Turn("assistant", "b"))) for number in range(1, 9)]
+def small_trainer(folder, samples=None, **settings):
+    if samples is None:
+        samples = [Sample(str(number), (Turn("user", "a " * number), Turn("assistant", "b"))) for number in range(1, 9)]
     args = TrainingArguments(output_dir=str(folder), use_cpu=True, report_to=[], **settings)
-    return ResumingTrainer(model=nn.Linear(1, 1), args=args, train_dataset=samples)
+    return ResumingTrainer(model=torch.nn.Linear(1, 1), args=args, train_dataset=samples, data_collator=list)
 
 
 def test_the_order_follows_data_seed_and_the_seed_without_it(tmp_path):
@@ -112,3 +122,112 @@ def test_both_arms_of_a_recipe_take_the_order_it_names(tmp_path, monkeypatch):
     draws = epoch_generator(recipe.seed, 0)
     order = modality_length_order(lengths, 2, 1, generator=draws, shuffle_generator=draws)
     assert seen == 2 * [[f"r{index}" for index in order[start : start + 2]] for start in range(0, 12, 2)]
+
+
+def write_mixture(folder):
+    """18 records in three files, and a broken line."""
+    path = write_jsonl(folder / "a.jsonl", range(7))
+    path.write_text(path.read_text() + "no json\n")
+    write_tar(folder / "b.tar", tar_members(range(7, 12)))
+    write_parquet(folder / "c.parquet", range(12, 18))
+    return [str(folder / name) for name in ("a.jsonl", "b.tar", "c.parquet")]
+
+
+def stream_recipe(folder, name, **changes):
+    data = {"train": write_mixture(folder), "streaming": True, "shuffle_buffer": 4, "on_bad": "skip"}
+    stage = {**STAGE, "steps": 6, "batch_size": 2, "grad_accumulation": 2, "cal": True}
+    values = {
+        "data": data,
+        "stages": {"it": stage},
+        "arms": None,
+        "trainer": {"save_steps": 2, "logging_steps": 1},
+    }
+    return small_recipe(folder, output_dir=str(folder / name), **merge(values, changes))
+
+
+def test_the_loader_of_a_stream_is_endless_follows_data_seed_and_notes_beside_the_checkpoints(tmp_path):
+    stream = StreamedSamples(write_mixture(tmp_path), tmp_path, on_bad="skip")
+    loaders = [
+        small_trainer(
+            tmp_path / "out", stream, max_steps=3, per_device_train_batch_size=4, **seeds
+        ).get_train_dataloader()
+        for seeds in ({"seed": 5}, {"seed": 1, "data_seed": 5}, {"seed": 6})
+    ]
+    taken = [[sample.id for _, batch in zip(range(20), loader, strict=False) for sample in batch] for loader in loaders]
+    assert len(taken[0]) == 80
+    assert taken[0] == taken[1] != taken[2]
+    assert set(Counter(taken[0]).values()) <= {4, 5}
+    assert len(list((tmp_path / "out" / LEFT_OUT).iterdir())) == 2
+    assert stream.report.counts == {"bad_json": 1}
+
+
+def test_a_recipe_trains_on_a_stream_and_names_what_it_left_out(tmp_path):
+    run = run_recipe(stream_recipe(tmp_path, "run"), {})
+    left_out = json.loads((run / "bad_records.json").read_text())["it"]
+    assert left_out["counts"] == {"bad_json": 1}
+    assert left_out["records"][0]["record"] == "a.jsonl:8"
+    assert left_out["total"] >= 6 * 2 * 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("on_bad", ["skip", "error"])
+def test_a_run_over_a_stream_that_dies_and_is_resumed_ends_as_an_unbroken_one(tmp_path, monkeypatch, workers, on_bad):
+    changes = {"trainer": {"dataloader_num_workers": workers}, "data": {"on_bad": on_bad}}
+    if on_bad == "error":
+        changes["data"]["train"] = write_mixture(tmp_path)[1:]
+    whole = run_recipe(stream_recipe(tmp_path, "whole", **changes), {})
+    recipe = stream_recipe(tmp_path, "broken", **changes)
+
+    def die(self, args, state, control, **kwargs):
+        if state.global_step == 5:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(StageBar, "on_step_end", die)
+        with pytest.raises(KeyboardInterrupt):
+            run_recipe(recipe, {})
+    broken = run_recipe(recipe, {}, resume=True)
+    for name in ("loss", "nll", "grad_norm"):
+        numbers = [[event[name] for event in run.metrics.read() if name in event] for run in (whole, broken)]
+        assert len(numbers[0]) == 6
+        assert numbers[0] == numbers[1]
+    weights, others = (load_file(run / "cal" / "model.safetensors") for run in (whole, broken))
+    assert all(torch.equal(weights[name], others[name]) for name in weights)
+
+
+def on_two_ranks(folder, name, stop):
+    """Exit status of stream_ranks.py under torchrun."""
+    script = Path(__file__).with_name("stream_ranks.py")
+    words = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone", str(script), str(folder), name, stop]
+    variables = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run([sys.executable, *words], env=os.environ | variables, capture_output=True, timeout=100)
+    print(done.stderr.decode()[-3000:])
+    return done.returncode
+
+
+@pytest.mark.slow
+def test_two_ranks_share_a_stream_and_go_on_with_it_after_dying(tmp_path):
+    write_mixture(tmp_path)
+    assert on_two_ranks(tmp_path, "whole", "0") == 0
+    assert on_two_ranks(tmp_path, "broken", "5") != 0
+    assert on_two_ranks(tmp_path, "broken", "0") == 0
+    taken = {
+        name: [json.loads((tmp_path / f"{name}-{rank}.json").read_text()) for rank in (0, 1)]
+        for name in ("whole", "broken")
+    }
+    first_pass = [[name for batch in part[:4] for name in batch] for part in taken["whole"]]
+    assert len(set(first_pass[0] + first_pass[1])) == 16
+    for whole, broken in zip(taken["whole"], taken["broken"], strict=True):
+        assert broken[:5] == whole[3:8]  # one more batch is fetched ahead
+    weights, others = (load_file(tmp_path / name / "cal" / "model.safetensors") for name in ("whole", "broken"))
+    assert all(torch.equal(weights[name], others[name]) for name in weights)
+    report = json.loads((tmp_path / "broken" / "bad_records.json").read_text())
+    assert report["it"]["counts"] == {"bad_json": 1}
+
+
+def test_ranks_that_share_a_model_are_refused(tmp_path, monkeypatch):
+    trainer = small_trainer(tmp_path, StreamedSamples(write_mixture(tmp_path), tmp_path), max_steps=1)
+    monkeypatch.setattr(type(trainer.accelerator), "num_processes", 2)
+    with pytest.raises(ValueError, match="dealt to 2 ranks, but 1 take batches of their own"):
+        trainer.get_train_dataloader()
