@@ -4,6 +4,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+import torch
+
+from contralign.models.convert.checkpoint import read_weights
+from contralign.models.convert.weight_files import write_weights
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
@@ -87,4 +91,35 @@ def make_sentencepiece():
 def llama_directory(tmp_path_factory) -> Path:
     directory = tmp_path_factory.mktemp("llama")
     (directory / "tokenizer.model").write_bytes(llama_file())
+    return directory
+
+
+CHECKPOINT, TOWERS = GOLDEN / "ckpt" / "llava15_tiny", GOLDEN / "ckpt"
+NEXT_TOWER = "towers/clip-tiny-patch14-28"
+
+
+def next_state() -> dict[str, torch.Tensor]:
+    """A LLaVA-NeXT's weights of golden pieces: the tiny LLaVA with the tower of 28 pixels."""
+    prefix = "model.vision_tower.vision_tower."
+    state = {name: tensor for name, tensor in read_weights(CHECKPOINT).items() if not name.startswith(prefix)}
+    state |= {prefix + name: tensor for name, tensor in read_weights(TOWERS / NEXT_TOWER).items()}
+    state["model.image_newline"] = torch.randn(48, generator=torch.Generator().manual_seed(0))
+    return state
+
+
+@pytest.fixture(scope="session")
+def next_checkpoint(tmp_path_factory) -> Path:
+    """An original LLaVA-NeXT checkpoint in shards of both kinds of names, the trained tower inside."""
+    directory = tmp_path_factory.mktemp("next")
+    settings = json.loads((CHECKPOINT / "config.json").read_text())
+    settings |= {
+        "model_type": "llava",
+        "image_aspect_ratio": "anyres",
+        "mm_patch_merge_type": "spatial_unpad",
+        "mm_vision_tower": NEXT_TOWER,
+        "unfreeze_mm_vision_tower": True,
+        "image_grid_pinpoints": json.loads((GOLDEN / "llava_anyres.json").read_text())["s28"]["pinpoints_wh"],
+    }
+    (directory / "config.json").write_text(json.dumps(settings))
+    write_weights(next_state(), directory, "bin", shard_bytes=150_000)
     return directory

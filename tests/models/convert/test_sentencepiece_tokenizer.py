@@ -121,9 +121,7 @@ def test_without_legacy_only_the_beginning_of_a_text_gets_a_space(llama_director
         assert words.encode(text, add_special_tokens=False) == slow(text), repr(text)
 
 
-def test_legacy_puts_a_space_behind_a_special_token_and_the_newer_rule_does_not(
-    llama, llama_directory, write_tokenizer
-):
+def test_legacy_puts_a_space_behind_a_special_token_the_newer_rule_does_not(llama, llama_directory, write_tokenizer):
     newer = read_tokenizer(write_tokenizer((llama_directory / "tokenizer.model").read_bytes(), legacy=False))
     assert llama.tokenize("the</s>the") == ["▁the", "</s>", "▁the"]
     assert newer.tokenize("the</s>the") == ["▁the", "</s>", "the"]
@@ -188,6 +186,12 @@ def test_added_tokens_keep_their_ids(write_tokenizer, make_sentencepiece):
     added = {"4": {"content": "<pad>", "special": True}}
     words = read_tokenizer(write_tokenizer(make_sentencepiece(SMALL), added_tokens_decoder=added, pad_token="<pad>"))
     assert words.pad_token_id == 4 and len(words) == 5
+
+
+def test_added_tokens_of_older_versions_are_read_too(write_tokenizer, make_sentencepiece):
+    directory = write_tokenizer(make_sentencepiece(SMALL))
+    (directory / "added_tokens.json").write_text('{"<pad>": 4}')
+    assert read_tokenizer(directory).convert_tokens_to_ids("<pad>") == 4
 
 
 def test_a_fast_file_is_taken_as_it_stands_and_no_file_is_named(tmp_path):

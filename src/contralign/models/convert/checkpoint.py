@@ -89,7 +89,8 @@ def reading(path: Path) -> Iterator[None]:
     except UNREADABLE as error:
         said = " ".join(str(error).split())
         raise ConversionError(
-            f"{path} cannot be read as a file of plain tensors ({said[:200]}): copy the checkpoint again"
+            f"{path} cannot be read as {'a model' if path.is_dir() else 'a file of plain tensors'} ({said[:200]}): "
+            "copy the checkpoint again"
         ) from error
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import CLIPVisionConfig
 
 from contralign.models.convert.checkpoint import ConversionError, read_json, read_weights
+from contralign.models.convert.hub_cache import cached_snapshot
 
 KNOWN_TOWERS = {
     "openai/clip-vit-large-patch14-336": {
@@ -49,7 +50,11 @@ def clip_settings(side: int) -> dict[str, Any]:
 
 
 def tower_directory(original: Mapping[str, Any], tower_root: str | Path | None) -> Path:
-    """Where the tower lies if it lies anywhere: `mm_vision_tower`, relative to `tower_root`.
+    """Where the tower lies if it lies anywhere.
+
+    Args:
+        original: names it, as `mm_vision_tower`.
+        tower_root: what that name is relative to; None takes it as a path, or as a hub name that is in the cache.
 
     Raises:
         ConversionError: the config names no tower.
@@ -57,7 +62,10 @@ def tower_directory(original: Mapping[str, Any], tower_root: str | Path | None) 
     name = original.get("mm_vision_tower")
     if not isinstance(name, str) or not name:
         raise ConversionError("config.json has no mm_vision_tower: the tower's architecture is not known without it")
-    return Path(name) if tower_root is None else Path(tower_root) / name
+    if tower_root is not None:
+        return Path(tower_root) / name
+    here = Path(name)
+    return here if here.is_dir() else cached_snapshot(name) or here
 
 
 def tower_config(original: Mapping[str, Any], tower: Path) -> CLIPVisionConfig:

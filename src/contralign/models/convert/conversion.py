@@ -12,17 +12,25 @@ from typing import Any
 
 import torch
 from transformers import AutoModelForImageTextToText, GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
+from transformers.utils import logging
 
-from contralign.models.convert.checkpoint import ConversionError, read_json, tensor_names
+from contralign.models.convert.checkpoint import ConversionError, read_json, reading, tensor_names
 from contralign.models.convert.families import FAMILIES, family_of_converted, family_of_original
 from contralign.models.convert.llava import DERIVED
+from contralign.models.convert.output import free_place, written_beside
 from contralign.models.convert.processors import add_image_token
-from contralign.models.convert.sentencepiece_tokenizer import FAST_FILE, MODEL_FILE, SETTINGS_FILE, read_tokenizer
+from contralign.models.convert.sentencepiece_tokenizer import (
+    ADDED_FILE,
+    FAST_FILE,
+    MODEL_FILE,
+    SETTINGS_FILE,
+    read_tokenizer,
+)
 from contralign.models.convert.sources import find_source, whole_checkpoint
 from contralign.models.convert.vocabulary import add_image_row, original_rows
 
 ORIGINAL_TOKENIZER = "original_tokenizer"
-TOKENIZER_FILES = (MODEL_FILE, FAST_FILE, SETTINGS_FILE, "special_tokens_map.json", "added_tokens.json")
+TOKENIZER_FILES = (MODEL_FILE, FAST_FILE, SETTINGS_FILE, "special_tokens_map.json", ADDED_FILE)
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 SAMPLING = ("temperature", "top_p", "top_k", "min_p", "typical_p")
 
@@ -75,7 +83,8 @@ def to_hugging_face(
     Args:
         source: folder, or hub name in the cache.
         out: the directory to write.
-        tower_root: directory that `mm_vision_tower` is relative to; None takes that name as a path.
+        tower_root: directory that `mm_vision_tower` is relative to; None takes that name as a path, or as a hub name
+            that is in the cache.
         base: the language model of a source that holds an adapter alone.
         dtype: of the weights; None keeps that of the source.
         keep_vocabulary: give the image token no row: the original's softmax exactly, but only an adapter (or
@@ -87,8 +96,8 @@ def to_hugging_face(
     Raises:
         ConversionError: something has no place, no value, or no effect; all of a kind are named.
     """
-    out = _free(Path(out), overwrite)
     path = find_source(source)
+    out = free_place(Path(out), path, overwrite)
     original = read_json(path / "config.json")
     name = family_of_original(original)
     family = FAMILIES[name]
@@ -103,7 +112,7 @@ def to_hugging_face(
     notes += _set_generation(model, path, words)
     processor = family.processor(model, words, tower_root)
     if not dry_run:
-        with written_beside(out) as folder:
+        with written_beside(out, _size(model)) as folder:
             model.save_pretrained(folder)
             processor.save_pretrained(folder)
             _copy_files(tokenizer_path, folder / ORIGINAL_TOKENIZER, TOKENIZER_FILES)
@@ -134,13 +143,13 @@ def to_original(
     Raises:
         ConversionError: the source does not fill its model, or the original has no word for it.
     """
-    out = _free(Path(out), overwrite)
     path = find_source(source)
+    out = free_place(Path(out), path, overwrite)
     name = family_of_converted(read_json(path / "config.json"))
     formats = FAMILIES[name].formats
     if weight_format is not None and weight_format not in formats:
         raise ConversionError(f"--format {weight_format}: {name} is written as {' or '.join(formats)}")
-    model = _load_whole(path, dtype)
+    model, derived = _load_whole(path, dtype)
     notes = _rows_taken_off(model)
     kept = path / ORIGINAL_TOKENIZER if tokenizer is None else find_source(tokenizer)
     if (kept / MODEL_FILE).is_file():
@@ -150,38 +159,12 @@ def to_original(
     else:
         notes.append(f"no {MODEL_FILE} is known: copy that of the language model into {out}, or give --tokenizer")
     if not dry_run:
-        with written_beside(out) as folder:
+        with written_beside(out, _size(model)) as folder:
             FAMILIES[name].save(model, folder, weight_format=weight_format or formats[0])
             _copy_files(kept, folder, TOKENIZER_FILES)
-    return Conversion(family=name, to="original", parts=_parts(model), dtype=_dtype(model), notes=notes)
-
-
-@contextmanager
-def written_beside(out: Path) -> Iterator[Path]:
-    """A new folder beside `out` that takes its name when the block is done, and is removed if the block fails."""
-    partial = out.with_name(f"{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    if out.exists():
-        old = out.with_name(f"{out.name}.replaced")
-        out.rename(old)
-        partial.rename(out)
-        shutil.rmtree(old)
-    else:
-        partial.rename(out)
-
-
-def _free(out: Path, overwrite: bool) -> Path:
-    if out.exists() and not overwrite:
-        raise ConversionError(f"{out} exists: give another place, or --overwrite")
-    if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or (out / "config.json").is_file())):
-        raise ConversionError(f"{out} is no model directory: it is not overwritten")
-    return out
+    return Conversion(
+        family=name, to="original", parts=_parts(model), dtype=_dtype(model), derived=derived, notes=notes
+    )
 
 
 def _tokenizer_directory(tokenizer: str | Path | None, path: Path, base: Path | None) -> Path:
@@ -199,7 +182,8 @@ def _give_image_token(
     rows: int = model.config.get_text_config().vocab_size
     if len(words) > rows:
         raise ConversionError(
-            f"the tokenizer has {len(words)} words and the model {rows} rows: it is another model's tokenizer"
+            f"the tokenizer has {len(words)} words and the model {rows} rows (no row for "
+            f"{words.convert_ids_to_tokens(rows)}, ...): is it another model's tokenizer?"
         )
     if keep_vocabulary and not image_row:
         raise ConversionError("this family keeps its vocabulary as it is: --keep-vocabulary has no effect")
@@ -224,14 +208,39 @@ def _set_generation(model: PreTrainedModel, path: Path, words: PreTrainedTokeniz
     return [f"left out of generation_config.json: {', '.join(dropped)} (it does not sample)"] if dropped else []
 
 
-def _load_whole(path: Path, dtype: torch.dtype | None) -> PreTrainedModel:
-    model, found = AutoModelForImageTextToText.from_pretrained(
-        path, dtype=dtype or "auto", local_files_only=True, trust_remote_code=False, output_loading_info=True
-    )
+def _load_whole(path: Path, dtype: torch.dtype | None) -> tuple[PreTrainedModel, list[str]]:
+    """The model, and names in the files that follow from the config.
+
+    Raises:
+        ConversionError: the files and the model do not fill each other.
+    """
+    with reading(path), _quiet():
+        loaded: Any = AutoModelForImageTextToText.from_pretrained(
+            path,
+            dtype=dtype or "auto",
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are refused below, all at once
+        )
+    model, found = loaded
+    derived = [name for name in tensor_names(path) if name.endswith(DERIVED)]
+    found["unexpected_keys"] = [name for name in found["unexpected_keys"] if not name.endswith(DERIVED)]
     problems = [f"{what}: {', '.join(sorted(map(str, names)))}" for what, names in found.items() if names]
     if problems:
         raise ConversionError(f"{path} does not fill its model. " + "; ".join(problems))
-    return model.eval()
+    return model.eval(), derived
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' own report of keys: they are named in the error."""
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 def _rows_taken_off(model: PreTrainedModel) -> list[str]:
@@ -248,6 +257,10 @@ def _parts(model: PreTrainedModel) -> dict[str, tuple[int, int]]:
         tensors[part] += 1
         parameters[part] += tensor.numel()
     return {part: (tensors[part], parameters[part]) for part in tensors}
+
+
+def _size(model: PreTrainedModel) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
 
 
 def _dtype(model: PreTrainedModel) -> str:

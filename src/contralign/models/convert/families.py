@@ -11,8 +11,10 @@ from transformers import PreTrainedModel
 from contralign.models.convert.checkpoint import ConversionError
 from contralign.models.convert.llava import load_original_llava, load_original_llava_next
 from contralign.models.convert.llava_config import is_llava_next
+from contralign.models.convert.mini_gemini import load_original_mini_gemini, save_original_mini_gemini
+from contralign.models.convert.mini_gemini_config import GEMMA_TYPES, LLAMA_TYPES
 from contralign.models.convert.original_llava import save_original_llava
-from contralign.models.convert.processors import llava_next_processor, llava_processor
+from contralign.models.convert.processors import llava_next_processor, llava_processor, mini_gemini_processor
 from contralign.models.convert.weight_files import WeightFormat
 
 LLAVA_TYPES = ("llava_llama", "llava")
@@ -55,6 +57,15 @@ FAMILIES: dict[str, Family] = {
         save=save_original_llava,
         processor=llava_next_processor,
         model_type="llava_next",
+    ),
+    "mini_gemini": Family(
+        recognises=lambda original: original.get("model_type") in LLAMA_TYPES + GEMMA_TYPES,
+        load=load_original_mini_gemini,
+        save=lambda model, folder, weight_format: save_original_mini_gemini(model, folder),
+        processor=mini_gemini_processor,
+        model_type="mini_gemini",
+        image_row=False,
+        formats=("safetensors",),
     ),
 }
 

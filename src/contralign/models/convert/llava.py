@@ -26,7 +26,7 @@ from torch import Tensor
 from transformers import LlavaForConditionalGeneration, LlavaNextForConditionalGeneration
 from transformers.initialization import no_init_weights
 
-from contralign.models.convert.checkpoint import fill_parameters, read_json, read_tensors, read_weights
+from contralign.models.convert.checkpoint import ConversionError, fill_parameters, read_json, read_tensors, read_weights
 from contralign.models.convert.clip_tower import tower_config, tower_digest, tower_directory, tower_weights
 from contralign.models.convert.llava_config import LLAVA, LLAVA_NEXT, check_original, llava_config, llava_next_config
 
@@ -44,7 +44,8 @@ PREFIXES = {
 }
 """Original name -> name in memory, by how it begins. One to one, so it can be read backwards."""
 
-NEXT_PREFIXES = {**PREFIXES, "model.image_newline": "model.image_newline"}
+NEWLINE = "model.image_newline"
+NEXT_PREFIXES = {**PREFIXES, NEWLINE: NEWLINE}
 """LLaVA-NeXT has one parameter more."""
 
 DERIVED = ("rotary_emb.inv_freq", "embeddings.position_ids")
@@ -75,7 +76,8 @@ def load_original_llava(
 
     Args:
         path: holds config.json and the weights, whole or in shards.
-        tower_root: directory that the checkpoint's `mm_vision_tower` is relative to; None takes that name as a path.
+        tower_root: directory that the checkpoint's `mm_vision_tower` is relative to; None takes that name as a path, or
+            as a hub name that is in the cache.
         image_token_id: 0 or more, see above.
         dtype: of all parameters; None keeps that of the language model (the released files are float16: ask for
             float32 to train).
@@ -110,7 +112,7 @@ def load_original_llava_next(
     the same turned grids (`processors.llava_next_processor`) every picture takes the tiles that the original takes.
 
     Raises:
-        ConversionError: see `load_original_llava`.
+        ConversionError: see `load_original_llava`; or there is no `image_newline`, as in a stage-1 file.
     """
     path = Path(path)
     original = read_json(path / "config.json")
@@ -135,9 +137,29 @@ def _fill(
     if not any(name.startswith("model.vision_tower.") for name in state):
         state |= tower_weights(original, tower)
     renamed, unplaced = rename_llava_keys(state, prefixes)
-    embedding = renamed.get("model.language_model.embed_tokens.weight")
-    fill_parameters(model, renamed, unplaced, dtype or (torch.float32 if embedding is None else embedding.dtype))
+    if NEWLINE in prefixes and NEWLINE not in renamed:
+        raise ConversionError(
+            f"{path} has no {NEWLINE}: LLaVA leaves it out of {PROJECTOR_FILE}, so a stage-1 adapter of LLaVA-NeXT is "
+            "not whole even with its base; convert a checkpoint of the whole model"
+        )
+    if dtype is None:
+        embedding = renamed.get("model.language_model.embed_tokens.weight")
+        dtype = torch.float32 if embedding is None else embedding.dtype
+        _say_what_loses_precision(renamed, dtype, path)
+    fill_parameters(model, renamed, unplaced, dtype)
     model.config.original_tower = tower_digest(model.model.vision_tower)
+
+
+def _say_what_loses_precision(state: Mapping[str, Tensor], dtype: torch.dtype, path: Path) -> None:
+    lost = sorted(name for name, tensor in state.items() if torch.promote_types(tensor.dtype, dtype) != dtype)
+    if lost:
+        logger.warning(
+            "%s: %d tensors come down to %s, the language model's precision (%s, ...); ask for a dtype to keep theirs",
+            path,
+            len(lost),
+            dtype,
+            lost[0],
+        )
 
 
 def rename_llava_keys(

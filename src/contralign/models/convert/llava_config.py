@@ -1,7 +1,7 @@
 """The config of LLaVA-1.5 and LLaVA-NeXT, from the original's layout to Hugging Face's and back.
 
-The original's config.json is kept whole in the Hugging Face config, as `original_settings`: it says what the other has no
-word for (which tower, how pictures are cut in training). The way back writes what the model is now over it.
+The original's config.json is kept whole in the Hugging Face config, as `original_settings`: it says what the other has
+no word for (which tower, how pictures are cut in training). The way back writes what the model is now over it.
 """
 
 from __future__ import annotations

@@ -16,7 +16,6 @@ from typing import Any
 
 from torch import Tensor
 from transformers import (
-    CLIPVisionConfig,
     CLIPVisionModel,
     LlavaForConditionalGeneration,
     LlavaNextForConditionalGeneration,
@@ -106,7 +105,7 @@ def _config(model: Llava, rows: int, with_tower: bool) -> dict[str, Any]:
     return settings if untouched else settings | {"unfreeze_mm_vision_tower": True}
 
 
-def _known_tower(vision: CLIPVisionConfig) -> str | None:
+def _known_tower(vision: Any) -> str | None:
     """Hub name of a tower of this architecture."""
     for name, settings in KNOWN_TOWERS.items():
         if all(getattr(vision, key) == value for key, value in settings.items()):
@@ -116,7 +115,7 @@ def _known_tower(vision: CLIPVisionConfig) -> str | None:
 
 def _write_tower(model: Llava, folder: Path) -> None:
     """The tower as a model of its own, for an original loader that asks for its config and its picture settings."""
-    vision = model.config.vision_config
+    vision: Any = model.config.vision_config
     tower = CLIPVisionModel(vision)
     tower.load_state_dict(model.model.vision_tower.state_dict())
     tower.to(model.dtype).save_pretrained(folder)  # pyright: ignore[reportArgumentType]

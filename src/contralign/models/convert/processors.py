@@ -16,7 +16,8 @@ from transformers import (
 )
 
 from contralign.models.convert.checkpoint import ConversionError, read_json
-from contralign.models.convert.clip_tower import clip_settings, tower_directory
+from contralign.models.convert.clip_tower import CLIP_DEVIATION, CLIP_MEAN, clip_settings, tower_directory
+from contralign.models.mini_gemini import MiniGeminiForConditionalGeneration, MiniGeminiProcessor
 
 IMAGE_TOKEN = "<image>"
 PICTURE_SETTINGS = (
@@ -33,16 +34,22 @@ PICTURE_SETTINGS = (
     "do_convert_rgb",
 )
 
-# vicuna_v1 of the original. GAP is a space where this tokenizer puts none behind <image>: the original tokenises the
-# text behind a picture alone, and its tokenizer then opens with one.
-VICUNA_TEMPLATE = """\
+# A text, or parts with the pictures in front as the original puts them; what is said stays as it is. GAP is a space
+# where the tokenizer puts none behind <image>: the original tokenises the text behind a picture alone, and there its
+# tokenizer puts one in front.
+SAY = """\
 {%- macro say(content) -%}
 {%- if content is string -%}{{ content }}
 {%- else -%}
-{%- for part in content if part['type'] == 'image' -%}{{ '<image>GAP\n' }}{%- endfor -%}
-{%- for part in content if part['type'] != 'image' -%}{{ part['text'] | trim }}{%- endfor -%}
+{%- for part in content if part['type'] == 'image' -%}{{ '<image>GAP\\n' }}{%- endfor -%}
+{%- for part in content if part['type'] != 'image' -%}{{ part['text'] }}{%- endfor -%}
 {%- endif -%}
 {%- endmacro -%}
+"""
+
+VICUNA_TEMPLATE = (
+    SAY
+    + """\
 {%- if messages[0]['role'] != 'system' -%}
 {{ "A chat between a curious user and an artificial intelligence assistant. " }}
 {{- "The assistant gives helpful, detailed, and polite answers to the user's questions. " }}
@@ -56,6 +63,25 @@ VICUNA_TEMPLATE = """\
 {%- endfor -%}
 {%- if add_generation_prompt -%}{{ 'ASSISTANT:' }}{%- endif -%}
 """
+)
+"""The original's `vicuna_v1` (spec 2.2); see `vicuna_template`."""
+
+GEMMA_TEMPLATE = (
+    SAY.replace("GAP", "")
+    + """\
+{%- for message in messages -%}
+{%- if message['role'] == 'assistant' -%}
+{{ '<start_of_turn>model\\n' }}
+{%- generation -%}{{ say(message['content']) + '<end_of_turn>\\n<eos>' }}{%- endgeneration -%}
+{%- elif message['role'] == 'user' -%}
+{{ '<start_of_turn>user\\n' + say(message['content']) + '<end_of_turn>\\n' }}
+{%- else -%}{{ raise_exception('gemma has no place for a turn of the ' + message['role']) }}
+{%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{ '<start_of_turn>model\\n' }}{%- endif -%}
+"""
+)
+"""The original's `gemma` (spec 2.2), which MGM-2B is trained on."""
 
 
 def add_image_token(tokenizer: PreTrainedTokenizerFast) -> int:
@@ -101,10 +127,29 @@ def llava_next_processor(
     """The processor of a converted LLaVA-NeXT, with the grids of the model's config (height, width)."""
     return LlavaNextProcessor(
         image_processor=LlavaNextImageProcessorPil(
-            image_grid_pinpoints=model.config.image_grid_pinpoints, **_picture_settings(model, tower_root)
+            image_grid_pinpoints=list(model.config.image_grid_pinpoints or ()), **_picture_settings(model, tower_root)
         ),
         **_processor_settings(model, tokenizer),
     )
+
+
+def mini_gemini_processor(
+    model: MiniGeminiForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, tower_root: str | Path | None
+) -> MiniGeminiProcessor:
+    """The processor of a converted Mini-Gemini; both towers take CLIP's statistics.
+
+    Args:
+        model: says the sizes of both pictures, and how one is cut.
+        tokenizer: knows `<image>`.
+        tower_root: not needed: the original takes only the statistics from there, and requires them to be CLIP's.
+    """
+    pads = (model.config.original_settings or {}).get("image_aspect_ratio") == "pad"
+    processor = MiniGeminiProcessor.for_config(
+        model.config, tokenizer, do_pad=pads, image_mean=CLIP_MEAN, image_std=CLIP_DEVIATION
+    )
+    gemma = model.config.get_text_config().model_type == "gemma"
+    processor.chat_template = GEMMA_TEMPLATE if gemma else vicuna_template(tokenizer)
+    return processor
 
 
 def _picture_settings(model: Any, tower_root: str | Path | None) -> dict[str, Any]:

@@ -35,6 +35,7 @@ from contralign.models.convert.sentencepiece_model import (
 
 SPECIALS = ("bos_token", "eos_token", "unk_token", "pad_token")
 MODEL_FILE, FAST_FILE, SETTINGS_FILE = "tokenizer.model", "tokenizer.json", "tokenizer_config.json"
+ADDED_FILE = "added_tokens.json"
 
 
 def read_tokenizer(directory: str | Path) -> PreTrainedTokenizerFast:
@@ -72,8 +73,12 @@ def read_tokenizer(directory: str | Path) -> PreTrainedTokenizerFast:
 
 
 def _settings(directory: Path) -> dict[str, Any]:
-    path = directory / SETTINGS_FILE
-    return read_json(path) if path.is_file() else {}
+    """tokenizer_config.json, with what older versions write to added_tokens.json among its added tokens."""
+    path, added = directory / SETTINGS_FILE, directory / ADDED_FILE
+    settings = read_json(path) if path.is_file() else {}
+    older = read_json(added) if added.is_file() else {}
+    decoder = {str(index): {"content": token} for token, index in older.items()}
+    return {**settings, "added_tokens_decoder": decoder | settings.get("added_tokens_decoder", {})}
 
 
 def _read_fast(path: Path) -> Tokenizer:
@@ -106,7 +111,7 @@ def _special_tokens(settings: Mapping[str, Any], model: SentencePieceModel | Non
 
 def _added_tokens(settings: Mapping[str, Any]) -> dict[int, str]:
     """Tokens that tokenizer_config.json names with their ids."""
-    named = settings.get("added_tokens_decoder", {})
+    named = settings["added_tokens_decoder"]
     return {int(index): token["content"] for index, token in named.items()}
 
 

@@ -8,10 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
 from contralign.models.convert.checkpoint import INDEX_FILES, WHOLE_FILES, ConversionError, read_json
+from contralign.models.convert.hub_cache import cached_snapshot
 from contralign.models.convert.llava import PROJECTOR_FILE
 
 LORA_FILES = ("adapter_config.json", "non_lora_trainables.bin", "adapter_model.bin", "adapter_model.safetensors")
@@ -25,13 +23,13 @@ def find_source(name: str | Path) -> Path:
     """
     if Path(name).is_dir():
         return Path(name)
-    try:
-        return Path(snapshot_download(str(name), local_files_only=True))
-    except (LocalEntryNotFoundError, HFValidationError) as error:
+    cached = cached_snapshot(str(name))
+    if cached is None:
         raise ConversionError(
             f"{name} is no folder, and no model of that name is in the cache: `hf download {name}` where there is a "
             "network"
-        ) from error
+        )
+    return cached
 
 
 def has_weights(directory: Path) -> bool:
