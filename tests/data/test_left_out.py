@@ -25,15 +25,19 @@ def test_readers_add_up_and_a_record_that_two_met_is_named_once(tmp_path):
     assert [(bad.record, bad.message) for bad in report.bad] == [("a:1", "why"), ("a:2", "why")]
 
 
-def test_notes_are_on_the_disk_before_a_reader_closes_and_begin_anew(tmp_path):
+def test_notes_are_on_the_disk_before_a_reader_closes_and_outlive_it(tmp_path):
     notes = LeftOut(tmp_path)
     reader = notes.reader(0)
     reader.count()
     reader.add(fault("a:1"))
     assert str(LeftOut(tmp_path).report()) == "1 of 2 records; skipped: bad_json 1"
     reader.close()
-    notes.reader(0).close()
-    assert notes.report().total == 0
+    with (tmp_path / "00000.jsonl").open("a") as lines:
+        lines.write('\n["bad_json", "broken o')
+    again = notes.reader(0)
+    again.add(fault("a:2"))
+    again.close()
+    assert str(notes.report()) == "0 of 2 records; skipped: bad_json 2"
 
 
 def test_no_notes_are_no_records():

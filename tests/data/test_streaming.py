@@ -6,6 +6,8 @@ from collections import Counter
 from itertools import islice
 
 import pytest
+import torch
+from small_scores import scored, spread_pair
 from small_streams import png, record, tar_members, write_arrow, write_jsonl, write_parquet, write_tar
 from torch.utils.data import DataLoader
 
@@ -223,6 +225,19 @@ def test_unknown_settings_are_refused(tmp_path, settings):
         StreamedSamples(path, **settings)
 
 
+def test_a_score_file_of_records_read_whole_serves_the_stream(tmp_path):
+    samples = list(load_samples(write_jsonl(tmp_path / "a.jsonl", range(6)), tmp_path))
+    model, collator = spread_pair(samples)
+    file = scored(tmp_path / "s.parquet", model, collator, samples)
+    archive = write_tar(tmp_path / "b.tar", tar_members(range(6)))
+    whole = collator.with_scores(file)(samples)
+    for source in (tmp_path / "a.jsonl", archive):
+        streamed = collator.with_scores(file)(list(StreamedSamples(source, tmp_path).samples))
+        assert streamed["cached_delta"].abs().max() > 0.1
+        assert torch.equal(streamed["cached_delta"], whole["cached_delta"])
+        assert torch.equal(streamed["pixel_values"], whole["pixel_values"])
+
+
 def test_notes_are_removed_with_the_stream(tmp_path):
     stream = StreamedSamples(shards_of(tmp_path, [3]), tmp_path)
     ids(stream, 2)
@@ -236,15 +251,15 @@ def test_a_large_file_is_never_whole_in_memory(tmp_path):
     path = tmp_path / "large.jsonl"
     line = json.dumps(record(0) | {"note": "x" * 1500}) + "\n"
     with path.open("w") as lines:
-        for _ in range(20_000):
+        for _ in range(10_000):
             lines.write(line)
     size = path.stat().st_size
-    assert size > 30e6
+    assert size > 15e6
     tracemalloc.start()
-    assert sum(1 for _ in StreamedSamples(path, passes=1, shuffle_buffer=500)) == 20_000
+    assert sum(1 for _ in StreamedSamples(path, passes=1, shuffle_buffer=500)) == 10_000
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < 4e6
+    assert peak < 3e6
 
 
 def test_a_buffer_of_archive_records_holds_no_pictures(tmp_path):
@@ -256,3 +271,17 @@ def test_a_buffer_of_archive_records_holds_no_pictures(tmp_path):
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 2e6
+
+
+@pytest.mark.slow
+def test_a_file_of_two_hundred_thousand_records_stays_out_of_memory(tmp_path):
+    path = tmp_path / "large.jsonl"
+    with path.open("w") as lines:
+        for number in range(200_000):
+            lines.write(json.dumps(record(number) | {"note": "x" * 300}) + "\n")
+    assert path.stat().st_size > 80e6
+    tracemalloc.start()
+    assert sum(1 for _ in StreamedSamples(path, passes=1)) == 200_000
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4e6

@@ -302,3 +302,15 @@ def test_parts_that_do_not_fit_are_refused(family, changes, message):
 def test_weights_that_cannot_be_fetched_are_named():
     with pytest.raises(ValueError, match=r"'lmsys/vicuna-7b-v1.5' is no directory and cannot be fetched"):
         assemble("llava", **known("llava"))
+
+
+def test_a_tokenizer_with_more_words_than_rows_is_refused(parts):
+    folder, _ = parts
+    with pytest.raises(ValueError, match=r"words that the language model's .* rows do not hold"):
+        made(parts, "mini_gemini", tokenizer=str(folder / "gemma"))
+
+
+def test_a_tokenizer_from_elsewhere_is_taken(parts):
+    folder, _ = parts
+    _, processor = made(parts, language_model="gemma", tokenizer=str(folder / "llama"))
+    assert processor.tokenizer.bos_token == "<s>"

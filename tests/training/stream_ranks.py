@@ -41,13 +41,13 @@ def main(folder: str, name: str, stop: str) -> None:
         trainer={"save_steps": 3, "logging_steps": 1, "ddp_find_unused_parameters": False, "use_cpu": True},
     )
     taken: list[list[str]] = []
-    original = VLCollator.__call__
+    original = VLCollator.encode_batch
 
     def remember(self, samples):
         taken.append([sample.id for sample in samples])
         return original(self, samples)
 
-    VLCollator.__call__ = remember
+    VLCollator.encode_batch = remember
     show = StageBar.on_step_end
 
     def die(self, args, state, control, **kwargs):

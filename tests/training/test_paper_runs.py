@@ -15,6 +15,7 @@ from contralign.cli.main import app
 from contralign.training import steps
 from contralign.training.parts import part_of
 from contralign.training.recipe_file import find_recipe, load_recipe
+from contralign.training.records import make_collator
 from contralign.training.run import run_recipe
 
 SHAPES = [(64, 64), (120, 40), (40, 110), (90, 60)]
@@ -115,6 +116,21 @@ def test_every_part_that_a_stage_trains_moves_and_no_other(name, tmp_path, monke
 def weights(folder):
     model = AutoModelForImageTextToText.from_pretrained(folder)
     return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["llava15_7b", "mgm_7b"])
+def test_what_was_trained_on_padded_pictures_pads_them_wherever_it_is_loaded(name, tmp_path):
+    recipe = rehearse(tmp_path, f"{name}/baseline", "stages.pt=null", "stages.it.steps=1")
+    run = run_recipe(recipe, {})
+    reader = AutoProcessor.from_pretrained(run / "mle")
+    picture = Image.effect_noise((90, 40), 80).convert("RGB")
+    seen = make_collator(reader, recipe.stage_data("it")).picture_inputs([picture])
+    alone = reader(text="<image>", images=picture, return_tensors="pt")
+    square = reader(text="<image>", images=picture, do_pad=False, return_tensors="pt")
+    for key in seen:
+        assert torch.equal(seen[key], alone[key])
+        assert not torch.equal(seen[key], square[key])
 
 
 @pytest.mark.slow

@@ -157,6 +157,10 @@ def test_the_loader_of_a_stream_is_endless_follows_data_seed_and_notes_beside_th
     assert len(taken[0]) == 80
     assert taken[0] == taken[1] != taken[2]
     assert set(Counter(taken[0]).values()) <= {4, 5}
+    (tmp_path / "out" / LEFT_OUT / "00007.count").write_bytes(b"1")
+    small_trainer(tmp_path / "out", stream, max_steps=3).get_train_dataloader()
+    assert not (tmp_path / "out" / LEFT_OUT).exists()
+    next(iter(loaders[0]))
     assert len(list((tmp_path / "out" / LEFT_OUT).iterdir())) == 2
     assert stream.report.counts == {"bad_json": 1}
 
@@ -169,6 +173,31 @@ def test_a_recipe_trains_on_a_stream_and_names_what_it_left_out(tmp_path):
     assert left_out["total"] >= 6 * 2 * 2
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_pictures_that_turn_out_to_be_bad_are_named_whichever_worker_meets_them(tmp_path, workers):
+    recipe = stream_recipe(tmp_path, "run", trainer={"dataloader_num_workers": workers})
+    (tmp_path / "3.png").write_bytes(b"no picture")
+    (tmp_path / "5.png").unlink()
+    run = run_recipe(recipe, {})
+    left_out = json.loads((run / "bad_records.json").read_text())["it"]
+    assert left_out["counts"] == {"corrupt_picture": 1, "missing_picture": 1, "bad_json": 1}
+    assert {"a.jsonl, r3", "a.jsonl, r5"} < {found["record"] for found in left_out["records"]}
+
+
+def test_an_evaluation_may_go_over_the_training_records_of_a_stream_once(tmp_path):
+    write_jsonl(tmp_path / "eval.jsonl", range(2))
+    seen = []
+
+    def look(arm, folder):
+        seen.append([[sample.id for sample in arm.train.samples] for _ in range(2)])
+        return {"held_out": len(arm.held_out)}
+
+    changes = {"data": {"eval": [str(tmp_path / "eval.jsonl")]}, "evaluate": {"look": None}}
+    run = run_recipe(stream_recipe(tmp_path, "run", stages={"it": {"steps": 1}}, **changes), {"look": look})
+    assert seen == [[[f"r{number}" for number in range(18)]] * 2]
+    assert json.loads((run / "results.json").read_text())["arms"]["cal"]["look"]["held_out"] == 2
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("on_bad", ["skip", "error"])
@@ -176,8 +205,10 @@ def test_a_run_over_a_stream_that_dies_and_is_resumed_ends_as_an_unbroken_one(tm
     changes = {"trainer": {"dataloader_num_workers": workers}, "data": {"on_bad": on_bad}}
     if on_bad == "error":
         changes["data"]["train"] = write_mixture(tmp_path)[1:]
-    whole = run_recipe(stream_recipe(tmp_path, "whole", **changes), {})
-    recipe = stream_recipe(tmp_path, "broken", **changes)
+    recipes = [stream_recipe(tmp_path, name, **changes) for name in ("whole", "broken")]
+    for number in range(7):
+        (tmp_path / f"{number}.png").write_bytes(b"no picture")  # of the JSONL file
+    whole = run_recipe(recipes[0], {})
 
     def die(self, args, state, control, **kwargs):
         if state.global_step == 5:
@@ -186,14 +217,17 @@ def test_a_run_over_a_stream_that_dies_and_is_resumed_ends_as_an_unbroken_one(tm
     with monkeypatch.context() as patched:
         patched.setattr(StageBar, "on_step_end", die)
         with pytest.raises(KeyboardInterrupt):
-            run_recipe(recipe, {})
-    broken = run_recipe(recipe, {}, resume=True)
+            run_recipe(recipes[1], {})
+    broken = run_recipe(recipes[1], {}, resume=True)
     for name in ("loss", "nll", "grad_norm"):
         numbers = [[event[name] for event in run.metrics.read() if name in event] for run in (whole, broken)]
         assert len(numbers[0]) == 6
         assert numbers[0] == numbers[1]
     weights, others = (load_file(run / "cal" / "model.safetensors") for run in (whole, broken))
     assert all(torch.equal(weights[name], others[name]) for name in weights)
+    if on_bad == "skip":
+        reports = [json.loads((run / "bad_records.json").read_text())["it"] for run in (whole, broken)]
+        assert reports[0]["counts"] == reports[1]["counts"] == {"corrupt_picture": 7, "bad_json": 1}
 
 
 def on_two_ranks(folder, name, stop):

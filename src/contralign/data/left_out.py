@@ -27,7 +27,7 @@ class LeftOut:
         self.folder = folder
 
     def reader(self, number: int) -> LeftOutByReader:
-        """The notes of one reader, begun anew."""
+        """The notes of one reader; it counts anew, and what it left out before an interruption stays."""
         self.folder.mkdir(parents=True, exist_ok=True)
         return LeftOutByReader(self.folder / f"{number:05d}")
 
@@ -37,8 +37,9 @@ class LeftOut:
         bad: dict[str, BadRecord] = {}
         for path in sorted(self.folder.glob("*.jsonl")):
             for line in path.read_text(encoding="utf-8").splitlines():
-                fault = BadRecord(*json.loads(line))
-                bad.setdefault(fault.record, fault)
+                if line.endswith("]"):  # not broken off by a kill
+                    fault = BadRecord(*json.loads(line))
+                    bad.setdefault(fault.record, fault)
         return LoadReport(total=good + len(bad), bad=tuple(bad.values()), renamed=())
 
 
@@ -52,14 +53,14 @@ class LeftOutByReader:
     """Notes that are on the disk at once, so that they outlive a worker that is killed."""
 
     def __init__(self, stem: Path) -> None:
-        self._bad = stem.with_suffix(".jsonl").open("w", encoding="utf-8", buffering=1)
+        self._bad = stem.with_suffix(".jsonl").open("a", encoding="utf-8", buffering=1)
         self._count = stem.with_suffix(".count").open("wb", buffering=0)
         self._named: set[str] = set()
         self._good = 0
 
-    def count(self) -> None:
-        """Another good record."""
-        self._good += 1
+    def count(self, records: int = 1) -> None:
+        """Another good record; -1 takes back one that turned out to be bad."""
+        self._good += records
         self._count.seek(0)
         self._count.write(self._good.to_bytes(8, "little"))
 
@@ -72,7 +73,7 @@ class LeftOutByReader:
         if fault.record in self._named:
             return False
         self._named.add(fault.record)
-        self._bad.write(json.dumps([fault.reason, fault.message, fault.record]) + "\n")
+        self._bad.write("\n" + json.dumps([fault.reason, fault.message, fault.record]) + "\n")
         return True
 
     def close(self) -> None:

@@ -92,6 +92,7 @@ class StreamedSamples(IterableDataset[Sample]):
         self.rank, self.ranks = 0, 1
         self._left_out = LeftOut()
         self._passed_batches, self._batch_size = 0, 1
+        self._notes: LeftOutByReader | None = None
 
     def part(self, rank: int, ranks: int, seed: int, notes: Path) -> StreamedSamples:
         """The part of one rank, in an order of `seed`; what is left out is noted for all ranks in one folder.
@@ -133,17 +134,24 @@ class StreamedSamples(IterableDataset[Sample]):
         """
         self._passed_batches, self._batch_size = batches, batch_size
 
+    def leave_out(self, fault: BadRecord) -> None:
+        """Note a sample that this reader gave, and whose pictures turned out to be bad when its batch was made."""
+        if self._notes is not None:
+            self._notes.count(-1)
+            self._notes.add(fault)
+
     def __iter__(self) -> Iterator[Any]:
         info = get_worker_info()
         worker, workers = (0, 1) if info is None else (info.id, info.num_workers)
         reader, readers = self.rank * workers + worker, self.ranks * workers
         to_pass = len(range(worker, self._passed_batches, workers)) * self._batch_size
-        notes = self._left_out.reader(reader)
+        self._notes = notes = self._left_out.reader(reader)
         try:
             for sample in self._endless(reader, readers, notes, to_pass):
                 yield PASSED if to_pass > 0 else sample
                 to_pass -= 1
         finally:
+            self._notes = None
             notes.close()
 
     def _endless(self, reader: int, readers: int, notes: LeftOutByReader, unread: int) -> Iterator[Sample | Passed]:

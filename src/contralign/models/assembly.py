@@ -72,9 +72,11 @@ def assemble(
     form, parts = FAMILIES[family], part_configs(language_model, vision_tower, aux_tower)
     words = part_folder(language_model)
     tokens = tokenizer_of_part(words if tokenizer is None else part_folder(tokenizer))
-    decoder = _make_room(parts, form, tokens.get_vocab()[IMAGE_TOKEN])
+    image_token_id = tokens.get_vocab()[IMAGE_TOKEN]
+    decoder = _make_room(parts, form, image_token_id)
+    _check_words(tokens, decoder.vocab_size)
     with no_init_weights(), torch.random.fork_rng(devices=[]):
-        model = form.model(form.config(parts, tokens.get_vocab()[IMAGE_TOKEN]))
+        model = form.model(form.config(parts, image_token_id))
     state = language_model_weights(words, decoder.vocab_size, decoder.tie_word_embeddings)
     state |= vision_tower_weights(part_folder(vision_tower))
     if aux_tower is not None:
@@ -115,12 +117,12 @@ def tiny_shape(
     decoder: Any = parts.language_model
     tokens = learnt_tokenizer(decoder.model_type, texts, vocab_size, decoder.max_position_embeddings)
     image_token_id = tokens.get_vocab()[IMAGE_TOKEN]
-    decoder.vocab_size = image_token_id  # the last of the words, and behind those of the language model, as in the true
-    decoder.pad_token_id, decoder.bos_token_id, decoder.eos_token_id = (
-        tokens.pad_token_id,
-        tokens.bos_token_id,
-        tokens.eos_token_id,
+    decoder.vocab_size = (
+        image_token_id  # <image> is the last word, and behind those of the language model, as in true ones
     )
+    decoder.pad_token_id = tokens.pad_token_id
+    decoder.bos_token_id = tokens.bos_token_id
+    decoder.eos_token_id = tokens.eos_token_id
     _make_room(parts, form, image_token_id)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -168,6 +170,16 @@ def _make_room(parts: Parts, form: Family, image_token_id: int) -> Any:
     if form.looks_up_image_token and image_token_id >= decoder.vocab_size:
         decoder.vocab_size = ROWS_AT_ONCE * math.ceil((image_token_id + 1) / ROWS_AT_ONCE)
     return decoder
+
+
+def _check_words(tokens: PreTrainedTokenizerFast, rows: int) -> None:
+    """Every word but the image token has a row, or it could not be looked up."""
+    beyond = sorted(word for word, index in tokens.get_vocab().items() if index >= rows and word != IMAGE_TOKEN)
+    if beyond:
+        raise ValueError(
+            f"the tokenizer has words that the language model's {rows} rows do not hold: {', '.join(beyond[:5])}; give "
+            "`tokenizer`, one that was made for it"
+        )
 
 
 def _start_new_parts(model: PreTrainedModel, seed: int) -> dict[str, Tensor]:

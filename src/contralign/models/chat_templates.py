@@ -9,25 +9,7 @@ from __future__ import annotations
 
 from transformers import PreTrainedTokenizerFast
 
-from contralign.models.convert.processors import vicuna_template
-from contralign.models.spoken_content import SAY
-
-GEMMA_TEMPLATE = (
-    SAY
-    + """\
-{%- for message in messages -%}
-{%- if message['role'] == 'assistant' -%}
-{{ '<start_of_turn>model\\n' }}
-{%- generation -%}{{ say(message['content']) + '<end_of_turn>\\n<eos>' }}{%- endgeneration -%}
-{%- elif message['role'] == 'user' -%}
-{{ '<start_of_turn>user\\n' + say(message['content']) + '<end_of_turn>\\n' }}
-{%- else -%}{{ raise_exception('gemma has no place for a turn of the ' + message['role']) }}
-{%- endif -%}
-{%- endfor -%}
-{%- if add_generation_prompt -%}{{ '<start_of_turn>model\\n' }}{%- endif -%}
-"""
-)
-"""`gemma` (spec 2.2): no system turn."""
+from contralign.models.convert.processors import GEMMA_TEMPLATE, vicuna_template
 
 
 def chat_template_for(model_type: str, tokenizer: PreTrainedTokenizerFast) -> str:

@@ -13,9 +13,11 @@ from typing import Any, cast
 import torch
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, Trainer, TrainingArguments
 from transformers.initialization import no_init_weights
+from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 from transformers.trainer_callback import PrinterCallback
 from transformers.utils.hub import cached_file
 
+from contralign.data.aspect import ImageAspect
 from contralign.data.collator import VLCollator
 from contralign.data.messages import IMAGE, Sample
 from contralign.data.mixture import SampleSet
@@ -241,6 +243,17 @@ def save_folder(folder: Path, model: Any, processor: Any) -> None:
     model.save_pretrained(partial)
     processor.save_pretrained(partial)
     partial.rename(folder)
+
+
+def as_trained(processor: Any, image_aspect: ImageAspect) -> Any:
+    """The processor as it has to be beside a model whose pictures were padded: it pads them itself from now on.
+
+    The collator pads before the processor; whoever loads the model directory with transformers alone has no collator.
+    """
+    images = getattr(processor, "image_processor", None)
+    if image_aspect == "pad" and isinstance(images, LlavaImageProcessorPil):
+        images.do_pad = True
+    return processor
 
 
 def degrades_pictures(cal: CalConfig | None) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -9,7 +10,9 @@ from typing import Any, cast
 from accelerate.data_loader import prepare_data_loader
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 from transformers import Trainer
+from transformers.trainer_utils import get_last_checkpoint
 
+from contralign.data.collator import VLCollator
 from contralign.data.modality_sampler import epoch_generator, modality_length_order
 from contralign.data.streaming import PASSED, StreamedSamples
 
@@ -112,13 +115,17 @@ class SamplingTrainer(Trainer):
                 f"a stream is dealt to {accelerator.num_processes} ranks, but {sharers} take batches of their own: "
                 "train without tensor, context and sequence parallelism, or without data.streaming"
             )
+        notes = Path(str(args.output_dir), LEFT_OUT)
+        with accelerator.main_process_first():
+            if accelerator.is_main_process and get_last_checkpoint(str(args.output_dir)) is None:
+                shutil.rmtree(notes, ignore_errors=True)  # of an earlier run; one that is resumed goes on with them
         self._stream = self.train_dataset.part(
-            accelerator.process_index, accelerator.num_processes, self._data_seed, Path(str(args.output_dir), LEFT_OUT)
+            accelerator.process_index, accelerator.num_processes, self._data_seed, notes
         )
         loader = DataLoader(
             self._stream,
             batch_size=self._train_batch_size,
-            collate_fn=PassingCollator(cast(Callable[..., Any], self.data_collator)),
+            collate_fn=StreamCollator(cast(Callable[..., Any], self.data_collator), self._stream),
             num_workers=args.dataloader_num_workers,
             pin_memory=args.dataloader_pin_memory,
             prefetch_factor=args.dataloader_prefetch_factor,
@@ -146,15 +153,30 @@ class SamplingTrainer(Trainer):
         super()._run_epoch(*args, **kwargs)
 
 
-class PassingCollator:
-    """A collator that makes an empty batch of records that are passed over; the Trainer drops it unseen."""
+class StreamCollator:
+    """A collator for a stream: what it leaves out is noted there, by whichever worker it runs in.
 
-    def __init__(self, collate: Callable[..., Any]) -> None:
+    Records that are passed over make an empty batch, which the Trainer drops unseen.
+
+    Args:
+        collate: makes the batches.
+        stream: where the samples come from.
+    """
+
+    def __init__(self, collate: Callable[..., Any], stream: StreamedSamples) -> None:
         self.collate = collate
+        self.stream = stream
 
     def __call__(self, samples: Sequence[Any]) -> Any:
         """The batch."""
-        return {} if samples[0] is PASSED else self.collate(samples)
+        if samples[0] is PASSED:
+            return {}
+        if not isinstance(self.collate, VLCollator):
+            return self.collate(samples)
+        batch = self.collate.encode_batch(samples)
+        for fault in batch.left_out:
+            self.stream.leave_out(fault)
+        return batch.inputs
 
 
 def innermost_sampler(loader: Any) -> Any:

@@ -24,6 +24,7 @@ from contralign.data.mixture import SampleSet
 from contralign.models.tiny_pretraining import pretrain_text, pretrain_tower
 from contralign.training.arguments import count_steps, training_arguments, warmup_share
 from contralign.training.build import (
+    as_trained,
     build_trainer,
     degrades_pictures,
     load_model,
@@ -196,7 +197,7 @@ class StepRunner:
         self._note_bad_records(step.stage, samples, collate)
         with PartialState().main_process_first():
             if PartialState().is_main_process:
-                save_folder(step.end, model, processor)
+                save_folder(step.end, model, as_trained(processor, collate.image_aspect))
         return took
 
     def _train_alone(self, step: Step, model: Any, processor: Any, samples: AnySamples) -> StepTime:
