@@ -321,3 +321,13 @@ def test_mllama_pictures_that_are_not_laid_out_by_rows_are_refused():
     for wrong in ({"pixel_values": flat}, {"cross_attention_mask": None}):
         with pytest.raises(ValueError, match=r"wanted \(rows, pictures"):
             adapter.prepare(inputs | wrong)
+
+
+@pytest.mark.parametrize("name", ["Gemma 3", "Gemma 4", "PaliGemma 2", "Qwen3-VL", "Mllama"])
+def test_checkpointing_changes_no_gradient(name):
+    family = FAMILIES[name]
+    model, inputs = built(family).train(), family_batch(FAMILIES[name], rows_of(FAMILIES[name])[-1])
+    cal = ContrastiveAlignment(model)
+    expected = gradients(model, cal(inputs).loss)
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    assert (gradients(model, cal(inputs).loss) - expected).norm() < 1e-6 * expected.norm()

@@ -34,7 +34,7 @@ class MllamaAdapter(GenericAdapter):
             if len(pixels) != len(ids) or shape is None or shape[:2] != tuple(ids.shape):
                 raise ValueError(
                     f"pixel_values {tuple(pixels.shape)} and cross_attention_mask {shape} with input_ids "
-                    f"{tuple(ids.shape)}: wanted (rows, pictures, …) and (rows, tokens, …), as Mllama's processor gives "
-                    "for one list of pictures a row"
+                    f"{tuple(ids.shape)}: wanted (rows, pictures, …) and (rows, tokens, …), as Mllama's processor "
+                    "gives for one list of pictures a row"
                 )
         return super().prepare(inputs, draw)
