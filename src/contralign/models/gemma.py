@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from contralign.batch import IGNORE_INDEX, VLBatch
@@ -31,9 +31,7 @@ class Gemma4Adapter(Gemma3Adapter):
 
     known = frozenset({_PER_LAYER})
 
-    def recorded(
-        self, handed: Mapping[str, Any], input_ids: Int[Tensor, "batch seq"]
-    ) -> dict[str, Float[Tensor, "batch seq layers part"]]:
+    def recorded(self, handed: Mapping[str, Any]) -> dict[str, Float[Tensor, "batch seq layers part"]]:
         """Embeddings for the layers; models that have none hand none."""
         return {_PER_LAYER: handed[_PER_LAYER]} if _PER_LAYER in handed else {}
 
