@@ -209,32 +209,37 @@ def test_paligemma_must_be_told_what_is_prefix():
         adapter_for(built(family)).prepare(inputs)
 
 
-def test_a_prefix_before_the_picture_sees_it_and_text_behind_a_label_is_kept_where_the_label_sees_it():
-    """Prompt, picture, prompt, answer, and the last two words of the answer told to be prefix."""
-    family = FAMILIES["PaliGemma"]
-    model = built(family)
+def prefixed(types):
+    """Words, picture, words, answer."""
     words = torch.tensor([[1, 5, 6, *[IMAGE_TOKEN] * 4, 7, 8, 9, 10, 11, 12]])
     labels = torch.full_like(words, -100)
     labels[:, 9:11] = words[:, 9:11]
-    inputs = {
+    return {
         "input_ids": words,
         "labels": labels,
         "attention_mask": torch.ones_like(words),
-        "token_type_ids": torch.tensor([[0] * 9 + [1, 1, 0, 0]]),
+        "token_type_ids": torch.tensor([types]),
         "pixel_values": torch.randn(1, 3, 28, 28, dtype=torch.float64),
     }
+
+
+def test_a_prefix_with_words_before_the_picture_is_read_in_both_directions():
+    family = FAMILIES["PaliGemma"]
+    model, inputs = built(family), prefixed([0] * 9 + [1] * 4)
     with torch.no_grad():
         right, positions = own_logits(model, inputs)
         wrong = own_blind_logits(model, family, inputs, positions, "masked")
-    at = words[:, 9:11].unsqueeze(-1)
+    at = inputs["input_ids"][:, 9:11].unsqueeze(-1)
     wanted = (right - wrong)[:, 8:10].gather(-1, at).flatten()
     for contrast in (DropImage(), DropImage(pack=True), MaskImage()):
         assert (our_delta(adapter_for(model), contrast, inputs) - wanted).abs().max() < 1e-4
     assert wanted.abs().min() > 0.1
-    inputs["labels"] = words.where(words == 6, -100)
-    with torch.no_grad():
-        expected = (own_logits(model, inputs)[0] - wrong)[0, 1, 6]
-    assert abs(our_delta(adapter_for(model), DropImage(), inputs)[0] - expected) < 1e-4
+
+
+@pytest.mark.parametrize("types", [[0] * 13, [0] * 9 + [1, 1, 0, 0]])
+def test_a_prefix_that_reads_the_answer_is_refused(types):
+    with pytest.raises(ValueError, match="at a label or behind one"):
+        adapter_for(built(FAMILIES["PaliGemma"])).prepare(prefixed(types))
 
 
 def test_deeper_features_may_reach_the_last_layer():
@@ -307,3 +312,22 @@ def test_paligemma_without_masks_over_pairs_is_refused():
 
     with forward_replaced(model.base_model, body), pytest.raises(UnsupportedModel, match="prefix in both directions"):
         adapter.prepare(family_batch(family, ((), ())))
+
+
+def test_mllama_pictures_that_are_not_laid_out_by_rows_are_refused():
+    family = FAMILIES["Mllama"]
+    adapter, inputs = adapter_for(built(family)), family_batch(family, IMAGES)
+    flat = inputs["pixel_values"].flatten(0, 1).unsqueeze(1)
+    for wrong in ({"pixel_values": flat}, {"cross_attention_mask": None}):
+        with pytest.raises(ValueError, match=r"wanted \(rows, pictures"):
+            adapter.prepare(inputs | wrong)
+
+
+@pytest.mark.parametrize("name", ["Gemma 3", "Gemma 4", "PaliGemma 2", "Qwen3-VL", "Mllama"])
+def test_checkpointing_changes_no_gradient(name):
+    family = FAMILIES[name]
+    model, inputs = built(family).train(), family_batch(FAMILIES[name], rows_of(FAMILIES[name])[-1])
+    cal = ContrastiveAlignment(model)
+    expected = gradients(model, cal(inputs).loss)
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    assert (gradients(model, cal(inputs).loss) - expected).norm() < 1e-6 * expected.norm()

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from contralign.batch import VLBatch
@@ -24,9 +24,7 @@ class DeepstackAdapter(GenericAdapter):
 
     known = frozenset({_MASK, _LEVELS})
 
-    def recorded(
-        self, handed: Mapping[str, Any], input_ids: Int[Tensor, "batch seq"]
-    ) -> dict[str, Float[Tensor, "batch seq levels hidden"]]:
+    def recorded(self, handed: Mapping[str, Any]) -> dict[str, Float[Tensor, "batch seq levels hidden"]]:
         """The features of every level at their tokens, 0 at text."""
         embeds: Tensor = handed["inputs_embeds"]
         if _LEVELS not in handed:

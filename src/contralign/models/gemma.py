@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from contralign.batch import VLBatch
+from contralign.batch import IGNORE_INDEX, VLBatch
 from contralign.models.adapter import UnsupportedModel
 from contralign.models.generic import GenericAdapter
 
@@ -31,9 +31,7 @@ class Gemma4Adapter(Gemma3Adapter):
 
     known = frozenset({_PER_LAYER})
 
-    def recorded(
-        self, handed: Mapping[str, Any], input_ids: Int[Tensor, "batch seq"]
-    ) -> dict[str, Float[Tensor, "batch seq layers part"]]:
+    def recorded(self, handed: Mapping[str, Any]) -> dict[str, Float[Tensor, "batch seq layers part"]]:
         """Embeddings for the layers; models that have none hand none."""
         return {_PER_LAYER: handed[_PER_LAYER]} if _PER_LAYER in handed else {}
 
@@ -47,7 +45,8 @@ class PaliGemmaAdapter(GenericAdapter):
         """As every adapter.
 
         Raises:
-            ValueError: nothing says which tokens are prefix; the model would let every token attend to all others.
+            ValueError: nothing says which tokens are prefix, so that every token would attend to all others; or prefix
+                stands at a label or behind it, from where the label's own predecessors would read the answer.
             UnsupportedModel: its implementation of attention cannot tell prefix from answer.
         """
         if inputs.get("token_type_ids") is None:
@@ -56,6 +55,13 @@ class PaliGemmaAdapter(GenericAdapter):
                 "processor gives when it is told suffix=..."
             )
         batch = super().prepare(inputs, draw)
+        answered = (batch.labels != IGNORE_INDEX).cumsum(dim=1) > 0
+        prefix = (inputs["token_type_ids"] == 0) & batch.attention_mask.bool()
+        if bool((prefix & answered).any()):
+            raise ValueError(
+                "token_type_ids are 0, which is prefix and read in both directions, at a label or behind one: wanted 1 "
+                "from the first label of a row on, and so one question and one answer a row"
+            )
         if batch.attends is None:
             raise UnsupportedModel(
                 f"attention {self._attention!r} cannot read a prefix in both directions and the answer in one: load "

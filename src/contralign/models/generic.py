@@ -108,12 +108,12 @@ class GenericAdapter(Adapter):
         return Handed(
             embeds=embeds,
             positions=positions.expand(*positions.shape[:-2], *input_ids.shape),
-            beside=self.recorded(handed, input_ids),
+            beside=self.recorded(handed),
             out_of_line={name: handed[name] for name in self.out_of_line if name in handed},
             attends=self._own_masks(handed.get("attention_mask"), attention_mask),
         )
 
-    def recorded(self, handed: Mapping[str, Any], input_ids: Int[Tensor, "batch seq"]) -> dict[str, Tensor]:
+    def recorded(self, handed: Mapping[str, Any]) -> dict[str, Tensor]:
         """`VLBatch.beside` of what was handed to the decoder; a family that has some says which arguments it knows."""
         return {}
 

@@ -6,6 +6,10 @@ plain text. The image token, which says that there is a picture, is taken out or
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+from contralign.batch import VLBatch
 from contralign.models.generic import GenericAdapter
 
 
@@ -17,3 +21,20 @@ class MllamaAdapter(GenericAdapter):
 
     contrasts = frozenset({"drop", "mask"})
     out_of_line = frozenset({"cross_attention_states", "cross_attention_mask", "full_text_row_masked_out_mask"})
+
+    def prepare(self, inputs: Mapping[str, Any], draw: int = 0) -> VLBatch:
+        """As every adapter.
+
+        Raises:
+            ValueError: pictures that are not laid out row by row; the model would show rows each other's.
+        """
+        pixels, mask, ids = (inputs.get(name) for name in ("pixel_values", "cross_attention_mask", "input_ids"))
+        if pixels is not None and ids is not None:
+            shape = None if mask is None else tuple(mask.shape)
+            if len(pixels) != len(ids) or shape is None or shape[:2] != tuple(ids.shape):
+                raise ValueError(
+                    f"pixel_values {tuple(pixels.shape)} and cross_attention_mask {shape} with input_ids "
+                    f"{tuple(ids.shape)}: wanted (rows, pictures, …) and (rows, tokens, …), as Mllama's processor "
+                    "gives for one list of pictures a row"
+                )
+        return super().prepare(inputs, draw)
