@@ -11,6 +11,7 @@ kill fell, as the folder shows it afterwards.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import json
 import os
@@ -91,35 +92,45 @@ def whole(process: subprocess.Popen[bytes], folder: Path, seconds: float) -> Non
         raise SystemExit(f"the run in {folder} failed:\n{(folder / 'log.txt').read_text()[-4000:]}")
 
 
-def being_written(run: Path) -> bool:
-    """True while a checkpoint or a model is."""
-    return any(run.glob("checkpoints/*/_writing/checkpoint-*")) or any(run.glob(".*.writing")) or any(run.glob("stages/.*.writing"))
+def written_now(run: Path) -> dict[Path, tuple[int, int]]:
+    """What bears the name of something unfinished, and which folder or file it is."""
+    found = {}
+    for pattern in ("checkpoints/*/_writing/checkpoint-*", ".*.writing", "*/.*.writing"):
+        for path in run.glob(pattern):
+            with contextlib.suppress(FileNotFoundError):
+                found[path] = (path.stat().st_ino, path.stat().st_ctime_ns)
+    return found
 
 
-def kill(process: subprocess.Popen[bytes], run: Path, after: float, aimed: bool, draw: random.Random) -> float | None:
-    """SIGKILL after a time, or a little into the next writing after it; the seconds it took, None where the run ended."""
-    began = time.monotonic()
+def kill(
+    process: subprocess.Popen[bytes], run: Path, after: float, aimed: bool, draw: random.Random
+) -> tuple[float, str] | None:
+    """SIGKILL after a time, or a little into the next writing after it.
+
+    Returns:
+        The seconds it took, and where it fell; None where the run ended before.
+    """
+    began, left = time.monotonic(), written_now(run)
     while process.poll() is None:
         passed = time.monotonic() - began
-        if passed > after and (not aimed or being_written(run)):
-            time.sleep(draw.uniform(0, 0.03) if aimed else 0)
+        if passed > after and (not aimed or written_now(run).items() - left.items()):
+            time.sleep(draw.uniform(0, 0.01) if aimed else 0)
             process.send_signal(signal.SIGKILL)
             process.wait()
-            return None if process.returncode == 0 else passed
+            fresh_names = [path for path, _ in written_now(run).items() - left.items()]
+            return None if process.returncode == 0 else (passed, where(run, fresh_names))
         time.sleep(0.0005 if aimed and passed > after else 0.005)
     return None
 
 
-def where(run: Path) -> str:
+def where(run: Path, unfinished: list[Path]) -> str:
     """What the folder says of the moment of the kill."""
     if not (run / "recipe.yaml").is_file():
         return "before the run began"
-    staged = [path for path in run.glob("checkpoints/*/_writing/*")]
-    if staged:
-        return f"{staged[0].parents[1].name}, checkpoint: writing {staged[0].name} ({len(list(staged[0].iterdir()))} files)"
-    partial = [*run.glob(".*.writing"), *run.glob("stages/.*.writing"), *run.glob("checkpoints/.*.writing")]
-    if partial:
-        return f"writing {partial[0].name.removeprefix('.').removesuffix('.writing')}"
+    for path in unfinished:
+        if path.parent.name == "_writing":
+            return f"{path.parents[1].name}: writing {path.name} ({len(list(path.iterdir()))} files so far)"
+        return f"writing {path.name.removeprefix('.').removesuffix('.writing')}"
     if (run / "results.json").is_file():
         return "after the results"
     last = MetricsFile(run / "metrics.jsonl").read()[-1:]
@@ -178,14 +189,14 @@ def main(kills: int, seed: int, root: Path) -> list[str]:
         ended, last = False, took
         while not ended and len(done) < kills:
             process = start(folder)
-            seconds = kill(process, folder / "run", draw.uniform(0.8 * starting, last), len(done) % 2 == 1, draw)
+            fell = kill(process, folder / "run", draw.uniform(0.8 * starting, last), len(done) % 2 == 1, draw)
             last = (starting + took) / 2  # what is left is less
             ended = process.returncode == 0
-            if not ended and seconds is None:
+            if fell is not None:
+                done.append(Kill(number, *fell))
+                print(f"| {len(done)} | {number} | {fell[0]:.1f} | {fell[1]} |", flush=True)
+            elif not ended:
                 whole(process, folder, 1)
-            if seconds is not None:
-                done.append(Kill(number, seconds, where(folder / "run")))
-                print(f"| {len(done)} | {number} | {seconds:.1f} | {done[-1].place} |", flush=True)
         if not ended:
             whole(start(folder), folder, 900)
         came = differences(folder / "run", unbroken / "run")

@@ -127,9 +127,7 @@ class FiniteSteps(Trainer):
             return f"{step}: the loss is {values}; {_named(records)}"
         records = [record for number in range(len(self._losses)) for record in self._records_of(number)]
         if norm is not None and not math.isfinite(float(norm)):
-            where = [name for name, parameter in model.named_parameters() if _breaks(parameter.grad)]
-            places = f", first in {where[0]} ({len(where)} in all)" if where else ""
-            return f"{step}: the norm of the gradient is {float(norm)}{places}, with a finite loss; {_named(records)}"
+            return f"{step}: the norm of the gradient is {float(norm)}{_places(model)}, with a finite loss; {_named(records)}"
         return f"{step}: the loss of another process is not finite; here, {_named(records)}"
 
     def _what_to_do(self, broken: list[int]) -> str:
@@ -157,9 +155,14 @@ class FiniteSteps(Trainer):
         return bool(self.accelerator.reduce(flag, reduction="sum").item())  # type: ignore[union-attr]
 
 
-def _breaks(gradient: Tensor | None) -> bool:
-    if gradient is None:
-        return False
+def _places(model: nn.Module) -> str:
+    """Whose gradient broke, as far as clipping, which comes before, has not spread it over all."""
+    learnt = [(name, parameter.grad) for name, parameter in model.named_parameters() if parameter.grad is not None]
+    broken = [name for name, gradient in learnt if _breaks(gradient)]
+    return f", that of {broken[0]} and {len(broken) - 1} more" if 0 < len(broken) < len(learnt) else ""
+
+
+def _breaks(gradient: Tensor) -> bool:
     held: Any = gradient.to_local() if hasattr(gradient, "to_local") else gradient  # type: ignore[attr-defined]
     return not bool(torch.isfinite(held).all())
 
