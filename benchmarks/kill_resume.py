@@ -103,24 +103,42 @@ def written_now(run: Path) -> dict[Path, tuple[int, int]]:
 
 
 def kill(
-    process: subprocess.Popen[bytes], run: Path, after: float, aimed: bool, draw: random.Random
+    process: subprocess.Popen[bytes], run: Path, after: float, early: bool, aimed: bool, draw: random.Random
 ) -> tuple[float, str] | None:
     """SIGKILL after a time, or a little into the next writing after it.
+
+    Args:
+        process: the run.
+        run: its directory.
+        after: seconds, from when Python has loaded and the run goes on; `early`: from the very start.
+        early: see `after`.
+        aimed: wait for the next writing.
+        draw: of what else is random.
 
     Returns:
         The seconds it took, and where it fell; None where the run ended before.
     """
-    began, left = time.monotonic(), written_now(run)
+    began, goes_on, left = time.monotonic(), 0.0 if early else None, written_now(run)
+    opened = _opened(run)
     while process.poll() is None:
         passed = time.monotonic() - began
-        if passed > after and (not aimed or written_now(run).items() - left.items()):
+        if goes_on is None and _opened(run) != opened:
+            goes_on = passed
+        due = goes_on is not None and passed - goes_on > after
+        if due and (not aimed or written_now(run).items() - left.items()):
             time.sleep(draw.uniform(0, 0.01) if aimed else 0)
             process.send_signal(signal.SIGKILL)
             process.wait()
-            fresh_names = [path for path, _ in written_now(run).items() - left.items()]
-            return None if process.returncode == 0 else (passed, where(run, fresh_names))
-        time.sleep(0.0005 if aimed and passed > after else 0.005)
+            unfinished = [path for path, _ in written_now(run).items() - left.items()]
+            return None if process.returncode == 0 else (passed, where(run, unfinished))
+        time.sleep(0.0005 if aimed and due else 0.005)
     return None
+
+
+def _opened(run: Path) -> int:
+    """Changes when a process goes on with the run."""
+    place = run / "environment.json"
+    return place.stat().st_ino if place.exists() else 0
 
 
 def where(run: Path, unfinished: list[Path]) -> str:
@@ -186,11 +204,13 @@ def main(kills: int, seed: int, root: Path) -> list[str]:
     while len(done) < kills:
         number += 1
         folder = fresh(root, f"killed-{number}")
-        ended, last = False, took
+        ended, last = False, took - starting
         while not ended and len(done) < kills:
             process = start(folder)
-            fell = kill(process, folder / "run", draw.uniform(0.8 * starting, last), len(done) % 2 == 1, draw)
-            last = (starting + took) / 2  # what is left is less
+            early = len(done) % 7 == 6
+            after = draw.uniform(0, starting if early else last)
+            fell = kill(process, folder / "run", after, early, len(done) % 2 == 1, draw)
+            last = (took - starting) / 2  # what is left is less
             ended = process.returncode == 0
             if fell is not None:
                 done.append(Kill(number, *fell))
