@@ -41,7 +41,13 @@ data:
 stages:
   text: {kind: text, steps: 8, learning_rate: 3.0e-3, batch_size: 8}
   pt: {train: [projector], steps: 16, learning_rate: 1.0e-2, batch_size: 4}
-  it: {train: [projector, language_model], steps: 36, learning_rate: 3.0e-3, batch_size: 2, grad_accumulation: 2, cal: true}
+  it:
+    train: [projector, language_model]
+    steps: 36
+    learning_rate: 3.0e-3
+    batch_size: 2
+    grad_accumulation: 2
+    cal: true
 cal: {alpha: 0}
 arms:
   mean: {contrast: mean}
@@ -51,8 +57,7 @@ evaluate:
 trainer: {logging_steps: 3, save_steps: 4, eval_strategy: steps, eval_steps: 8}
 report: true
 """
-"""Everything that a step may depend on: adapters with dropout, a running mean, draws, accumulation, epochs of ten steps,
-and evaluations between steps."""
+"""Adapters with dropout, a running mean, draws, accumulation, epochs of ten steps, evaluations between them."""
 TIMES = ("train_runtime", "_per_second", "eval_runtime", "train_loss")
 """What a log says of the process and not of the training; `train_loss` is the mean over the steps of the process."""
 
@@ -68,7 +73,15 @@ class Kill:
 
 def command(folder: Path) -> list[str]:
     """What is typed, the first time and every time after."""
-    return [sys.executable, "-m", "contralign", "train", str(folder / "recipe.yaml"), f"output_dir={folder / 'run'}", "--resume"]
+    return [
+        sys.executable,
+        "-m",
+        "contralign",
+        "train",
+        str(folder / "recipe.yaml"),
+        f"output_dir={folder / 'run'}",
+        "--resume",
+    ]
 
 
 def start(folder: Path) -> subprocess.Popen[bytes]:
@@ -152,26 +165,32 @@ def where(run: Path, unfinished: list[Path]) -> str:
     if (run / "results.json").is_file():
         return "after the results"
     last = MetricsFile(run / "metrics.jsonl").read()[-1:]
-    ended = [path.name for path in (*run.glob("stages/*"), run / "start", run / "mean", run / "patches") if path.is_dir()]
+    ended = [
+        path.name for path in (*run.glob("stages/*"), run / "start", run / "mean", run / "patches") if path.is_dir()
+    ]
     if (run / "patches").is_dir():
         return "evaluation at the end"
     if not last:
         return f"before the first log (there: {', '.join(ended) or 'nothing'})"
     step = f"{last[0]['arm']}-{last[0]['stage']}, after step {last[0]['step']} was logged"
-    return f"{step}{' (stage saved)' if last[0]['arm'] in ended or last[0]['arm'] + '-' + last[0]['stage'] in ended else ''}"
+    saved = last[0]["arm"] in ended or f"{last[0]['arm']}-{last[0]['stage']}" in ended
+    return f"{step}{' (stage saved)' if saved else ''}"
 
 
 def digests(run: Path) -> dict[str, str]:
     """Of all weights of a finished run."""
     return {
-        str(path.relative_to(run)): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(run.glob("*/*.safetensors"))
+        str(path.relative_to(run)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(run.glob("*/*.safetensors"))
     }
 
 
 def numbers(run: Path) -> list[dict[str, object]]:
     """All events of a finished run, without times."""
     events = MetricsFile(run / "metrics.jsonl").read()
-    return [{name: value for name, value in event.items() if not any(word in name for word in TIMES)} for event in events]
+    return [
+        {name: value for name, value in event.items() if not any(word in name for word in TIMES)} for event in events
+    ]
 
 
 def differences(run: Path, unbroken: Path) -> list[str]:
@@ -197,7 +216,9 @@ def main(kills: int, seed: int, root: Path) -> list[str]:
     whole(process, unbroken, 900)
     took = time.monotonic() - began
     weights = len(digests(unbroken / "run"))
-    print(f"unbroken: {took:.1f} s, of which {starting:.1f} s until the run began; {weights} files of weights", flush=True)
+    print(
+        f"unbroken: {took:.1f} s, of which {starting:.1f} s until the run began; {weights} files of weights", flush=True
+    )
     done: list[Kill] = []
     found: list[str] = []
     number = 0
@@ -221,7 +242,10 @@ def main(kills: int, seed: int, root: Path) -> list[str]:
             whole(start(folder), folder, 900)
         came = differences(folder / "run", unbroken / "run")
         found += [f"run {number}: {name}" for name in came]
-        print(f"run {number} came to its end: {'DIFFERS in ' + ', '.join(came) if came else 'equal to the bit'}", flush=True)
+        print(
+            f"run {number} came to its end: {'DIFFERS in ' + ', '.join(came) if came else 'equal to the bit'}",
+            flush=True,
+        )
         shutil.rmtree(folder) if not came else None
     writing = sum("writing" in one.place for one in done)
     print(f"{len(done)} kills, {writing} of them while something was written, {number} runs: {len(found)} differences")
@@ -232,7 +256,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--folder", type=Path, help="where the runs lie; default a temporary folder, removed at the end")
+    parser.add_argument(
+        "--folder", type=Path, help="where the runs lie; default a temporary folder, removed at the end"
+    )
     given = parser.parse_args()
     if given.folder is not None:
         given.folder.mkdir(parents=True, exist_ok=True)

@@ -73,7 +73,7 @@ def test_a_last_line_that_a_kill_left_half_written_is_passed_over_and_mended(tmp
 def test_a_line_in_the_middle_that_is_no_event_is_named(tmp_path):
     metrics = MetricsFile(tmp_path / "metrics.jsonl")
     metrics.path.write_text('{"arm"\n{}\n')
-    with pytest.raises(ValueError, match="metrics.jsonl, line 1 is no JSON"):
+    with pytest.raises(ValueError, match=r"metrics\.jsonl, line 1 is no JSON"):
         metrics.read()
 
 

@@ -4,8 +4,8 @@ import math
 
 import pytest
 import torch
-from small_models import build_llava, collate, training_rows
 from small_arguments import arguments
+from small_models import build_llava, collate, training_rows
 
 from contralign import CalConfig, CALTrainer
 from contralign.training.checkpoint import ResumingTrainer
@@ -76,7 +76,9 @@ def test_a_gradient_that_is_infinite_with_a_finite_loss_is_named_with_its_parame
     trainer = trainer_of(ResumingTrainer, tmp_path, named_rows())
     weight = trainer.model.lm_head.weight
     weight.register_hook(lambda gradient: gradient * math.inf)
-    with pytest.raises(NotFinite, match=r"gradient is inf, that of lm_head.weight and 0 more,.*r0, r1\n.*learning rate"):
+    with pytest.raises(
+        NotFinite, match=r"gradient is inf, that of lm_head.weight and 0 more,.*r0, r1\n.*learning rate"
+    ):
         trainer.train()
 
 
@@ -97,7 +99,9 @@ def test_skipping_leaves_the_step_out_and_counts_it(tmp_path):
 
 def test_skipping_gives_up_after_five_in_a_row(tmp_path):
     rows = named_rows(range(8))
-    trainer = trainer_of(CALTrainer, tmp_path, [row for row in rows if len(row["pixel_values"])], on_nan="skip", max_steps=20)
+    trainer = trainer_of(
+        CALTrainer, tmp_path, [row for row in rows if len(row["pixel_values"])], on_nan="skip", max_steps=20
+    )
     with pytest.raises(NotFinite, match="the 6th such step in a row"):
         trainer.train()
     assert trainer.state.global_step == 5
@@ -105,7 +109,13 @@ def test_skipping_gives_up_after_five_in_a_row(tmp_path):
 
 def test_weights_that_overflowed_are_not_saved(tmp_path):
     trainer = trainer_of(
-        ResumingTrainer, tmp_path, named_rows(), save_strategy="steps", save_steps=1, learning_rate=math.inf, max_grad_norm=0.0
+        ResumingTrainer,
+        tmp_path,
+        named_rows(),
+        save_strategy="steps",
+        save_steps=1,
+        learning_rate=math.inf,
+        max_grad_norm=0.0,
     )
     with pytest.raises(NotFinite, match="step 1: the weights are no longer finite"):
         trainer.train()

@@ -59,7 +59,11 @@ def test_the_newest_whole_one_is_taken_and_the_damaged_ones_are_named(tmp_path, 
     assert last_whole_checkpoint(tmp_path) == tmp_path / "checkpoint-12"
     assert "checkpoint-100 is passed over: model.safetensors has" in caplog.text
     put_damaged_aside(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-12", "checkpoint-8", "damaged-checkpoint-100"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "checkpoint-12",
+        "checkpoint-8",
+        "damaged-checkpoint-100",
+    ]
 
 
 def test_what_is_being_written_is_no_checkpoint(tmp_path):

@@ -86,7 +86,7 @@ def test_the_recipe_in_the_directory_is_the_resolved_one(tmp_path):
             {},
             "holds the finished run of this recipe: set output_dir= to another folder, or replace it with --overwrite",
         ),
-        (False, {}, "holds the unfinished run of this recipe.*or go on with --resume"),
+        (False, {}, "holds the unfinished run of this recipe.*or go on with it: the same and --resume"),
         (True, {"seed": 5}, r"finished run of another recipe \(seed was 0, is 5\).*--overwrite"),
         (True, {"cal": {"alpha": 2}}, r"another recipe \(cal.alpha was 1.0, is 2.0\)"),
     ],
@@ -151,7 +151,7 @@ def test_a_run_may_go_on_with_settings_that_teach_nothing_else(tmp_path):
     made(tmp_path, finished=False)
     changed = {"stages": {"it": {"on_nan": "skip"}}, "trainer": {"save_steps": 3, "dataloader_num_workers": 1}}
     directory(tmp_path, **changed).check(resume=True)
-    with pytest.raises(RecipeError, match="stages.it.learning_rate"):
+    with pytest.raises(RecipeError, match=r"stages\.it\.learning_rate"):
         directory(tmp_path, stages={"it": {"learning_rate": 1.0}}).check(resume=True)
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints are whole or not there, whatever happens while they are written, and a run goes on from them to the bit."""
+"""Checkpoints are whole or not there, whatever happens meanwhile, and a run goes on from them to the bit."""
 
 import errno
 import os
@@ -123,7 +123,12 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+FAST = ("mean", "short epochs")
+
+
+@pytest.mark.parametrize(
+    "case", [case if case in FAST else pytest.param(case, marks=pytest.mark.slow) for case in CASES]
+)
 def test_weights_and_logs_of_a_killed_run_are_those_of_an_unbroken_one(case, tmp_path):
     kind, changes = CASES[case]
     whole = trainer_of(kind, tmp_path / "whole", **changes)
@@ -171,7 +176,9 @@ def test_a_checkpoint_bears_its_name_only_once_all_of_it_is_there_and_older_ones
     monkeypatch.setattr(os, "replace", look)
     trainer_of("cal", tmp_path, steps=4, save_total_limit=1).train()
     [(files, beside)] = seen
-    assert {"model.safetensors", "optimizer.pt", "rng_state.pth", "exact_state_0.safetensors", "whole.json"} < set(files)
+    assert {"model.safetensors", "optimizer.pt", "rng_state.pth", "exact_state_0.safetensors", "whole.json"} < set(
+        files
+    )
     assert beside == ["_writing", "checkpoint-2"]
     assert os.listdir(tmp_path) == ["checkpoint-4"]
     manifest = read_manifest(tmp_path / "checkpoint-4")
@@ -189,7 +196,7 @@ def test_where_the_last_checkpoint_is_damaged_the_one_before_is_taken(tmp_path, 
     resumed.train(resume_from_checkpoint=True)
     assert "checkpoint-4 is passed over: optimizer.pt has 100 of" in caplog.text
     assert torch.equal(weights(resumed), weights(whole))
-    with pytest.raises(DamagedCheckpoint, match="no checkpoint to go on with: optimizer.pt has 100 of"):
+    with pytest.raises(DamagedCheckpoint, match=r"no checkpoint to go on with: optimizer\.pt has 100 of"):
         resumed.train(resume_from_checkpoint=str(tmp_path / "run" / "damaged-checkpoint-4"))
 
 

@@ -94,6 +94,8 @@ def test_a_folder_that_is_missing_is_no_full_disk(tmp_path):
     assert not is_write_failure(CannotWrite("said already"))
 
 
-@pytest.mark.parametrize(("size", "words"), [(5, "5 bytes"), (2048, "2 KiB"), (3 * 2**30, "3.0 GiB"), (1.5e12, "1397.0 GiB")])
+@pytest.mark.parametrize(
+    ("size", "words"), [(5, "5 bytes"), (2048, "2 KiB"), (3 * 2**30, "3.0 GiB"), (1.5e12, "1397.0 GiB")]
+)
 def test_amounts_are_for_people(size, words):
     assert amount(size) == words

@@ -6,8 +6,8 @@ import threading
 
 import pytest
 import torch
-from small_recipes import small_recipe
 from safetensors.torch import load_file
+from small_recipes import small_recipe
 from transformers import TrainerCallback
 
 from contralign.training import steps, stopping
@@ -43,7 +43,9 @@ def test_a_signal_ends_the_run_with_a_checkpoint_and_resuming_ends_with_the_same
     whole = run_recipe(small_recipe(tmp_path, output_dir=str(tmp_path / "whole"), **LONG), {})
     recipe = small_recipe(tmp_path, **LONG)
     patched = sent(3, number)
-    with pytest.raises(Stopped, match=rf"stopped by {number.name} after step 4 of 6 of stage it \(mle\).*--resume") as stopped:
+    with pytest.raises(
+        Stopped, match=rf"stopped by {number.name} after step 4 of 6 of stage it \(mle\).*--resume"
+    ) as stopped:
         run_recipe(recipe, {}, resume=True)
     patched.undo()
     assert stopped.value.exit_code == 75

@@ -21,7 +21,7 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of a mi
 
 @contextmanager
 def readable_mistakes(debug: bool) -> Iterator[None]:
-    """Turn a mistake or a mishap inside the block into a message on stderr and an exit code; `debug` lets it through."""
+    """Turn a mistake or a mishap inside the block into a message and an exit code; `debug` lets it through."""
     try:
         yield
     except Mishap as mishap:

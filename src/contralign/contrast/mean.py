@@ -53,8 +53,9 @@ class MeanPicture:
 
     The mean is not a function of the batch. In training `observe` moves it with every batch, before that batch is
     looked at without its pictures; each process has its own, and checkpoints keep it. In reading (evaluation, scoring)
-    `SampleReader` takes it from pictures spread over the data beforehand and it stays, so that neither order nor batching
-    nor an interruption changes Δ. Where nobody has observed anything, the first batch with a picture starts it.
+    `SampleReader` takes it from pictures spread over the data beforehand and it stays, so that neither order nor
+    batching nor an interruption changes Δ. Where nobody has observed anything, the first batch with a picture starts
+    it.
 
     Attributes:
         tokens: positions that stay, the last ones of every unbroken run of image tokens; all of a shorter run.

@@ -144,9 +144,9 @@ class ContrastiveAlignment:
         `accelerator.register_for_checkpointing(cal)` keeps it in a bare loop; each process has its own.
         """
         state = {"draw": torch.tensor([self.draw])}
-        if isinstance(self.contrast, MeanPicture) and self.contrast.running.value is not None:
-            running = self.contrast.running
-            state |= {"mean": running.value.detach().cpu(), "mean_batches": torch.tensor([running.batches])}
+        if isinstance(self.contrast, MeanPicture):
+            mean, batches = self.contrast.running.value, self.contrast.running.batches
+            state |= {} if mean is None else {"mean": mean.detach().cpu(), "mean_batches": torch.tensor([batches])}
         return state
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:

@@ -7,7 +7,7 @@ import logging
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor, Trainer, TrainingArguments
@@ -132,7 +132,7 @@ def build_trainer(
     train: SampleSet,
     evaluation: SampleSet | None,
     cal: CalConfig | None,
-) -> Trainer:
+) -> ResumingTrainer:
     """The Trainer of one stage: the plain one, or `CALTrainer` where `cal` is given."""
     settings: dict[str, Any] = {
         "model": model,
@@ -149,7 +149,7 @@ def build_trainer(
         settings["optimizer_cls_and_kwargs"] = (optimizer, {**keywords, "params": groups})
     if cal is not None:
         settings["cal"] = cal
-    trainer = ResumingTrainer(**settings) if cal is None else CALTrainer(**settings)
+    trainer = ResumingTrainer(**settings) if cal is None else cast(ResumingTrainer, CALTrainer(**settings))
     trainer.remove_callback(PrinterCallback)
     return trainer
 

@@ -62,7 +62,7 @@ class MetricsFile:
         return events
 
     def forget(self, arm: str, stage: str, after_step: int) -> None:
-        """Take away the events of one stage after a step, and a half-written line: a resumed stage writes them again."""
+        """Take away the events of one stage after a step: a resumed stage writes them again. A half line goes, too."""
         kept = [
             event
             for event in self.read()

@@ -64,16 +64,6 @@ def whole_model(trainer: Trainer, fresh: Callable[[], Any]) -> Any | None:
     return whole
 
 
-def refuse_broken(trainer: Trainer) -> None:
-    """Refuse a model whose last step has left weights that are NaN or infinite.
-
-    Raises:
-        NotFinite: with the last checkpoint.
-    """
-    if isinstance(trainer, ResumingTrainer):
-        trainer.refuse_broken_weights()
-
-
 def _width(dtype: torch.dtype) -> int:
     return torch.finfo(dtype).bits
 

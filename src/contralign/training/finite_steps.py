@@ -64,7 +64,9 @@ class FiniteSteps(Trainer):
         if on_nan not in ("stop", "skip"):
             raise ValueError(f"on_nan={on_nan!r}: wanted 'stop' or 'skip'")
         if on_nan == "skip" and self.is_deepspeed_enabled:
-            raise ValueError("on_nan='skip' under DeepSpeed: its engine has made the step before anybody can look at it")
+            raise ValueError(
+                "on_nan='skip' under DeepSpeed: its engine has made the step before anybody can look at it"
+            )
 
     def get_train_dataloader(self) -> DataLoader:
         """The usual loader; its batches say which records they hold."""
@@ -114,7 +116,9 @@ class FiniteSteps(Trainer):
         self.skipped_steps += 1
         self._skipped_in_a_row += 1
         if self._skipped_in_a_row > MOST_IN_A_ROW:
-            raise NotFinite(f"{what}\nThat is the {self._skipped_in_a_row}th such step in a row; {self._what_to_do(broken)}")
+            raise NotFinite(
+                f"{what}\nThat is the {self._skipped_in_a_row}th such step in a row; {self._what_to_do(broken)}"
+            )
         for parameter in model.parameters():
             parameter.grad = None
         logger.warning("%s. The step is left out (%d so far)", what, self.skipped_steps)
@@ -127,14 +131,15 @@ class FiniteSteps(Trainer):
             return f"{step}: the loss is {values}; {_named(records)}"
         records = [record for number in range(len(self._losses)) for record in self._records_of(number)]
         if norm is not None and not math.isfinite(float(norm)):
-            return f"{step}: the norm of the gradient is {float(norm)}{_places(model)}, with a finite loss; {_named(records)}"
+            size = f"{float(norm)}{_places(model)}"
+            return f"{step}: the norm of the gradient is {size}, with a finite loss; {_named(records)}"
         return f"{step}: the loss of another process is not finite; here, {_named(records)}"
 
     def _what_to_do(self, broken: list[int]) -> str:
         look = (
             "look at those records (a picture that is empty, a text without an answer), then at the learning rate"
             if broken
-            else "lower the learning rate or warm it up for longer, set max_grad_norm, and in half precision prefer bf16"
+            else "lower the learning rate or warm it up for longer, set max_grad_norm, and prefer bf16 to fp16"
         )
         return (
             f"The weights are those of the step before. What to do: {look}; on_nan=skip of the stage leaves such steps "

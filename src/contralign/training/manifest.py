@@ -56,7 +56,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
 def damage(folder: Path) -> str | None:
     """What is wrong with a checkpoint, in words; None for a whole one.
 
-    A checkpoint without a manifest is one of the plain Trainer, which writes trainer_state.json last: with it, it passes.
+    One without a manifest is of the plain Trainer, which writes trainer_state.json last: with that, it passes.
     """
     try:
         manifest = read_manifest(folder)

@@ -143,12 +143,12 @@ class RunDirectory:
             other = f"another recipe ({'; '.join(changed)})" if changed else "this recipe"
             raise RecipeError(
                 f"{self.path} holds the {state} run of {other}: set output_dir= to another folder, or replace it with "
-                f"--overwrite{'' if changed or self.is_finished else ', or go on with --resume (the same command with it)'}"
+                f"--overwrite{'' if changed or self.is_finished else ', or go on with it: the same and --resume'}"
             )
 
     @property
     def is_free(self) -> bool:
-        """True where no run has been begun here: no folder, an empty one, or what an interrupted start or removal left."""
+        """True where no run is: no folder, an empty one, or what an interrupted start or removal has left."""
         if not self.path.exists():
             return True
         if not self.path.is_dir():

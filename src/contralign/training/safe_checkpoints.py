@@ -1,7 +1,7 @@
 """Checkpoints of any Trainer that are whole or not there, and a run that goes on with the last whole one.
 
-transformers writes into checkpoint-N itself, so that a run killed meanwhile leaves half of one, and that half is what is
-loaded next. Here all ranks write into _writing/checkpoint-N; once all have, and the files are on the disk, a manifest
+transformers writes into checkpoint-N itself, so that a run killed meanwhile leaves half of one, which is what is loaded
+next. Here all ranks write into _writing/checkpoint-N; once all have, and the files are on the disk, a manifest
 says what there is, the folder gets its name, and only then older ones go.
 """
 
@@ -92,8 +92,8 @@ class SafeCheckpoints(Trainer):
         manifest = read_manifest(checkpoint) if checkpoint.is_dir() else None
         if manifest is not None and manifest["processes"] != self.args.world_size:
             logger.warning(
-                "%s was written by %d processes and is read by %d: the order of the records and what is drawn at random "
-                "will not be what they would have been",
+                "%s was written by %d processes and is read by %d: the order of the records and what is drawn at "
+                "random will not be what they would have been",
                 checkpoint,
                 manifest["processes"],
                 self.args.world_size,
@@ -203,7 +203,9 @@ class SafeCheckpoints(Trainer):
         self.failed_checkpoints += 1
         steps = checkpoint_steps(place)
         needed = size_of(place / f"checkpoint-{steps[0]}") if steps else size_of(staged)
-        said = refusal(place / staged.name, error, needed) if error else f"{staged.name}: another process could not write"
+        said = (
+            refusal(place / staged.name, error, needed) if error else f"{staged.name}: another process could not write"
+        )
         if self.args.local_process_index == 0:
             remove(place / WRITING)
         words = f"{said}. {self.last_checkpoint_words()}"
@@ -226,8 +228,8 @@ class SafeCheckpoints(Trainer):
         if self._any_rank(bool(broken)):
             named = f"{broken[0]} and {len(broken) - 1} more" if broken else "weights of another process"
             raise NotFinite(
-                f"step {self.state.global_step}: the weights are no longer finite ({named}), so they are not saved. The "
-                f"step before was too large: lower the learning rate. {self.last_checkpoint_words()}"
+                f"step {self.state.global_step}: the weights are no longer finite ({named}), so they are not saved. "
+                f"The step before was too large: lower the learning rate. {self.last_checkpoint_words()}"
             )
 
     def _learnt(self) -> Iterator[tuple[str, Tensor]]:
@@ -235,7 +237,7 @@ class SafeCheckpoints(Trainer):
         assert isinstance(self.model, nn.Module)
         for name, parameter in self.model.named_parameters():
             if parameter.requires_grad:
-                held = getattr(parameter, "ds_tensor", parameter)
+                held: Any = getattr(parameter, "ds_tensor", parameter)
                 yield name, held.to_local() if hasattr(held, "to_local") else held
 
     def _any_rank(self, here: bool, together: bool = True) -> bool:

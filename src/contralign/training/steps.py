@@ -32,10 +32,10 @@ from contralign.training.build import (
     save_tiny,
 )
 from contralign.training.callbacks import LogToFile, StageBar
-from contralign.training.checkpoint import refuse_broken, whole_model
+from contralign.training.checkpoint import whole_model
 from contralign.training.lora import merge_lora
 from contralign.training.manifest import last_whole_checkpoint
-from contralign.training.mishaps import GO_ON, Stopped
+from contralign.training.mishaps import Stopped
 from contralign.training.recipe import Recipe
 from contralign.training.records import RecordReader, as_captions, as_chat, make_collator, with_swaps
 from contralign.training.run_directory import RunNotes, Step
@@ -262,12 +262,11 @@ class StepRunner:
             self.notes.metrics.forget(step.arm, step.stage, after_step=done)
         begun = clock()
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-        if trainer.state.global_step < trainer.state.max_steps and self.stop.signal is not None:
-            raise Stopped(
-                f"stopped by {self.stop.signal.name} after step {trainer.state.global_step} of {trainer.state.max_steps} "
-                f"of stage {step.stage} ({step.arm}), with a checkpoint; {GO_ON}"
-            )
-        refuse_broken(trainer)
+        reached, of = trainer.state.global_step, trainer.state.max_steps
+        if reached < of and self.stop.signal is not None:
+            place = f"step {reached} of {of} of stage {step.stage} ({step.arm})"
+            raise Stopped(f"stopped by {self.stop.signal.name} after {place}. {trainer.last_checkpoint_words()}")
+        trainer.refuse_broken_weights()
         took = StepTime(steps=trainer.state.global_step - done, seconds=clock() - begun)
         trained = whole_model(trainer, lambda: learner(load_model(step.start, self.recipe.model)))
         return (merge_lora(trained) if isinstance(trained, PeftModel) else trained), took
