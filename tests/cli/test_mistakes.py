@@ -7,6 +7,7 @@ import pytest
 import typer
 
 from contralign.cli.mistakes import is_users_mistake, readable_mistakes
+from contralign.training.mishaps import NotFinite, Stopped
 from contralign.training.schema import RecipeError
 from contralign.training.settings import LoraSettings
 
@@ -55,3 +56,15 @@ def test_a_fault_is_never_hidden():
 
 def test_recipe_errors_are_value_errors():
     assert issubclass(RecipeError, ValueError)
+
+
+@pytest.mark.parametrize(("mishap", "code"), [(NotFinite("step 3: the loss is nan"), 3), (Stopped("stopped by X"), 75)])
+def test_a_mishap_is_one_message_and_its_code(mishap, code, capsys):
+    with pytest.raises(typer.Exit) as left, readable_mistakes(debug=False):
+        raise mishap
+    assert left.value.exit_code == code
+    shown = capsys.readouterr().err
+    assert f"Stopped: {mishap}" in shown
+    assert "Traceback" not in shown
+    with pytest.raises(type(mishap)), readable_mistakes(debug=True):
+        raise mishap

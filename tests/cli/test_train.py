@@ -44,7 +44,6 @@ def train(*words):
         (["data.train=gone.json"], "gone.json"),
         (["model.tiny=null", "model.path=no/such-model"], "model.path='no/such-model' is no model directory"),
         (["data.settings.scenes.count=3"], "settings.scenes has no effect"),
-        (["--resume"], "there is no run in"),
         (["--resume", "--overwrite"], "give one of them"),
         (["--dry-run", "--resolve"], "give one of them"),
         (["--dry-run", "--resume"], "have no effect beside --dry-run"),

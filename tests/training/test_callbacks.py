@@ -2,8 +2,10 @@
 
 import json
 
+import pytest
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
+from contralign.training import callbacks
 from contralign.training.callbacks import LogToFile, MetricsFile, StageBar
 
 
@@ -56,3 +58,38 @@ def test_the_bar_follows_the_steps_and_shows_the_loss(tmp_path, capsys):
     shown = capsys.readouterr().err
     assert "it (cal)" in shown
     assert "loss=1.235" in shown
+
+
+def test_a_last_line_that_a_kill_left_half_written_is_passed_over_and_mended(tmp_path):
+    metrics = MetricsFile(tmp_path / "metrics.jsonl")
+    metrics.write("cal", "it", 1, {"loss": 1.0})
+    whole = metrics.path.read_bytes()
+    metrics.path.write_bytes(whole + b'{"arm": "cal", "sta')
+    assert [event["step"] for event in metrics.read()] == [1]
+    metrics.forget("cal", "it", after_step=1)
+    assert metrics.path.read_bytes() == whole
+
+
+def test_a_line_in_the_middle_that_is_no_event_is_named(tmp_path):
+    metrics = MetricsFile(tmp_path / "metrics.jsonl")
+    metrics.path.write_text('{"arm"\n{}\n')
+    with pytest.raises(ValueError, match=r"metrics\.jsonl, line 1 is no JSON"):
+        metrics.read()
+
+
+def test_lines_that_a_full_disk_refuses_wait_for_the_next(tmp_path, monkeypatch, caplog):
+    metrics = MetricsFile(tmp_path / "metrics.jsonl")
+    metrics.write("cal", "it", 1, {})
+    with monkeypatch.context() as patched:
+
+        def some_of_it(file, content):
+            file.write(content[:5])
+            raise OSError(28, "No space left on device")
+
+        patched.setattr(callbacks, "_write_all", some_of_it)
+        for step in (2, 3):
+            metrics.write("cal", "it", step, {})
+    assert [event["step"] for event in metrics.read()] == [1]
+    assert caplog.text.count("No space left on device") == 1
+    metrics.write("cal", "it", 4, {})
+    assert [event["step"] for event in metrics.read()] == [1, 2, 3, 4]

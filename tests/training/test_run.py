@@ -11,6 +11,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from contralign.data.bad_record import BadRecord
 from contralign.data.collator import VLCollator
 from contralign.training import steps
+from contralign.training.mishaps import NotFinite
 from contralign.training.parts import part_of
 from contralign.training.recipe_file import load_recipe
 from contralign.training.run import run_recipe
@@ -246,6 +247,58 @@ def test_without_checkpoints_the_stage_starts_again(tmp_path, monkeypatch):
     run = run_recipe(recipe, {}, resume=True)
     assert [event["step"] for event in run.metrics.read() if event["arm"] == "cal" and "loss" in event] == [1, 2]
     assert run.is_finished
+
+
+def test_a_part_that_learns_by_itself_logs_every_step_once_though_it_was_killed_before_it_was_saved(
+    tmp_path, monkeypatch
+):
+    stages = {"it": {**ALONE, "kind": "text"}, "last": {**STAGE, "cal": True}}
+    recipe = small_recipe(tmp_path, stages=stages)
+    with monkeypatch.context() as patched:
+        patched.setattr(steps, "save_folder", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            run_recipe(recipe, {})
+    run = run_recipe(recipe, {}, resume=True)
+    assert [event["step"] for event in run.metrics.read() if event["stage"] == "it"] == [1, 2]
+
+
+def test_arms_that_were_evaluated_before_the_run_was_killed_are_not_evaluated_again(tmp_path):
+    recipe = small_recipe(
+        tmp_path, data={"eval": [str(write_records(tmp_path, 4, "eval.json"))]}, evaluate={"look": None}
+    )
+    looked = []
+
+    def look(arm, folder):
+        looked.append(arm.name)
+        if len(looked) == 2:
+            raise KeyboardInterrupt
+        return {"n": len(arm.held_out), "right": 0.1}
+
+    with pytest.raises(KeyboardInterrupt):
+        run_recipe(recipe, {"look": look})
+    run = run_recipe(recipe, {"look": look}, resume=True)
+    assert looked == ["mle", "cal", "cal"]
+    results = json.loads((run / "results.json").read_text())["arms"]
+    assert results == {arm: {"look": {"n": 4, "right": 0.1}} for arm in ("mle", "cal")}
+
+
+def test_a_nan_in_a_stage_ends_the_run_with_its_records_and_may_be_skipped_when_it_goes_on(tmp_path, monkeypatch):
+    recipe = small_recipe(tmp_path, stages={"it": {"steps": 3}}, arms={"cal": {}})
+    collate = VLCollator.__call__
+
+    def break_r3(self, samples):
+        batch = collate(self, samples)
+        if any(sample.id == "r3" for sample in samples):
+            batch["pixel_values"] = batch["pixel_values"] * float("nan")
+        return batch
+
+    monkeypatch.setattr(VLCollator, "__call__", break_r3)
+    with pytest.raises(NotFinite, match=r"the loss is nan; its records: .*r3"):
+        run_recipe(recipe, {})
+    skipping = small_recipe(tmp_path, stages={"it": {"steps": 3, "on_nan": "skip"}}, arms={"cal": {}})
+    run = run_recipe(skipping, {}, resume=True)
+    assert [event.get("skipped_steps") for event in run.metrics.read() if "loss" in event][-1] in (1, 2)
+    assert all(torch.isfinite(value).all() for value in weights(run / "cal").values())
 
 
 def test_resuming_a_finished_run_changes_nothing(tmp_path):

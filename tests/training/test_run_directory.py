@@ -86,7 +86,7 @@ def test_the_recipe_in_the_directory_is_the_resolved_one(tmp_path):
             {},
             "holds the finished run of this recipe: set output_dir= to another folder, or replace it with --overwrite",
         ),
-        (False, {}, "holds the unfinished run of this recipe.*or go on with --resume"),
+        (False, {}, "holds the unfinished run of this recipe.*or go on with it: the same and --resume"),
         (True, {"seed": 5}, r"finished run of another recipe \(seed was 0, is 5\).*--overwrite"),
         (True, {"cal": {"alpha": 2}}, r"another recipe \(cal.alpha was 1.0, is 2.0\)"),
     ],
@@ -122,9 +122,37 @@ def test_another_output_folder_is_no_other_recipe(tmp_path):
     directory(tmp_path, output_dir=str(moved)).check(resume=True)
 
 
-def test_there_must_be_something_to_resume(tmp_path):
-    with pytest.raises(RecipeError, match="--resume: there is no run"):
-        directory(tmp_path).check(resume=True)
+def test_where_there_is_nothing_to_resume_a_run_is_begun(tmp_path):
+    run = directory(tmp_path)
+    run.check(resume=True)
+    run.create(resume=True)
+    assert load_recipe(run / "recipe.yaml") == run.recipe
+
+
+def test_a_removal_that_was_interrupted_leaves_no_run(tmp_path):
+    run = made(tmp_path, finished=True)
+    (run / ".overwritten").touch()
+    (run / "cal").mkdir()
+    directory(tmp_path, seed=5).check(resume=True)
+    run.create(resume=True)
+    assert [path.name for path in run.path.iterdir()] == ["recipe.yaml"]
+
+
+def test_a_start_that_was_interrupted_leaves_the_folder_free(tmp_path):
+    run = directory(tmp_path)
+    run.path.mkdir()
+    (run / ".recipe.yaml.writing").write_text("name: sm")
+    run.check()
+    run.create()
+    assert [path.name for path in run.path.iterdir()] == ["recipe.yaml"]
+
+
+def test_a_run_may_go_on_with_settings_that_teach_nothing_else(tmp_path):
+    made(tmp_path, finished=False)
+    changed = {"stages": {"it": {"on_nan": "skip"}}, "trainer": {"save_steps": 3, "dataloader_num_workers": 1}}
+    directory(tmp_path, **changed).check(resume=True)
+    with pytest.raises(RecipeError, match=r"stages\.it\.learning_rate"):
+        directory(tmp_path, stages={"it": {"learning_rate": 1.0}}).check(resume=True)
 
 
 def test_resume_and_overwrite_contradict_each_other(tmp_path):

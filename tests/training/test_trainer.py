@@ -3,33 +3,14 @@
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from small_arguments import arguments
 from small_models import build_llava, collate, training_rows
-from transformers import Trainer, TrainingArguments
+from transformers import Trainer
 
 from contralign import CalConfig, CALTrainer, with_cal
 from contralign.training.checkpoint import ResumingTrainer
 
 TOLERANCE = 1e-5
-
-
-def arguments(folder, **changes):
-    settings = {
-        "output_dir": str(folder),
-        "max_steps": 2,
-        "learning_rate": 0.1,
-        "optim": "sgd",
-        "lr_scheduler_type": "constant",
-        "max_grad_norm": 0.5,
-        "logging_steps": 1,
-        "save_strategy": "no",
-        "report_to": [],
-        "use_cpu": True,
-        "remove_unused_columns": False,
-        "disable_tqdm": True,
-        "dataloader_pin_memory": False,
-        "train_sampling_strategy": "sequential",
-    }
-    return TrainingArguments(**(settings | changes))
 
 
 class Gradients:

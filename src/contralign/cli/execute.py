@@ -18,6 +18,7 @@ from contralign.cli.evaluations import bind_evaluations
 from contralign.cli.ranks import leave_process_group
 from contralign.training.recipe import Recipe
 from contralign.training.run import run_recipe
+from contralign.training.saving import written_whole
 
 
 def execute(recipe: Recipe, resume: bool = False, overwrite: bool = False) -> None:
@@ -34,7 +35,8 @@ def execute(recipe: Recipe, resume: bool = False, overwrite: bool = False) -> No
     console.print(f"Run directory: {directory.path}", highlight=False, markup=False, soft_wrap=True)
     if recipe.report:
         page = directory / "report.html"
-        write_report(page, report_of_run(directory.path))
+        with written_whole(page) as partial:
+            write_report(partial, report_of_run(directory.path))
         console.print(f"Report: {page}", highlight=False, markup=False, soft_wrap=True)
 
 

@@ -1,4 +1,7 @@
-"""What a user got wrong is said in one message and exit code 2; a fault of the program keeps its traceback."""
+"""What a user got wrong is said in one message and exit code 2; a fault of the program keeps its traceback.
+
+What befell a run (`contralign.training.mishaps`) is said in one message, too, with an exit code of its kind.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,8 @@ from typing import Annotated
 
 import typer
 
+from contralign.training.mishaps import Mishap
+
 EXIT_CODE = 2
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of a mistake.")]
 """The option of every verb whose mistakes are made readable."""
@@ -16,15 +21,24 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of a mi
 
 @contextmanager
 def readable_mistakes(debug: bool) -> Iterator[None]:
-    """Turn a user's mistake inside the block into a message on stderr and exit code 2; `debug` lets it through."""
+    """Turn a mistake or a mishap inside the block into a message and an exit code; `debug` lets it through."""
     try:
         yield
+    except Mishap as mishap:
+        if debug:
+            raise
+        _say("Stopped: ", str(mishap))
+        raise typer.Exit(mishap.exit_code) from None
     except Exception as error:
         if debug or not is_users_mistake(error):
             raise
-        typer.secho("Error: ", fg=typer.colors.RED, bold=True, nl=False, err=True)
-        typer.echo(f"{error}\n(--debug shows where in the code)", err=True)
+        _say("Error: ", f"{error}\n(--debug shows where in the code)")
         raise typer.Exit(EXIT_CODE) from None
+
+
+def _say(kind: str, message: str) -> None:
+    typer.secho(kind, fg=typer.colors.RED, bold=True, nl=False, err=True)
+    typer.echo(message, err=True)
 
 
 def is_users_mistake(error: BaseException) -> bool:

@@ -16,7 +16,9 @@ Changes = Annotated[
     list[str] | None,
     typer.Argument(metavar="[KEY=VALUE]...", help="Changes to the recipe, such as cal.alpha=0 or data.max_length=512."),
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on where an unfinished run stopped.")]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on where an unfinished run stopped; begin where there is none.")
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the run that the directory holds.")]
 DryRun = Annotated[
     bool,

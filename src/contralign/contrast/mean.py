@@ -52,10 +52,10 @@ class MeanPicture:
     """Leave a few image tokens of every picture, all alike: the running mean of image features.
 
     The mean is not a function of the batch. In training `observe` moves it with every batch, before that batch is
-    looked at without its pictures; each process has its own; a resumed run begins a new one, which after a hundred
-    batches hardly differs. In reading (evaluation, scoring) `SampleReader` takes it from pictures spread over the data
-    beforehand and it stays, so that neither order nor batching nor an interruption changes Δ. Where nobody has observed
-    anything, the first batch with a picture starts it.
+    looked at without its pictures; each process has its own, and checkpoints keep it. In reading (evaluation, scoring)
+    `SampleReader` takes it from pictures spread over the data beforehand and it stays, so that neither order nor
+    batching nor an interruption changes Δ. Where nobody has observed anything, the first batch with a picture starts
+    it.
 
     Attributes:
         tokens: positions that stay, the last ones of every unbroken run of image tokens; all of a shorter run.

@@ -138,6 +138,24 @@ class ContrastiveAlignment:
         inputs = {name: value for name, value in batch.items() if name != CACHED}
         return {**inputs, MARK: _Step(self, batch.get(CACHED))}
 
+    def state_dict(self) -> dict[str, Tensor]:
+        """What the next step depends on beside the model: the number of the draw, and the running mean of pictures.
+
+        `accelerator.register_for_checkpointing(cal)` keeps it in a bare loop; each process has its own.
+        """
+        state = {"draw": torch.tensor([self.draw])}
+        if isinstance(self.contrast, MeanPicture):
+            mean, batches = self.contrast.running.value, self.contrast.running.batches
+            state |= {} if mean is None else {"mean": mean.detach().cpu(), "mean_batches": torch.tensor([batches])}
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """The opposite of `state_dict`."""
+        self.draw = int(state["draw"])
+        if isinstance(self.contrast, MeanPicture) and "mean" in state:
+            self.contrast.running.value = state["mean"].clone()
+            self.contrast.running.batches = int(state["mean_batches"])
+
     def _step(self, inputs: Mapping[str, Any], cached: Tensor | None) -> CalOutput:
         config = self.config
         self._check_cached(cached, inputs)

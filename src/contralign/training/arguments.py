@@ -20,7 +20,7 @@ DEFAULTS: dict[str, Any] = {
     "logging_strategy": "steps",
     "logging_steps": 10,
     "logging_first_step": True,
-    "save_total_limit": 1,
+    "save_total_limit": 2,  # one to go back to where the last is damaged
     "prediction_loss_only": True,
     "report_to": "none",
     "disable_tqdm": True,

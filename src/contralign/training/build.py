@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import logging
 import re
-import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -33,6 +32,7 @@ from contralign.training.config import CalConfig
 from contralign.training.lora import add_lora
 from contralign.training.parts import freeze_unread_layers, parameter_groups, train_only
 from contralign.training.records import AnySamples
+from contralign.training.saving import written_whole
 from contralign.training.schema import RecipeError, check_keywords
 from contralign.training.settings import TINY, ModelSettings, Stage
 from contralign.training.trainer import CALTrainer
@@ -213,7 +213,7 @@ def build_trainer(
     evaluation: SampleSet | None,
     cal: CalConfig | None,
     sampler: str = "random",
-) -> Trainer:
+) -> ResumingTrainer:
     """The Trainer of one stage: the plain one, or `CALTrainer` where `cal` is given; `sampler` is `data.sampler`."""
     settings: dict[str, Any] = {
         "model": model,
@@ -222,6 +222,7 @@ def build_trainer(
         "eval_dataset": evaluation,
         "data_collator": collate,
         "processing_class": processor,
+        "on_nan": stage.on_nan,
     }
     if stage.part_rates:
         groups = parameter_groups(model, stage.learning_rate, stage.part_rates, stage.weight_decay)
@@ -237,12 +238,14 @@ def build_trainer(
 
 
 def save_folder(folder: Path, model: Any, processor: Any) -> None:
-    """Save a model directory that the Auto classes load; it gets its name only once it is complete."""
-    partial = folder.with_name(f"{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    model.save_pretrained(partial)
-    processor.save_pretrained(partial)
-    partial.rename(folder)
+    """Save a model directory that the Auto classes load; it gets its name only once it is complete.
+
+    Raises:
+        CannotWrite: the disk refuses.
+    """
+    with written_whole(folder) as partial:
+        model.save_pretrained(partial)
+        processor.save_pretrained(partial)
 
 
 def as_trained(processor: Any, image_aspect: ImageAspect) -> Any:

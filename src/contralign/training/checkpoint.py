@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 from transformers import PreTrainedModel, Trainer
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
+from contralign.data.collator import VLCollator
 from contralign.models.sharding import sharding_of
+from contralign.training.finite_steps import FiniteSteps
+from contralign.training.safe_checkpoints import SafeCheckpoints
 from contralign.training.sampling import SamplingTrainer
+
+_LEFT_OUT = "left_out/"
 
 
 def load_weights(model: PreTrainedModel, folder: str) -> None:
@@ -22,7 +32,9 @@ def load_weights(model: PreTrainedModel, folder: str) -> None:
     Raises:
         RuntimeError: a weight is missing or has another shape; nothing is left silently as it was.
     """
-    saved = type(model).from_pretrained(folder, dtype=model.dtype)
+    # Read as wide as the widest parameter, so that none passes through a narrower one on its way.
+    widest = max((parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()), key=_width)
+    saved = type(model).from_pretrained(folder, dtype=widest)
     model.load_state_dict(saved.state_dict(), strict=True)
 
 
@@ -53,8 +65,55 @@ def whole_model(trainer: Trainer, fresh: Callable[[], Any]) -> Any | None:
     return whole
 
 
-class ResumingTrainer(SamplingTrainer):
-    """A Trainer whose checkpoints are read by converted names; the plain one does not resume LLaVA (docs/log.md)."""
+def _width(dtype: torch.dtype) -> int:
+    return torch.finfo(dtype).bits
+
+
+class ResumingTrainer(FiniteSteps, SafeCheckpoints, SamplingTrainer):
+    """A Trainer that can be killed at any moment and goes on, on one process to the bit.
+
+    Its checkpoints are whole or not there (`SafeCheckpoints`), no step with a NaN is taken (`FiniteSteps`), weights are
+    read by their converted names, and what a step or a log depends on beside weights, optimizer and random states is
+    kept (`exact_state`).
+    """
+
+    def exact_state(self) -> dict[str, Tensor]:
+        """What this process has to remember; subclasses add their own."""
+        return {
+            "loss_since_log": self._tr_loss.detach().cpu().reshape(1),
+            "last_logged": torch.tensor([self._globalstep_last_logged]),
+            "skipped_steps": torch.tensor([self.skipped_steps, self._skipped_in_a_row]),
+            "failed_checkpoints": torch.tensor([self.failed_checkpoints]),
+            **{f"{_LEFT_OUT}{reason}": torch.tensor([count]) for reason, count in self._left_out().items()},
+        }
+
+    def load_exact_state(self, state: Mapping[str, Tensor]) -> None:
+        """The opposite of `exact_state`."""
+        self._tr_loss = state["loss_since_log"].reshape(()).to(self.args.device)
+        # The summary at the end is about the steps of this call: what was lost before it is taken off again.
+        self._total_loss_scalar = -float(self._tr_loss)
+        self._globalstep_last_logged = int(state["last_logged"])
+        self.skipped_steps, self._skipped_in_a_row = state["skipped_steps"].tolist()
+        self.failed_checkpoints = int(state["failed_checkpoints"])
+        counts = {name: int(count) for name, count in state.items() if name.startswith(_LEFT_OUT)}
+        self._left_out().update({name.removeprefix(_LEFT_OUT): count for name, count in counts.items()})
+
+    def _left_out(self) -> Counter[str]:
+        """Records that the collator left out so far, by reason; empty for other collators."""
+        return self.data_collator.skipped if isinstance(self.data_collator, VLCollator) else Counter()
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        save_file(self.exact_state(), Path(output_dir, self._state_file()))
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        """Called once, right before the first step of a resumed run."""
+        super()._load_rng_state(checkpoint)
+        if checkpoint is not None and Path(checkpoint, self._state_file()).is_file():
+            self.load_exact_state(load_file(Path(checkpoint, self._state_file())))
+
+    def _state_file(self) -> str:
+        return f"exact_state_{self.args.process_index}.safetensors"
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """Weights of a checkpoint, whatever names they were saved under.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from typing import Any
 
 import transformers.utils.logging
 from accelerate import PartialState
@@ -19,6 +20,7 @@ from contralign.training.schema import RecipeError
 from contralign.training.scores import check_score_files
 from contralign.training.settings import TINY
 from contralign.training.steps import Evaluation, StepRunner
+from contralign.training.stopping import StopRequest
 
 
 def run_recipe(
@@ -31,13 +33,15 @@ def run_recipe(
     Args:
         recipe: the resolved recipe.
         evaluations: one function for every name in `recipe.evaluate`.
-        resume: go on with the unfinished run in the directory; one that is finished is left as it is.
+        resume: go on with the unfinished run in the directory; one that is finished is left as it is, and where there
+            is none it is begun, so that the same command may be given again and again.
         overwrite: replace the run in the directory.
 
     Raises:
         RecipeError: the directory is taken, or the recipe names something that is not there.
         BadRecord: a bad record under `on_bad="error"`.
         UnsupportedModel: CAL cannot be right for the model.
+        Mishap: the run had to stop and can go on: see `contralign.training.mishaps`.
     """
     if set(evaluations) != set(recipe.evaluate):
         raise RecipeError(f"evaluate: {list(recipe.evaluate)} wanted, functions for {list(evaluations)} given")
@@ -48,6 +52,8 @@ def run_recipe(
     check_score_files(recipe)
     PartialState().wait_for_everyone()  # all ranks have looked before the first one writes
     if resume and directory.is_finished:
+        if PartialState().is_main_process:
+            directory.clean()
         return directory
     with PartialState().main_process_first():
         if PartialState().is_main_process:
@@ -57,12 +63,15 @@ def run_recipe(
             )
     if recipe.model.learns_tokenizer:
         transformers.utils.logging.disable_progress_bar()
-    runner = StepRunner(recipe, RunNotes(directory.path))
-    for step in directory.steps(_origin(directory, runner)):
-        if not step.end.exists():
-            runner.train(step)
-    if PartialState().is_main_process:
-        _evaluate_arms(directory, runner, evaluations)
+    stop = StopRequest()
+    runner = StepRunner(recipe, RunNotes(directory.path), stop=stop)
+    with stop.heard():
+        for step in directory.steps(_origin(directory, runner)):
+            if not step.end.exists():
+                runner.train(step)
+                stop.leave_if_asked(f"at the end of stage {step.stage} ({step.arm})")
+        if PartialState().is_main_process:
+            _evaluate_arms(directory, runner, evaluations)
     return directory
 
 
@@ -79,10 +88,13 @@ def _origin(directory: RunDirectory, runner: StepRunner) -> str:
 
 
 def _evaluate_arms(directory: RunDirectory, runner: StepRunner, evaluations: Mapping[str, Evaluation]) -> None:
-    """Every evaluation on every arm; results.json closes the run."""
-    arms = {
-        arm: runner.evaluate(arm, directory / arm, evaluations, directory / "evaluations" / arm) if evaluations else {}
-        for arm in directory.recipe.arm_configs()
-    }
+    """Every evaluation on every arm, those of an arm kept once they are made; results.json closes the run."""
+    arms: dict[str, Mapping[str, Any]] = {}
+    for arm in directory.recipe.arm_configs():
+        found = directory.results_of(arm) if evaluations else {}
+        if found is None:
+            found = runner.evaluate(arm, directory / arm, evaluations, directory / "evaluations" / arm)
+            directory.keep_results(arm, found)
+        arms[arm] = found
     directory.write_json("results.json", {"name": directory.recipe.name, "arms": arms})
     directory.clean()

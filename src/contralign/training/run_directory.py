@@ -5,14 +5,17 @@
     ARM/          a trained model with its processor        evaluations/ARM/EVALUATION/   files of an evaluation
     stages/       models between stages, removed at the end        checkpoints/  of the Trainer
 
-A folder is renamed into place when it is complete, so what is there is done: resuming needs no other book-keeping. A
-run with results.json is finished.
+Files and folders are renamed into place when they are complete, so what is there is done, whenever the run was killed:
+resuming needs no other book-keeping. A run with results.json is finished. While an older run is being removed the file
+.overwritten says that what is left of it is nothing.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,9 +27,13 @@ from contralign.training.callbacks import MetricsFile
 from contralign.training.config import CalConfig
 from contralign.training.recipe import Recipe, plain
 from contralign.training.recipe_file import dump_recipe, load_recipe
+from contralign.training.saving import is_partial, remove, write_text
 from contralign.training.schema import RecipeError
 
 SHARED = "shared"
+OVERWRITTEN = ".overwritten"
+MAY_CHANGE = r"stages\.[^.]+\.on_nan|trainer\.(save_|dataloader_|logging_steps).*|report"
+"""Settings that change nothing about what is learnt: a run may go on with others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,14 +117,16 @@ class RunDirectory:
     def check(self, resume: bool = False, overwrite: bool = False) -> None:
         """Refuse to touch what another run left, unless told to.
 
+        Args:
+            resume: go on with an unfinished run; where there is none yet, begin it.
+            overwrite: replace whatever run is there.
+
         Raises:
             RecipeError: the directory is taken; the message says by what, and what to do.
         """
         if resume and overwrite:
             raise RecipeError("--resume goes on with a run and --overwrite replaces it: give one of them")
-        if not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir())):
-            if resume:
-                raise RecipeError(f"--resume: there is no run in {self.path}")
+        if self.is_free:
             return
         if not (self.path / "recipe.yaml").is_file():
             raise RecipeError(f"{self.path} exists and is no run directory: set output_dir= to another folder")
@@ -134,15 +143,43 @@ class RunDirectory:
             other = f"another recipe ({'; '.join(changed)})" if changed else "this recipe"
             raise RecipeError(
                 f"{self.path} holds the {state} run of {other}: set output_dir= to another folder, or replace it with "
-                f"--overwrite{'' if changed or self.is_finished else ', or go on with --resume'}"
+                f"--overwrite{'' if changed or self.is_finished else ', or go on with it: the same and --resume'}"
             )
 
+    @property
+    def is_free(self) -> bool:
+        """True where no run is: no folder, an empty one, or what an interrupted start or removal has left."""
+        if not self.path.exists():
+            return True
+        if not self.path.is_dir():
+            return False
+        return (self.path / OVERWRITTEN).exists() or all(is_partial(path) for path in self.path.iterdir())
+
     def create(self, resume: bool = False) -> None:
-        """Make the folder and write recipe.yaml; without `resume` an older run in it is removed."""
-        if self.path.exists() and not resume:
-            shutil.rmtree(self.path)
+        """Make the folder and write recipe.yaml; without `resume` an older run in it is removed.
+
+        Raises:
+            CannotWrite: the disk refuses.
+        """
+        if self.is_free or not resume:
+            self._empty()
         self.path.mkdir(parents=True, exist_ok=True)
-        (self.path / "recipe.yaml").write_text(dump_recipe(self.recipe), encoding="utf-8")
+        for path in self.path.iterdir():
+            if is_partial(path):
+                remove(path)
+        write_text(self.path / "recipe.yaml", dump_recipe(self.recipe))
+
+    def _empty(self) -> None:
+        """Remove what is there, so that an interruption leaves nothing that looks like a run."""
+        if not self.path.exists():
+            return
+        (self.path / OVERWRITTEN).touch()
+        for path in list(self.path.iterdir()):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path.name != OVERWRITTEN:
+                path.unlink()
+        (self.path / OVERWRITTEN).unlink()
 
     def steps(self, origin: str) -> list[Step]:
         """Every stage of every arm in order: the shared ones, then those of each arm from the same start.
@@ -160,6 +197,19 @@ class RunDirectory:
     def write_json(self, name: str, content: Any) -> None:
         """Write a file of the run; under torchrun the main process does."""
         _write_json(self.path / name, content)
+
+    def results_of(self, arm: str) -> dict[str, Any] | None:
+        """What the evaluations of an arm found; None where they have not come to their end."""
+        path = self._results_file(arm)
+        return _read_json(path) if path.is_file() else None
+
+    def keep_results(self, arm: str, results: Mapping[str, Any]) -> None:
+        """Write down what the evaluations of an arm found, so that they are not made again."""
+        self._results_file(arm).parent.mkdir(parents=True, exist_ok=True)
+        _write_json(self._results_file(arm), results)
+
+    def _results_file(self, arm: str) -> Path:
+        return self.path / "checkpoints" / f"{arm}-results.json"
 
     def clean(self) -> None:
         """Remove what only an unfinished run needs."""
@@ -185,13 +235,14 @@ class RunDirectory:
     def _differences(self) -> list[str]:
         """Dotted settings in which the run that is there differs, at most three."""
         there = load_recipe(self.path / "recipe.yaml").without_place()
-        found = _unequal(plain(there), plain(self.recipe.without_place()), "")
+        unequal = _unequal(plain(there), plain(self.recipe.without_place()), "")
+        found = [words for words in unequal if re.fullmatch(MAY_CHANGE, words.partition(" was ")[0]) is None]
         return found[:3] + (["…"] if len(found) > 3 else [])
 
 
 def _write_json(path: Path, content: Any) -> None:
     if PartialState().is_main_process:
-        path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -10,11 +10,12 @@ from typing import Any, cast
 from accelerate.data_loader import prepare_data_loader
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 from transformers import Trainer
-from transformers.trainer_utils import get_last_checkpoint
 
 from contralign.data.collator import VLCollator
 from contralign.data.modality_sampler import epoch_generator, modality_length_order
 from contralign.data.streaming import PASSED, StreamedSamples
+from contralign.training.finite_steps import WithRecords
+from contralign.training.manifest import last_whole_checkpoint
 
 LEFT_OUT = "left_out"
 """Folder beside the checkpoints in which the readers of a stream note what they leave out."""
@@ -117,7 +118,7 @@ class SamplingTrainer(Trainer):
             )
         notes = Path(str(args.output_dir), LEFT_OUT)
         with accelerator.main_process_first():
-            if accelerator.is_main_process and get_last_checkpoint(str(args.output_dir)) is None:
+            if accelerator.is_main_process and last_whole_checkpoint(Path(str(args.output_dir))) is None:
                 shutil.rmtree(notes, ignore_errors=True)  # of an earlier run; one that is resumed goes on with them
         self._stream = self.train_dataset.part(
             accelerator.process_index, accelerator.num_processes, self._data_seed, notes
@@ -125,7 +126,7 @@ class SamplingTrainer(Trainer):
         loader = DataLoader(
             self._stream,
             batch_size=self._train_batch_size,
-            collate_fn=StreamCollator(cast(Callable[..., Any], self.data_collator), self._stream),
+            collate_fn=_noting(cast(Callable[..., Any], self.data_collator), self._stream),
             num_workers=args.dataloader_num_workers,
             pin_memory=args.dataloader_pin_memory,
             prefetch_factor=args.dataloader_prefetch_factor,
@@ -177,6 +178,13 @@ class StreamCollator:
         for fault in batch.left_out:
             self.stream.leave_out(fault)
         return batch.inputs
+
+
+def _noting(collate: Callable[..., Any], stream: StreamedSamples) -> Callable[..., Any]:
+    """The Trainer's collator for a stream; what names the records of its batches stays around it."""
+    if isinstance(collate, WithRecords):
+        return WithRecords(StreamCollator(collate.collate, stream))
+    return StreamCollator(collate, stream)
 
 
 def innermost_sampler(loader: Any) -> Any:

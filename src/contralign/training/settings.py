@@ -254,6 +254,8 @@ class Stage:
         schedule: of the learning rate.
         weight_decay: of AdamW, on matrices only.
         max_grad_norm: the gradient's norm is clipped to it; 0 clips nothing, as the released recipes do.
+        on_nan: what a step whose loss or gradient is NaN or infinite does: "stop" ends the run and names its records,
+            "skip" leaves the step out, and ends the run after five in a row. It may change with --resume.
         cal: train with CAL; the first such stage is where the arms part.
         data: settings of `data` that differ in this stage.
     """
@@ -272,6 +274,7 @@ class Stage:
     schedule: Schedule = "cosine"
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
+    on_nan: Literal["stop", "skip"] = "stop"
     cal: bool = False
     data: dict[str, Any] = field(default_factory=dict)
 

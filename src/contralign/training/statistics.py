@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -55,6 +55,19 @@ class CalStatistics:
         if self._kept < _MOST_DELTAS:
             self._deltas.append(delta[seen].float())
             self._kept += delta.numel()
+
+    def state(self) -> dict[str, Tensor]:
+        """What was counted since the last `clear`, to be kept; nothing where nothing was."""
+        if self._sums is None:
+            return {}
+        return {"sums": self._sums.cpu(), "deltas": torch.cat(self._deltas).cpu(), "kept": torch.tensor([self._kept])}
+
+    def load(self, state: Mapping[str, Tensor], device: torch.device) -> None:
+        """Count on from where `state` was taken."""
+        self.clear()
+        if state:
+            self._sums, self._deltas = state["sums"].to(device), [state["deltas"].to(device)]
+            self._kept = int(state["kept"])
 
     def report(self, gather: Callable[[Tensor], Tensor], pad: Callable[[Tensor], Tensor]) -> dict[str, float]:
         """Everything since the last `clear`, over all ranks; every rank must call it.

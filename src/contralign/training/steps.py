@@ -17,7 +17,6 @@ import torch
 from accelerate import PartialState
 from peft import PeftModel
 from transformers import set_seed
-from transformers.trainer_utils import get_last_checkpoint
 
 from contralign.data.collator import VLCollator
 from contralign.data.mixture import SampleSet
@@ -36,10 +35,13 @@ from contralign.training.build import (
 from contralign.training.callbacks import LogToFile, StageBar
 from contralign.training.checkpoint import whole_model
 from contralign.training.lora import merge_lora
+from contralign.training.manifest import last_whole_checkpoint
+from contralign.training.mishaps import Stopped
 from contralign.training.recipe import Recipe
 from contralign.training.records import AnySamples, RecordReader, as_captions, as_chat, make_collator, with_swaps
 from contralign.training.run_directory import RunNotes, Step
 from contralign.training.start_scores import with_start_scores
+from contralign.training.stopping import LeaveWhenAsked, StopRequest
 
 MIXED = {"bf16": torch.bfloat16, "fp16": torch.float16}
 """Settings of the Trainer, and what they compute in."""
@@ -103,12 +105,16 @@ class StepRunner:
         recipe: the resolved recipe.
         notes: what is written down beside the models.
         reader: of records; several runners may share one.
+        stop: what the outside has asked for; None is never asked.
     """
 
-    def __init__(self, recipe: Recipe, notes: RunNotes, reader: RecordReader | None = None) -> None:
+    def __init__(
+        self, recipe: Recipe, notes: RunNotes, reader: RecordReader | None = None, stop: StopRequest | None = None
+    ) -> None:
         self.recipe = recipe
         self.notes = notes
         self.reader = RecordReader() if reader is None else reader
+        self.stop = StopRequest() if stop is None else stop
 
     def make_start(self, folder: Path) -> None:
         """Make the start model of the recipe; the texts of its stages are read where a tokenizer learns from them."""
@@ -117,11 +123,12 @@ class StepRunner:
         save_start(self.recipe.model, samples, self.recipe.seed, folder)
 
     def train(self, step: Step) -> StepTime:
-        """Train one step and save what came of it; every rank calls it.
+        """Train one step, from its last whole checkpoint if it has one, and save what came of it; every rank calls it.
 
         Raises:
             BadRecord: a bad record under `on_bad="error"`.
             UnsupportedModel: CAL cannot be right for the model.
+            Mishap: see `contralign.training.mishaps`.
         """
         set_seed(self.recipe.seed)
         took = self._train(step)
@@ -219,6 +226,7 @@ class StepRunner:
             losses = pretrain_tower(model, processor, *as_captions(samples), **settings)
         took = StepTime(steps=steps, seconds=clock() - begun)
         every = training_arguments(self.recipe, stage, step.checkpoints).logging_steps
+        self.notes.metrics.forget(step.arm, step.stage, after_step=0)
         for number, loss in enumerate(losses, start=1):
             if number == 1 or number % every == 0:
                 self.notes.metrics.write(step.arm, step.stage, number, {"loss": loss})
@@ -253,12 +261,18 @@ class StepRunner:
         )
         trainer.add_callback(LogToFile(self.notes.metrics, step.arm, step.stage))
         trainer.add_callback(StageBar(step.arm, step.stage))
-        checkpoint = get_last_checkpoint(str(step.checkpoints)) if step.checkpoints.is_dir() else None
-        done = int(checkpoint.rpartition("-")[2]) if checkpoint else 0
+        trainer.add_callback(LeaveWhenAsked(self.stop))
+        checkpoint = last_whole_checkpoint(step.checkpoints)
+        done = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
         if PartialState().is_main_process:
             self.notes.metrics.forget(step.arm, step.stage, after_step=done)
         begun = clock()
-        trainer.train(resume_from_checkpoint=checkpoint)
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        reached, of = trainer.state.global_step, trainer.state.max_steps
+        if reached < of and self.stop.signal is not None:
+            place = f"step {reached} of {of} of stage {step.stage} ({step.arm})"
+            raise Stopped(f"stopped by {self.stop.signal.name} after {place}. {trainer.last_checkpoint_words()}")
+        trainer.refuse_broken_weights()
         took = StepTime(steps=trainer.state.global_step - done, seconds=clock() - begun)
         trained = whole_model(trainer, lambda: learner(load_model(step.start, self.recipe.model)))
         return (merge_lora(trained) if isinstance(trained, PeftModel) else trained), took

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, cast
@@ -111,6 +111,26 @@ class _CALMixin(ResumingTrainer):
         cached = inputs.get(CACHED)
         placed = cast("dict[str, Any]", super()._prepare_inputs(inputs))
         return placed if cached is None else {**placed, CACHED: cached.to(self.args.device)}
+
+    def exact_state(self) -> dict[str, Tensor]:
+        """See `ResumingTrainer`; CAL adds its draws, its running mean, and what it counts for the next log."""
+        parts = {"alignment": self.alignment.state_dict(), "statistics": self._train_statistics.state()}
+        if self.eval_alignment is not self.alignment:
+            parts["eval_alignment"] = self.eval_alignment.state_dict()
+        own = {f"{part}/{name}": value for part, state in parts.items() for name, value in state.items()}
+        return {**super().exact_state(), **own}
+
+    def load_exact_state(self, state: Mapping[str, Tensor]) -> None:
+        """See `ResumingTrainer`."""
+        super().load_exact_state(state)
+
+        def part(name: str) -> dict[str, Tensor]:
+            return {key.removeprefix(f"{name}/"): value for key, value in state.items() if key.startswith(f"{name}/")}
+
+        self.alignment.load_state_dict(part("alignment"))
+        if self.eval_alignment is not self.alignment:
+            self.eval_alignment.load_state_dict(part("eval_alignment"))
+        self._train_statistics.load(part("statistics"), self.args.device)
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None

@@ -1,0 +1,90 @@
+"""What may befall a run that is no mistake in its recipe: each with a message that says what to type next.
+
+Nothing is lost in any of them: what bears its name in the run directory is whole, and the last checkpoint is there.
+This module imports nothing heavy, since the command line asks it about every error.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+GO_ON = "the same command with --resume goes on from there"
+
+_GONE = (
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "Broken pipe",
+    "closed the connection",
+    "remote process exited",
+    "Connection refused",
+    "Watchdog caught collective operation timeout",
+    "Timed out waiting",
+    "timed out",
+    "DistNetworkError",
+)
+
+
+class Mishap(RuntimeError):
+    """A run that has to stop although nobody made a mistake.
+
+    Attributes:
+        exit_code: of the command line.
+    """
+
+    exit_code: ClassVar[int] = 3
+
+
+class NotFinite(Mishap):
+    """The loss, the gradient or a weight is NaN or infinite."""
+
+
+class CannotWrite(Mishap):
+    """The disk refuses to take what has to be written."""
+
+
+class DamagedCheckpoint(Mishap):
+    """The checkpoint that was asked for by name is not whole."""
+
+
+class WorkerDied(Mishap):
+    """A process that loads data is gone."""
+
+
+class RankDied(Mishap):
+    """Another process of the same training is gone."""
+
+
+class Stopped(Mishap):
+    """The run was asked to stop (Ctrl-C, SIGTERM, SIGUSR1) and did, with a checkpoint where it was training.
+
+    The exit code is EX_TEMPFAIL of sysexits.h: try again. A batch script may requeue the job on it.
+    """
+
+    exit_code: ClassVar[int] = 75
+
+
+def explained(error: Exception, ranks: int, step: int, checkpoint: str) -> Mishap | None:
+    """What an error of torch means to a run; None where it is something else.
+
+    Args:
+        error: raised while training.
+        ranks: processes of the training.
+        step: the step that was being made.
+        checkpoint: a sentence about the last checkpoint.
+    """
+    said = str(error)
+    first_line = said.strip().splitlines()[0] if said.strip() else type(error).__name__
+    if "DataLoader worker" in said:
+        return WorkerDied(
+            f"step {step}: a process that loads data died: {first_line}\n"
+            "The system kills a process when memory runs out (`dmesg | tail` says so); shared memory may be full, too "
+            "(`df /dev/shm`). Fewer workers take less: trainer.dataloader_num_workers=0 takes none and may be changed "
+            f"when a run goes on. {checkpoint}"
+        )
+    if ranks > 1 and any(words in said or words in type(error).__name__ for words in _GONE):
+        return RankDied(
+            f"step {step}: another process of this training is gone: {first_line}\n"
+            "What it said itself, above or in its own log, is the cause; one that said nothing was killed, mostly for "
+            f"memory. {checkpoint}"
+        )
+    return None
