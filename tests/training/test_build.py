@@ -19,6 +19,7 @@ from contralign.training.build import (
     save_tiny,
 )
 from contralign.training.config import CalConfig
+from contralign.training.mishaps import CannotWrite
 from contralign.training.records import RecordReader, make_collator
 from contralign.training.schema import RecipeError
 from contralign.training.settings import LoraSettings, ModelSettings, Stage
@@ -89,7 +90,7 @@ def test_a_folder_appears_only_when_it_is_complete(tiny, tmp_path):
         def save_pretrained(self, place):
             raise OSError("disk full")
 
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(CannotWrite, match="saved could not be written: disk full"):
         save_folder(tmp_path / "saved", load_model(folder, recipe.model), Broken())
     assert not (tmp_path / "saved").exists()
 

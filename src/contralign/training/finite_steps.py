@@ -72,9 +72,9 @@ class FiniteSteps(Trainer):
     def get_train_dataloader(self) -> DataLoader:
         """The usual loader; its batches say which records they hold."""
         records: Any = self.train_dataset
-        if isinstance(records, IterableDataset) and not isinstance(records, StreamedSamples):
-            if self.args.world_size > 1:  # accelerate may send batches between processes, tensors alone
-                return super().get_train_dataloader()
+        of_their_own = isinstance(records, IterableDataset) and not isinstance(records, StreamedSamples)
+        if of_their_own and self.args.world_size > 1:
+            return super().get_train_dataloader()  # accelerate may send batches between processes, tensors alone
         collate = self.data_collator
         self.data_collator = WithRecords(collate)
         try:
