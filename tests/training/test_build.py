@@ -18,6 +18,7 @@ from contralign.training.build import (
 )
 from contralign.training.config import CalConfig
 from contralign.training.records import RecordReader, make_collator
+from contralign.training.mishaps import CannotWrite
 from contralign.training.schema import RecipeError
 from contralign.training.settings import LoraSettings, ModelSettings, Stage
 from contralign.training.trainer import CALTrainer
@@ -87,7 +88,7 @@ def test_a_folder_appears_only_when_it_is_complete(tiny, tmp_path):
         def save_pretrained(self, place):
             raise OSError("disk full")
 
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(CannotWrite, match=r"saved could not be written: disk full \(it takes"):
         save_folder(tmp_path / "saved", load_model(folder, recipe.model), Broken())
     assert not (tmp_path / "saved").exists()
 
