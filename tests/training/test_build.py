@@ -17,8 +17,8 @@ from contralign.training.build import (
     save_tiny,
 )
 from contralign.training.config import CalConfig
-from contralign.training.records import RecordReader, make_collator
 from contralign.training.mishaps import CannotWrite
+from contralign.training.records import RecordReader, make_collator
 from contralign.training.schema import RecipeError
 from contralign.training.settings import LoraSettings, ModelSettings, Stage
 from contralign.training.trainer import CALTrainer
