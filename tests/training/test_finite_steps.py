@@ -130,3 +130,14 @@ def test_batches_that_are_no_dictionary_stay_as_they_are():
 def test_another_word_is_refused(tmp_path):
     with pytest.raises(ValueError, match="on_nan='ignore': wanted 'stop' or 'skip'"):
         trainer_of(ResumingTrainer, tmp_path, named_rows(), on_nan="ignore")
+
+
+def test_infinite_gradients_are_left_to_a_scaler_and_a_loss_is_not(tmp_path):
+    trainer = trainer_of(ResumingTrainer, tmp_path, named_rows())
+    trainer.accelerator.scaler = torch.amp.GradScaler("cpu")
+    trainer.model.lm_head.weight.grad = torch.full_like(trainer.model.lm_head.weight, math.inf)
+    trainer._losses = [torch.tensor(1.0)]
+    assert not math.isfinite(trainer._get_grad_norm(trainer.model))
+    trainer._losses = [torch.tensor(math.inf)]
+    with pytest.raises(NotFinite, match="the loss is inf"):
+        trainer._get_grad_norm(trainer.model)

@@ -16,14 +16,23 @@ from contralign.analysis.render.tables import Cell, Results, ResultTable, result
 from contralign.analysis.run_report import report_of_run
 from contralign.cli.evaluations import bind_evaluations
 from contralign.cli.ranks import leave_process_group
+from contralign.training.mishaps import Stopped
 from contralign.training.recipe import Recipe
 from contralign.training.run import run_recipe
 from contralign.training.saving import written_whole
 
 
 def execute(recipe: Recipe, resume: bool = False, overwrite: bool = False) -> None:
-    """Run a recipe, write its report, and print its results and where they lie."""
-    directory = run_recipe(recipe, bind_evaluations(recipe), resume=resume, overwrite=overwrite)
+    """Run a recipe, write its report, and print its results and where they lie.
+
+    Raises:
+        Mishap: the run had to stop and can go on.
+    """
+    try:
+        directory = run_recipe(recipe, bind_evaluations(recipe), resume=resume, overwrite=overwrite)
+    except Stopped:  # all ranks have stopped together
+        leave_process_group()
+        raise
     is_main = PartialState().is_main_process
     leave_process_group()
     if not is_main:
