@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from transformers import TrainingArguments
 
+from contralign.training.engine import check_engine
 from contralign.training.recipe import Recipe
 from contralign.training.schema import RecipeError
 from contralign.training.settings import Stage
@@ -32,7 +33,7 @@ def training_arguments(recipe: Recipe, stage: Stage, folder: Path) -> TrainingAr
     The seed of every arm is the recipe's, so arms see the same records in the same order.
 
     Raises:
-        RecipeError: transformers refuses a setting.
+        RecipeError: transformers refuses a setting, or accelerate was launched with another one.
     """
     given = dict(recipe.trainer)
     saves = "save_steps" in given or "save_strategy" in given
@@ -44,7 +45,7 @@ def training_arguments(recipe: Recipe, stage: Stage, folder: Path) -> TrainingAr
         **given,
     }
     try:
-        return TrainingArguments(
+        args = TrainingArguments(
             output_dir=str(folder),
             seed=recipe.seed,
             data_seed=recipe.seed,
@@ -62,6 +63,8 @@ def training_arguments(recipe: Recipe, stage: Stage, folder: Path) -> TrainingAr
         )
     except ValueError as error:
         raise RecipeError(f"trainer: {error}") from error
+    check_engine(args)
+    return args
 
 
 def count_steps(stage: Stage, num_records: int) -> int:
