@@ -9,13 +9,12 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import PartialState
-from peft import PeftModel
 from transformers import set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
@@ -34,7 +33,7 @@ from contralign.training.build import (
 )
 from contralign.training.callbacks import LogToFile, StageBar
 from contralign.training.checkpoint import whole_model
-from contralign.training.lora import merge_lora
+from contralign.training.lora import finished_model
 from contralign.training.recipe import Recipe
 from contralign.training.records import RecordReader, as_captions, as_chat, make_collator, with_swaps
 from contralign.training.run_directory import RunNotes, Step
@@ -148,7 +147,7 @@ class StepRunner:
         held_out = self._held_out(collate)
         arm = TrainedArm(
             name=name,
-            model=load_model(folder, self.recipe.model).eval().to(PartialState().device),
+            model=load_model(folder, replace(self.recipe.model, quantization="none")).eval().to(PartialState().device),
             collate=collate,
             held_out=held_out,
             train=train,
@@ -255,7 +254,7 @@ class StepRunner:
         trainer.train(resume_from_checkpoint=checkpoint)
         took = StepTime(steps=trainer.state.global_step - done, seconds=clock() - begun)
         trained = whole_model(trainer, lambda: learner(load_model(step.start, self.recipe.model)))
-        return (merge_lora(trained) if isinstance(trained, PeftModel) else trained), took
+        return None if trained is None else finished_model(trained), took
 
     def _held_out(self, collate: VLCollator) -> SampleSet:
         data = self.recipe.data
