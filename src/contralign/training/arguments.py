@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import TrainingArguments
 
-from contralign.training.engine import check_engine
+from contralign.training.engine import check_engine, check_parts
 from contralign.training.recipe import Recipe
 from contralign.training.schema import RecipeError
 from contralign.training.settings import Stage
@@ -64,6 +64,7 @@ def training_arguments(recipe: Recipe, stage: Stage, folder: Path) -> TrainingAr
     except ValueError as error:
         raise RecipeError(f"trainer: {error}") from error
     check_engine(args)
+    check_parts(args, recipe.model, stage.train, saves=args.save_strategy != "no")
     return args
 
 

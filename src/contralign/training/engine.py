@@ -6,12 +6,14 @@ Configuration files are in recipes/accelerate/. Precision, clipping and accumula
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from accelerate.utils import DistributedType
 from transformers import TrainingArguments
 
 from contralign.training.schema import RecipeError
+from contralign.training.settings import ModelSettings, Part
 
 
 def check_engine(args: TrainingArguments) -> None:
@@ -28,6 +30,31 @@ def check_engine(args: TrainingArguments) -> None:
     _check_sharding(args)
     if args.deepspeed_plugin is not None:
         _check_deepspeed(args, args.deepspeed_plugin.deepspeed_config)
+
+
+def check_parts(args: TrainingArguments, model: ModelSettings, train: Sequence[Part], saves: bool) -> None:
+    """Refuse a model that the engine cannot train, or cannot keep, as the recipe has it.
+
+    Args:
+        args: of a stage.
+        model: of the recipe.
+        train: the parts that learn in the stage.
+        saves: checkpoints are written.
+
+    Raises:
+        RecipeError: with what to change.
+    """
+    shards = bool(args.fsdp) or _launched_with_fsdp()
+    if model.quantization != "none" and (shards or args.deepspeed_plugin is not None):
+        raise RecipeError(
+            f"model.quantization={model.quantization} is for whole models on every process, and was never tried under "
+            "FSDP and DeepSpeed: use recipes/accelerate/ddp.yaml"
+        )
+    if shards and saves and model.lora is not None and "image_newline" in train:
+        raise RecipeError(
+            "image_newline would be lost: FSDP's checkpoints hold adapters and copied modules alone. Leave it out of "
+            "train, set trainer.save_steps=null, or take another engine"
+        )
 
 
 def _check_ranks(args: TrainingArguments) -> None:
@@ -50,7 +77,7 @@ def _check_precision(args: TrainingArguments) -> None:
 
 
 def _check_sharding(args: TrainingArguments) -> None:
-    launched = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+    launched = _launched_with_fsdp()
     if launched and args.fsdp:
         raise RecipeError("FSDP is set by accelerate launch and by trainer.fsdp: leave one of them out")
     kind = args.distributed_state.distributed_type if args.distributed_state else DistributedType.NO
@@ -59,6 +86,10 @@ def _check_sharding(args: TrainingArguments) -> None:
             "accelerate shards with FSDP between accelerators only, and would train with DDP here without a word: use "
             "recipes/accelerate/ddp.yaml"
         )
+
+
+def _launched_with_fsdp() -> bool:
+    return os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
 
 
 def _check_deepspeed(args: TrainingArguments, config: dict[str, Any]) -> None:
