@@ -1,4 +1,4 @@
-"""A launch that contradicts the recipe, or would do something else than it says, ends the run before anything is loaded."""
+"""A launch that contradicts the recipe, or would do something else than it says, ends before anything is loaded."""
 
 import pytest
 from accelerate.utils import DistributedType
@@ -21,7 +21,7 @@ def test_a_process_that_was_not_launched_is_fine(tmp_path):
 def test_another_precision_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
     assert arguments(tmp_path, trainer={"bf16": True}).mixed_precision == "bf16"
-    with pytest.raises(RecipeError, match=r"mixed_precision=bf16, .* full precision: say it once, with trainer.bf16=true"):
+    with pytest.raises(RecipeError, match=r"mixed_precision=bf16, .* full precision: .* trainer.bf16=true"):
         arguments(tmp_path)
 
 
@@ -42,7 +42,7 @@ def test_fsdp_that_would_be_ddp_is_refused(tmp_path, monkeypatch):
 
 def test_fsdp_is_said_once(tmp_path, monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    with pytest.raises(RecipeError, match="by accelerate launch and by trainer.fsdp"):
+    with pytest.raises(RecipeError, match=r"by accelerate launch and by trainer.fsdp"):
         arguments(tmp_path, trainer={"fsdp": True})
 
 
@@ -77,7 +77,7 @@ def test_zero3_that_cannot_save_a_stage_is_refused_at_its_start(tmp_path):
 
 def test_a_quantised_model_is_not_sharded(tmp_path):
     quantised = {"path": str(tmp_path), "tiny": None, "lora": {}, "quantization": "nf4"}
-    with pytest.raises(RecipeError, match="model.quantization=nf4 .* use recipes/accelerate/ddp.yaml"):
+    with pytest.raises(RecipeError, match=r"model.quantization=nf4 .* use recipes/accelerate/ddp.yaml"):
         arguments(tmp_path, model=quantised, trainer={"fsdp": True})
 
 

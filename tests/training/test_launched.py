@@ -25,7 +25,12 @@ needs_deepspeed = pytest.mark.skipif(
 pytestmark = pytest.mark.slow
 
 STEPS = 50
-ENGINES = {"ddp": ("ddp", "none"), "fsdp2": ("fsdp", "layers"), "zero2": ("zero2", "none"), "zero3": ("zero3", "modules")}
+ENGINES = {
+    "ddp": ("ddp", "none"),
+    "fsdp2": ("fsdp", "layers"),
+    "zero2": ("zero2", "none"),
+    "zero3": ("zero3", "modules"),
+}
 """File -> how rank_engines.py tells accelerate that there is no GPU, and what of the model is sharded then."""
 files = pytest.mark.parametrize(
     "name", ["ddp", "fsdp2", *(pytest.param(name, marks=needs_deepspeed) for name in ("zero2", "zero3"))]

@@ -1,4 +1,4 @@
-"""QLoRA: a language model in 4 or 8 bits under adapters gives CAL what its dequantised twin gives, and ends ordinary."""
+"""QLoRA: a language model in 4 or 8 bits under adapters gives CAL what its dequantised twin gives; it ends ordinary."""
 
 import importlib.util
 import json

@@ -1,4 +1,4 @@
-"""What `accelerate launch` was told, and whether the recipe says the same: what contradicts it or has no effect ends a run.
+"""What `accelerate launch` was told, and whether the recipe says the same: what contradicts it ends a run.
 
 Configuration files are in recipes/accelerate/. Precision, clipping and accumulation are the recipe's to say.
 """
@@ -61,8 +61,8 @@ def _check_ranks(args: TrainingArguments) -> None:
     started = int(os.environ["WORLD_SIZE"]) if "LOCAL_RANK" in os.environ else 1
     if started != args.world_size:
         raise RecipeError(
-            f"{started} processes were started and each would train alone ({args.distributed_state}): this engine needs "
-            "accelerators; without them use recipes/accelerate/ddp.yaml"
+            f"{started} processes were started and each would train alone ({args.distributed_state}): this engine "
+            "needs accelerators; without them use recipes/accelerate/ddp.yaml"
         )
 
 
@@ -95,8 +95,8 @@ def _launched_with_fsdp() -> bool:
 def _check_deepspeed(args: TrainingArguments, config: dict[str, Any]) -> None:
     if args.max_grad_norm and "gradient_clipping" not in config:
         raise RecipeError(
-            f"max_grad_norm={args.max_grad_norm} has no effect: DeepSpeed clips by its own gradient_clipping, which its "
-            'configuration leaves out; add "gradient_clipping": "auto", or set max_grad_norm: 0'
+            f"max_grad_norm={args.max_grad_norm} has no effect: DeepSpeed clips by its own gradient_clipping, which "
+            'its configuration leaves out; add "gradient_clipping": "auto", or set max_grad_norm: 0'
         )
     zero = config.get("zero_optimization", {})
     if zero.get("stage") == 3 and not zero.get("stage3_gather_16bit_weights_on_model_save"):

@@ -50,7 +50,7 @@ class AdaptedModel(PeftModel):
         file = Path(model_id, LOOSE_FILE)
         saved = load_file(file) if file.is_file() else {}
         if saved.keys() != loose.keys():
-            raise ValueError(f"{file}: wanted {sorted(loose)}, found {sorted(saved)}: this is another model's checkpoint")
+            raise ValueError(f"{file}: wanted {sorted(loose)}, found {sorted(saved)}: another model's checkpoint")
         with torch.no_grad():
             for name, parameter in loose.items():
                 parameter.copy_(saved[name])

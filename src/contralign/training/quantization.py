@@ -1,7 +1,7 @@
 """The language model in 4 or 8 bits (bitsandbytes) while adapters learn on it, and back to an ordinary model: QLoRA.
 
-Only the linear layers inside the language model are quantised. Vision tower, projector, embeddings, norms and vocabulary
-head stay in `model.dtype`, so the scores that CAL compares come from an exact head.
+Only the linear layers inside the language model are quantised. Vision tower, projector, embeddings, norms and the
+vocabulary head stay in `model.dtype`, so the scores that CAL compares come from an exact head.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def alike_in_both_passes(model: Any) -> Any:
     ones with rounded scales, for good and without a gradient. Δ would be the difference of the two.
     """
     if is_quantized(model) and model.device.type == "cpu":
-        from bitsandbytes.nn import Linear4bit, Linear8bitLt
+        from bitsandbytes.nn import Linear4bit, Linear8bitLt  # type: ignore[import-not-found]
 
         class WeightsAlone(Linear8bitLt):
             """8-bit weights, and activations as they are."""
@@ -87,6 +87,7 @@ def merge_dequantized(model: PeftModel) -> Any:
     with torch.no_grad():
         for layer in whole.modules():
             if isinstance(layer, LoraLayer):
-                for name in layer.active_adapters:
-                    layer.get_base_layer().weight += layer.get_delta_weight(name)  # type: ignore[operator]
+                merging: Any = layer
+                for name in merging.active_adapters:
+                    merging.get_base_layer().weight += merging.get_delta_weight(name)
     return model.unload()

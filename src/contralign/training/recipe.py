@@ -100,10 +100,10 @@ class Recipe:
             raise RecipeError(f"model.lora has no effect: no stage has {' or '.join(lora.parts)} in train")
         if quantization != "none" and (lora is None or "language_model" not in lora.parts):
             raise RecipeError(
-                f"model.quantization: {quantization} weights cannot learn; add model.lora with language_model in its parts"
+                f"model.quantization: {quantization} weights cannot learn; add model.lora, language_model in its parts"
             )
         if quantization != "none" and any(stage.kind in ALONE for stage in self.stages.values()):
-            raise RecipeError(f"model.quantization: the tiny LLaVA learns its parts in full; set path to a trained one")
+            raise RecipeError("model.quantization: the tiny LLaVA learns its parts in full; set path to a trained one")
         if dtype == "bfloat16" and not self.trainer.get("bf16"):
             raise RecipeError(
                 "model.dtype: bfloat16 needs trainer.bf16: true: what learns is kept in float32, since bfloat16 rounds "
