@@ -138,3 +138,18 @@ def test_fsdp2_without_accelerators_is_refused_and_not_ddp(recipe, tmp_path):
     done = subprocess.run([sys.executable, *map(str, [*launch, *words])], capture_output=True, text=True, timeout=100)
     assert done.returncode != 0
     assert "shards with FSDP between accelerators only" in re.sub(r"\s+", " ", done.stderr)
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("bitsandbytes") is None,
+    reason="bitsandbytes is not installed: pip install 'contralign[qlora]'",
+)
+def test_two_ranks_on_a_quantised_language_model_equal_one_process_killed_or_not(recipe, alone, tmp_path):
+    start = [f"model.path={alone / 'cal'}", "model.tiny=null", "model.quantization=nf4", "model.lora={r: 4}"]
+    words = [recipe, *start, "stages.it.learning_rate=0.5", "trainer.save_steps=20"]
+    train([*words, "stages.it.batch_size=4"], tmp_path / "alone")
+    split = [*words, f"output_dir={tmp_path / 'run'}"]
+    assert command(split, "ddp", DIE_AT="33").returncode != 0
+    done = command([*split, "--resume"], "ddp")
+    assert done.returncode == 0, done.stderr[-6000:]
+    assert_same_run(tmp_path / "run", tmp_path / "alone")
