@@ -43,7 +43,7 @@ def test_arms_that_do_not_differ_have_one_name(tmp_path):
     ("override", "changed"),
     [
         ("model.tiny.hidden=64", ["build", "it", "last", "result"]),
-        ("model.dtype=bfloat16", ["it", "last", "result"]),
+        ("model.attn_implementation=eager", ["it", "last", "result"]),
         ("stages.it.steps=2", ["it", "last", "result"]),
         ("stages.it.data.max_length=300", ["it", "last", "result"]),
         ("stages.it.data.swap_noise=0.5", ["it", "last", "result"]),

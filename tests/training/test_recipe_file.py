@@ -10,6 +10,7 @@ from contralign.training.recipe_file import (
     dump_recipe,
     find_recipe,
     load_recipe,
+    packaged_recipes,
     parse,
     with_changes,
 )
@@ -190,7 +191,14 @@ def test_a_recipe_that_is_nowhere_is_refused_with_the_known_names(name, tmp_path
         find_recipe(name)
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGED.glob("*/*.yaml")), ids=lambda path: path.stem)
+def test_files_of_accelerate_are_no_recipes(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RecipeError, match="accelerate/ddp: no such recipe file") as refused:
+        find_recipe("accelerate/ddp")
+    assert "zero3" not in str(refused.value)
+
+
+@pytest.mark.parametrize("path", packaged_recipes(), ids=lambda path: path.stem)
 def test_every_recipe_of_contralign_can_be_followed(path):
     if path.stem == "base" or ABLATION_KEY in parse(path.read_text(), path.name):
         pytest.skip("a base is no whole recipe, and an ablation none at all")

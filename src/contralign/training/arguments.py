@@ -10,6 +10,7 @@ import torch
 from accelerate import PartialState
 from transformers import TrainingArguments
 
+from contralign.training.engine import check_engine, check_parts
 from contralign.training.recipe import Recipe
 from contralign.training.schema import RecipeError
 from contralign.training.settings import Stage
@@ -34,7 +35,8 @@ def training_arguments(recipe: Recipe, stage: Stage, folder: Path) -> TrainingAr
     The seed of every arm is the recipe's, so arms see the same records in the same order.
 
     Raises:
-        RecipeError: transformers refuses a setting, or the devices there are cannot share a stage's global batch.
+        RecipeError: transformers refuses a setting, the devices there are cannot share a stage's global batch, or
+            accelerate was launched with another setting.
     """
     try:
         accumulation = stage.accumulation(PartialState().num_processes)
@@ -70,6 +72,8 @@ def training_arguments(recipe: Recipe, stage: Stage, folder: Path) -> TrainingAr
     except ValueError as error:
         raise RecipeError(f"trainer: {error}") from error
     args.max_steps = stream_steps(recipe, stage, args.world_size) or args.max_steps
+    check_engine(args)
+    check_parts(args, recipe.model, stage.train, saves=args.save_strategy != "no")
     return args
 
 

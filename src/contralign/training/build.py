@@ -29,8 +29,10 @@ from contralign.models.tiny import build_tiny
 from contralign.training.alignment import contrast_of
 from contralign.training.checkpoint import ResumingTrainer
 from contralign.training.config import CalConfig
-from contralign.training.lora import add_lora
+from contralign.training.lora import adapts, add_lora
 from contralign.training.parts import freeze_unread_layers, parameter_groups, train_only
+from contralign.training.precision import learn_in_float32
+from contralign.training.quantization import alike_in_both_passes, quantization_arguments
 from contralign.training.records import AnySamples
 from contralign.training.saving import written_whole
 from contralign.training.schema import RecipeError, check_keywords
@@ -145,7 +147,7 @@ def load_model(path: str, settings: ModelSettings) -> Any:
     A LLaVA-NeXT packs its tiles as the released code does (`contralign.models.anyres`).
 
     Raises:
-        RecipeError: there is none, with what to do.
+        RecipeError: there is none, with what to do; or it is to be quantised, and bitsandbytes is not installed.
         UnsupportedModel: features are to be kept, and the model has no vision tower that they could be kept of.
     """
     try:
@@ -154,10 +156,12 @@ def load_model(path: str, settings: ModelSettings) -> Any:
             dtype=DTYPES[settings.dtype],
             attn_implementation=settings.attn_implementation,
             use_safetensors=True,
+            **quantization_arguments(settings),
         )
     except OSError as error:
         raise _unreachable(path, error) from error
     follow_released(model)
+    alike_in_both_passes(model)
     if settings.cache_features:
         FeatureCache(model, feature_store(settings.feature_gib, settings.feature_folder))
     return model
@@ -197,9 +201,9 @@ def ready_to_learn(model: Any, settings: ModelSettings, stage: Stage) -> Any:
         if frozen:
             logger.info("frozen, since the projector does not read them: %s", ", ".join(frozen))
     logger.info("learning: %s", ", ".join(f"{part} {count:,}" for part, count in counts.items()))
-    if settings.lora is not None and "language_model" in stage.train:
-        return add_lora(model, settings.lora, stage.train)
-    return model
+    if settings.lora is not None and adapts(settings, stage.train):
+        model = add_lora(model, settings.lora, stage.train)
+    return learn_in_float32(model)
 
 
 def build_trainer(

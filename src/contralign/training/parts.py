@@ -55,7 +55,7 @@ def train_only(model: nn.Module, parts: Sequence[Part]) -> dict[str, int]:
     counts: Counter[str] = Counter()
     for name, parameter in model.named_parameters():
         part = part_of(name)
-        parameter.requires_grad_(part in parts)
+        parameter.requires_grad_(part in parts and parameter.is_floating_point())  # quantised weights never learn
         if part is not None:
             counts[part] += parameter.numel()
     for part in parts:

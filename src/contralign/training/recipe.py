@@ -94,8 +94,23 @@ class Recipe:
         self._check_cal()
         self._check_arms()
         check_streams(self)
-        if self.model.lora is not None and not any("language_model" in stage.train for stage in self.stages.values()):
-            raise RecipeError("model.lora has no effect: no stage has language_model in train")
+        self._check_lora()
+
+    def _check_lora(self) -> None:
+        lora, quantization, dtype = self.model.lora, self.model.quantization, self.model.dtype
+        if lora is not None and not any(part in stage.train for part in lora.parts for stage in self.stages.values()):
+            raise RecipeError(f"model.lora has no effect: no stage has {' or '.join(lora.parts)} in train")
+        if quantization != "none" and (lora is None or "language_model" not in lora.parts):
+            raise RecipeError(
+                f"model.quantization: {quantization} weights cannot learn; add model.lora, language_model in its parts"
+            )
+        if quantization != "none" and any(stage.kind in ALONE for stage in self.stages.values()):
+            raise RecipeError("model.quantization: the tiny LLaVA learns its parts in full; set path to a trained one")
+        if dtype == "bfloat16" and not self.trainer.get("bf16"):
+            raise RecipeError(
+                "model.dtype: bfloat16 needs trainer.bf16: true: what learns is kept in float32, since bfloat16 rounds "
+                "AdamW's small steps away, and only under bf16 do layers of two dtypes meet"
+            )
 
     def _check_trainer(self) -> None:
         if not self.trainer:

@@ -19,6 +19,8 @@ from contralign.training.schema import RecipeError, from_mapping, join, merge, n
 
 ABLATION_KEY = "recipe"
 """Every ablation file has it, and no recipe: see `contralign.ablation`."""
+LAUNCH_FILES = "accelerate"
+"""Folder beside the recipes with the files of `accelerate launch`, which are none."""
 PACKAGED = Path(__file__).resolve().parent.parent / "recipes"
 FLOAT = re.compile(r"[-+]?(\d[\d_]*\.?\d*|\.\d+)([eE][-+]?\d+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 
@@ -69,12 +71,17 @@ def find_recipe(name: str) -> Path:
     if Path(name).is_file():
         return Path(name)
     packaged = (PACKAGED / name.removeprefix("recipes/")).with_suffix(".yaml").resolve()
-    if packaged.is_file() and packaged.is_relative_to(PACKAGED):
+    if packaged in packaged_recipes():
         return packaged
-    known = sorted(str(path.relative_to(PACKAGED).with_suffix("")) for path in PACKAGED.glob("*/*.yaml"))
+    known = [str(path.relative_to(PACKAGED).with_suffix("")) for path in packaged_recipes()]
     raise RecipeError(
         f"{name}: no such recipe file, and none comes with contralign by this name; {nearest(name, known)}"
     )
+
+
+def packaged_recipes() -> list[Path]:
+    """Files of the recipes that come with contralign, bases and ablations too."""
+    return sorted(path for path in PACKAGED.glob("*/*.yaml") if path.parent.name != LAUNCH_FILES)
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:

@@ -25,15 +25,17 @@ ALONE_SETTINGS = ("kind", "steps", "epochs", "learning_rate", "batch_size", "war
 
 @dataclass(frozen=True, kw_only=True)
 class LoraSettings:
-    """Low-rank adapters on the language model; merged into it at the end of every stage.
+    """Low-rank adapters on some of the parts that learn; merged into them at the end of every stage.
 
     Attributes:
+        parts: the parts that get adapters in stages that train them; the other parts of a stage learn in full beside.
         r: rank.
         alpha: scale; the update is multiplied by alpha / r.
         dropout: dropout on the adapters' input; off in the contrast pass.
-        target_modules: "all-linear" of the language model, or the last names of modules, such as q_proj.
+        target_modules: "all-linear" of these parts, or the last names of modules, such as q_proj.
     """
 
+    parts: tuple[Part, ...] = ("language_model",)
     r: int = 16
     alpha: int = 32
     dropout: float = 0.0
@@ -44,6 +46,8 @@ class LoraSettings:
         at_least("alpha", self.alpha, 1)
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout={self.dropout}: wanted a share in [0, 1)")
+        if not self.parts or not set(self.parts) <= {"language_model", "vision_tower"}:
+            raise ValueError(f"parts={list(self.parts)}: wanted language_model, vision_tower, or both")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,9 +68,12 @@ class ModelSettings:
         tiny: keyword settings of the tiny LLaVA's builder.
         tokenizer_stages: stages from whose texts the tokenizer of a tiny model learns; empty is all. With the stages
             named that come before an ablation's cells part, cells of other texts share a tokenizer, and so a start.
-        dtype: of the weights; with "float32", `trainer.bf16: true` computes in bfloat16 all the same.
+        dtype: of the weights; with "float32", `trainer.bf16: true` computes in bfloat16 all the same. What learns is
+            float32 while it does, so "bfloat16" is for what does not, and needs `trainer.bf16: true`.
         attn_implementation: attention of transformers, such as "sdpa" or "flash_attention_2"; None is its own choice.
         lora: adapters instead of the whole language model.
+        quantization: of the language model's layers while adapters learn on them (QLoRA): "nf4", "int8" or "none". What
+            is saved is dequantised. One process a model: not with FSDP or DeepSpeed.
         cache_features: encode every picture once: what the frozen vision tower gives is kept for all stages, arms and
             evaluations of this process.
         feature_gib: most memory for kept features; what goes beyond is encoded every time.
@@ -86,6 +93,7 @@ class ModelSettings:
     dtype: Literal["float32", "bfloat16"] = "float32"
     attn_implementation: str | None = None
     lora: LoraSettings | None = None
+    quantization: Literal["none", "nf4", "int8"] = "none"
     cache_features: bool = False
     feature_gib: float = 2.0
     feature_folder: str | None = None

@@ -73,6 +73,7 @@ def model_settings(path: str, model: ModelSettings) -> dict[str, Any]:
         "model": str(folder),
         "model_digest": model_digest(folder),
         "dtype": model.dtype,
+        **({} if model.quantization == "none" else {"quantization": model.quantization}),
     }
 
 

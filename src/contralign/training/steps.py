@@ -9,13 +9,12 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import PartialState
-from peft import PeftModel
 from transformers import set_seed
 
 from contralign.data.collator import VLCollator
@@ -34,7 +33,7 @@ from contralign.training.build import (
 )
 from contralign.training.callbacks import LogToFile, StageBar
 from contralign.training.checkpoint import whole_model
-from contralign.training.lora import merge_lora
+from contralign.training.lora import finished_model
 from contralign.training.manifest import last_whole_checkpoint
 from contralign.training.mishaps import Stopped
 from contralign.training.recipe import Recipe
@@ -157,7 +156,7 @@ class StepRunner:
         held_out = self._held_out(collate)
         arm = TrainedArm(
             name=name,
-            model=load_model(folder, self.recipe.model).eval().to(PartialState().device),
+            model=load_model(folder, replace(self.recipe.model, quantization="none")).eval().to(PartialState().device),
             collate=collate,
             held_out=held_out,
             train=train,
@@ -275,7 +274,7 @@ class StepRunner:
         trainer.refuse_broken_weights()
         took = StepTime(steps=trainer.state.global_step - done, seconds=clock() - begun)
         trained = whole_model(trainer, lambda: learner(load_model(step.start, self.recipe.model)))
-        return (merge_lora(trained) if isinstance(trained, PeftModel) else trained), took
+        return None if trained is None else finished_model(trained), took
 
     def _held_out(self, collate: VLCollator) -> SampleSet:
         data = self.recipe.data
