@@ -11,6 +11,7 @@ import torch
 from accelerate import PartialState
 
 from contralign.core.delta import Score
+from contralign.data.mixture import SampleSet
 from contralign.reading import SCORES
 from contralign.scoring import ScoringSummary, score_samples
 from contralign.training.alignment import contrast_of
@@ -145,6 +146,7 @@ def do_work(
     collator = make_collator(load_processor(path), work.data, keep_pictures=contrast.reencodes)
     samples = RecordReader().read(work.data, work.data.train, "data", collator.check)
     samples, _ = with_swaps(samples, work.data, work.seed)
+    assert isinstance(samples, SampleSet)  # read whole, also where training would stream them
     data = plain(work.data)
     about = {
         **model_settings(path, work.model),

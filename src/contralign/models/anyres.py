@@ -191,18 +191,24 @@ def follow_released(loaded: Any) -> None:
         loaded: a model or a processor of any kind.
     """
     if isinstance(loaded, LlavaNextForConditionalGeneration):
-        tile, holder, settle = loaded.config.vision_config.image_size, loaded.config, _settle_model
+        holder, settle = loaded.config, _settle_model
+        tile = _tile_of(holder)
     elif isinstance(loaded, LlavaNextProcessor) and isinstance(loaded.image_processor, LlavaNextImageProcessorPil):
         holder, settle = loaded.image_processor, _settle_processor
         tile = holder.crop_size["height"]
     else:
         return
     try:
-        turned = _heights_first(holder.image_grid_pinpoints, canvases(tile))
+        turned = _heights_first(holder.image_grid_pinpoints or [], canvases(tile))
     except ValueError:
         logger.info("%s: its pinpoints are no released ones, and are read as transformers does", type(loaded).__name__)
         return
     settle(loaded, turned, "inference")
+
+
+def _tile_of(config: Any) -> int:
+    """Pixels of a side of what the tower sees."""
+    return config.vision_config.image_size
 
 
 def _settle_model(model: Any, pinpoints: list[list[int]], arithmetic: Arithmetic) -> None:

@@ -1,6 +1,6 @@
 """Asked to stop (Ctrl-C, SIGTERM, SIGUSR1): the step is finished, a checkpoint is written, and the run leaves.
 
-SLURM sends SIGTERM before it pre-empts a job, and whatever `--signal` says before its time is over.
+SLURM sends SIGTERM before it preempts a job, and whatever `--signal` says before its time is over.
 """
 
 from __future__ import annotations

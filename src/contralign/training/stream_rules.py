@@ -19,16 +19,16 @@ def check_streams(recipe: Recipe) -> None:
     Raises:
         RecipeError: with the setting's name.
     """
-    datas = {name: recipe.stage_data(name) for name in recipe.stages}
+    of_stage = {name: recipe.stage_data(name) for name in recipe.stages}
     for name, stage in recipe.stages.items():
         if stage.kind in ALONE and stage.data.get("sampler", "random") != "random":
             raise RecipeError(f"stages.{name}.data.sampler has no effect with kind={stage.kind!r}: leave it out")
-        if datas[name].streaming:
-            _check_stage(recipe, name, stage, datas[name])
-    streams = [name for name in recipe.stages if datas[name].streaming]
-    counted = [name for name in streams if datas[name].count is not None]
+        if of_stage[name].streaming:
+            _check_stage(recipe, name, stage, of_stage[name])
+    streams = [name for name in recipe.stages if of_stage[name].streaming]
+    counted = [name for name in streams if of_stage[name].count is not None]
     if counted and all(recipe.stages[name].steps is not None for name in streams):
-        raise RecipeError(f"data.count={datas[counted[0]].count} has no effect: every streaming stage has steps")
+        raise RecipeError(f"data.count={of_stage[counted[0]].count} has no effect: every streaming stage has steps")
 
 
 def _check_stage(recipe: Recipe, name: str, stage: Stage, data: DataSettings) -> None:
