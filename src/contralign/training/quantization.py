@@ -82,7 +82,7 @@ def merge_dequantized(model: PeftModel) -> Any:
     What 4 or 8 bits have rounded off stays off: the adapters learnt to work on the rounded weights, so those, and not
     the ones that training started from, are what the update belongs to.
     """
-    whole = model.get_base_model()
+    whole: Any = model.get_base_model()
     whole.dequantize()
     with torch.no_grad():
         for layer in whole.modules():
