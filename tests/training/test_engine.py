@@ -40,12 +40,6 @@ def test_fsdp_that_would_be_ddp_is_refused(tmp_path, monkeypatch):
         check_engine(args)
 
 
-def test_fsdp_is_said_once(tmp_path, monkeypatch):
-    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    with pytest.raises(RecipeError, match=r"by accelerate launch and by trainer.fsdp"):
-        arguments(tmp_path, trainer={"fsdp": True})
-
-
 class Plugin:
     """As much of accelerate's DeepSpeed plugin as is looked at."""
 

@@ -44,7 +44,7 @@ def check_parts(args: TrainingArguments, model: ModelSettings, train: Sequence[P
     Raises:
         RecipeError: with what to change.
     """
-    shards = bool(args.fsdp) or _launched_with_fsdp()
+    shards = _shards(args)
     if model.quantization != "none" and (shards or args.deepspeed_plugin is not None):
         raise RecipeError(
             f"model.quantization={model.quantization} is for whole models on every process, and was never tried under "
@@ -77,19 +77,17 @@ def _check_precision(args: TrainingArguments) -> None:
 
 
 def _check_sharding(args: TrainingArguments) -> None:
-    launched = _launched_with_fsdp()
-    if launched and args.fsdp:
-        raise RecipeError("FSDP is set by accelerate launch and by trainer.fsdp: leave one of them out")
     kind = args.distributed_state.distributed_type if args.distributed_state else DistributedType.NO
-    if (launched or args.fsdp) and kind == DistributedType.MULTI_CPU:
+    if _shards(args) and kind == DistributedType.MULTI_CPU:
         raise RecipeError(
             "accelerate shards with FSDP between accelerators only, and would train with DDP here without a word: use "
             "recipes/accelerate/ddp.yaml"
         )
 
 
-def _launched_with_fsdp() -> bool:
-    return os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+def _shards(args: TrainingArguments) -> bool:
+    """FSDP by the recipe, or by the launch; accelerate sets the same variable for the first."""
+    return bool(args.fsdp) or os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
 
 
 def _check_deepspeed(args: TrainingArguments, config: dict[str, Any]) -> None:
