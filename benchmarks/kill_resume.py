@@ -87,8 +87,8 @@ def command(folder: Path) -> list[str]:
 def start(folder: Path) -> subprocess.Popen[bytes]:
     """Begin, or go on with, the run of a folder, on one thread."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
-    log = (folder / "log.txt").open("ab")
-    return subprocess.Popen(command(folder), stdout=log, stderr=log, env=environment)
+    with (folder / "log.txt").open("ab") as log:
+        return subprocess.Popen(command(folder), stdout=log, stderr=log, env=environment)
 
 
 def fresh(root: Path, name: str) -> Path:
