@@ -79,7 +79,6 @@ def cluster(tmp_path):
 
 @pytest.mark.slow
 def test_a_job_of_two_nodes_asks_for_another_turn_and_finishes_in_it(cluster, tmp_path):
-    pytest.importorskip("contralign.training.stopping")
     stage = {"batch_size": 2, "steps": 120, "learning_rate": 1e-3}
     recipe = small_recipe(tmp_path, stages={"it": stage}, arms=None, trainer={"ddp_find_unused_parameters": False})
     write_records(tmp_path, 16)

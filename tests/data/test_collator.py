@@ -7,6 +7,7 @@ import pytest
 import torch
 from hf_messages import hf_messages
 from PIL import Image
+from transformers import PaliGemmaProcessor, SiglipImageProcessorPil
 
 from contralign.batch import IGNORE_INDEX
 from contralign.data.aspect import MEAN_COLOUR
@@ -241,3 +242,15 @@ def test_an_empty_batch_is_refused(llava):
 def test_a_collator_travels_to_a_worker(llava, one_picture):
     collate = VLCollator(llava, on_bad="skip")
     assert torch.equal(pickle.loads(pickle.dumps(collate))([one_picture])["labels"], collate([one_picture])["labels"])
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # transformers' own
+def test_a_paligemma_is_told_where_the_answer_begins(llava, one_picture, no_picture):
+    """Where its token types are 0 it reads in both directions: an answer of zeros would read itself."""
+    images = SiglipImageProcessorPil(size={"height": 28, "width": 28}, image_seq_length=4)
+    processor = PaliGemmaProcessor(images, llava.tokenizer, chat_template=llava.chat_template)
+    batch = VLCollator(processor)([one_picture, no_picture])
+    types, labels = batch["token_type_ids"], batch["labels"]
+    answered = (labels != IGNORE_INDEX).cumsum(dim=1) > 0
+    assert torch.equal(types.bool(), answered & batch["attention_mask"].bool())
+    assert answered.any(dim=1).all() and not answered[:, 0].any()

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from small_families import FAMILIES
 from small_mini_gemini import build_mini_gemini
 from small_models import build_llava
 from transformers import CONFIG_MAPPING, AutoModelForImageTextToText
@@ -124,3 +125,12 @@ def test_without_decay_a_rate_is_one_group():
     model = build_llava()
     train_only(model, ["vision_tower", "language_model"])
     assert len(parameter_groups(model, 1e-3, {"vision_tower": 1e-4}, 0.0)) == 2
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_weight_of_every_family_belongs_to_a_part(family):
+    with torch.device("meta"):
+        model = FAMILIES[family].make()
+    nowhere = [name for name, _ in model.named_parameters() if part_of(name) is None]
+    assert not nowhere
+    assert set(train_only(model, ["projector"])) == {"projector"}

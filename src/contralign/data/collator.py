@@ -30,6 +30,9 @@ logger = logging.getLogger(__name__)
 
 PaddingSide = Literal["right", "left"]
 
+MARKS_ANSWERS = frozenset({"PaliGemmaProcessor"})
+"""Processors whose `token_type_ids` are 1 at the answer; where they are 0, a PaliGemma reads in both directions."""
+
 
 class VLCollator:
     """Makes batches of samples.
@@ -89,6 +92,7 @@ class VLCollator:
         self.skipped: Counter[str] = Counter()
         names = processor.model_input_names if self.reads_pictures else ()
         self.token_fields = tuple(name for name in names if name.endswith("token_type_ids"))
+        self._answer = int(type(processor).__name__ in MARKS_ANSWERS)
         self._named: set[str] = set()
         self.scores: ScoreFile | None = None
         if scores is not None:
@@ -215,7 +219,7 @@ class VLCollator:
             "input_ids": padded(lambda row: row.tokens.input_ids, self.tokenizer.pad_token_id),
             "attention_mask": padded(lambda row: [1] * len(row.tokens.input_ids), 0),
             "labels": padded(lambda row: row.tokens.labels, IGNORE_INDEX),
-            **{name: padded(lambda row, name=name: row.field(name), 0) for name in self.token_fields},
+            **{name: padded(lambda row, name=name: row.field(name, self._answer), 0) for name in self.token_fields},
             **vision,
         }
         if self.keep_pictures:
@@ -245,9 +249,12 @@ class _Row:
     pictures: tuple[Image.Image, ...]
     fields: dict[str, list[tuple[int, ...]]]
 
-    def field(self, name: str) -> list[int]:
-        """A field of the row's tokens: what the processor says inside of pictures, 0 in text."""
-        values = [0] * len(self.tokens.input_ids)
+    def field(self, name: str, answer: int = 0) -> list[int]:
+        """A field of the row's tokens: what the processor says inside of pictures, 0 in text, `answer` from the first
+        label on.
+        """
+        begin = min(self.tokens.label_positions, default=len(self.tokens.input_ids))
+        values = [0] * begin + [answer] * (len(self.tokens.input_ids) - begin)
         for start, block in zip(self.tokens.image_starts, self.fields.get(name, ()), strict=False):
             values[start : start + len(block)] = block
         return values
