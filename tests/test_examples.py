@@ -86,9 +86,14 @@ def test_a_job_of_two_nodes_asks_for_another_turn_and_finishes_in_it(cluster, tm
     run, requeued = tmp_path / "turns", Path(cluster["REQUEUED"])
     job = ["bash", str(JOB), str(tmp_path / "small.yaml"), str(run), "trainer.save_steps=1000"]
     with (tmp_path / "log").open("w") as log:
-        with subprocess.Popen(job, cwd=ROOT, env=cluster, stdout=log, stderr=log) as first:
-            wait_for_step(run / "metrics.jsonl", 10)
-            first.send_signal(signal.SIGUSR1)  # as --signal=B:USR1@120 has it
+        with subprocess.Popen(job, cwd=ROOT, env=cluster, stdout=log, stderr=log, start_new_session=True) as first:
+            try:
+                wait_for_step(run / "metrics.jsonl", 10)
+                first.send_signal(signal.SIGUSR1)  # as --signal=B:USR1@120 has it
+                first.wait(timeout=100)
+            except BaseException:
+                os.killpg(first.pid, signal.SIGKILL)
+                raise
         assert first.returncode != 0, (tmp_path / "log").read_text()[-6000:]
         assert requeued.read_text().split() == ["requeue", cluster["SLURM_JOB_ID"]]
         (stopped,) = (int(path.name.removeprefix("checkpoint-")) for path in (run / "checkpoints").glob("*/*"))

@@ -10,6 +10,7 @@ from contralign.cli.build import build
 from contralign.cli.convert import convert
 from contralign.cli.demo import demo
 from contralign.cli.env import env
+from contralign.cli.ranks import ends_at_once
 from contralign.cli.score import score
 from contralign.cli.train import train
 
@@ -27,4 +28,5 @@ app.add_typer(build)
 
 def main() -> None:
     """Entry point of the command line."""
-    app()
+    with ends_at_once():
+        app()
