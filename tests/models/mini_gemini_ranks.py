@@ -19,6 +19,7 @@ from small_mini_gemini import build_mini_gemini, picture_batch
 from transformers import TrainingArguments
 
 from contralign import CalConfig, CALTrainer
+from contralign.cli.ranks import ends_at_once
 
 PATIENCE = 90
 PIXELS = ("pixel_values", "pixel_values_aux")
@@ -87,4 +88,5 @@ def main(folder, given):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    with ends_at_once():
+        main(*sys.argv[1:])

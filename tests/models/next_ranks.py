@@ -18,6 +18,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
 from contralign import ContrastiveAlignment
+from contralign.cli.ranks import ends_at_once
 from contralign.data.collator import VLCollator
 from contralign.training.parts import freeze_unread_layers
 
@@ -68,4 +69,5 @@ def main(folder: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    with ends_at_once():
+        main(*sys.argv[1:])

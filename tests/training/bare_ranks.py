@@ -24,6 +24,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
 from contralign import CalConfig, ContrastiveAlignment
+from contralign.cli.ranks import ends_at_once
 from contralign.contrast.drop import DropImage
 from contralign.core import label_loss, label_readings, passes
 from contralign.core.head import Head
@@ -166,4 +167,5 @@ def batches(plan: dict, both: bool) -> Iterator[dict]:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    with ends_at_once():
+        main(*sys.argv[1:])

@@ -15,6 +15,7 @@ import torch.distributed as dist
 from rank_engines import ENGINES
 from small_recipes import small_recipe
 
+from contralign.cli.ranks import ends_at_once
 from contralign.training.run import run_recipe
 
 PATIENCE = 50
@@ -37,4 +38,5 @@ def main(folder: str, engine: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    with ends_at_once():
+        main(*sys.argv[1:])

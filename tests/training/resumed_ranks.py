@@ -22,6 +22,7 @@ from small_models import build_llava, collate
 from transformers import TrainerCallback, TrainingArguments
 
 from contralign import CalConfig, CALTrainer
+from contralign.cli.ranks import ends_at_once
 from contralign.training.parts import freeze_unread_layers
 from contralign.training.stopping import LeaveWhenAsked, StopRequest
 
@@ -96,4 +97,5 @@ def main(folder: str, engine: str, what: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    with ends_at_once():
+        main(*sys.argv[1:])

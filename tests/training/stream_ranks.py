@@ -16,6 +16,7 @@ import torch.distributed as dist
 from accelerate import PartialState
 from small_recipes import STAGE, small_recipe
 
+from contralign.cli.ranks import ends_at_once
 from contralign.data.collator import VLCollator
 from contralign.training.callbacks import StageBar
 from contralign.training.run import run_recipe
@@ -64,4 +65,5 @@ def main(folder: str, name: str, stop: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    with ends_at_once():
+        main(*sys.argv[1:])

@@ -19,6 +19,7 @@ from small_models import build_llava, collate
 from transformers import TrainingArguments
 
 from contralign import CalConfig, CALTrainer
+from contralign.cli.ranks import ends_at_once
 from contralign.training.parts import freeze_unread_layers
 
 PATIENCE = 50
@@ -115,4 +116,5 @@ def main(folder: str, given: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    with ends_at_once():
+        main(*sys.argv[1:])
