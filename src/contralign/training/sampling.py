@@ -117,8 +117,9 @@ class SamplingTrainer(Trainer):
                 "train without tensor, context and sequence parallelism, or without data.streaming"
             )
         notes = Path(str(args.output_dir), LEFT_OUT)
+        begins = last_whole_checkpoint(Path(str(args.output_dir))) is None  # the ranks find out together
         with accelerator.main_process_first():
-            if accelerator.is_main_process and last_whole_checkpoint(Path(str(args.output_dir))) is None:
+            if begins and accelerator.is_main_process:
                 shutil.rmtree(notes, ignore_errors=True)  # of an earlier run; one that is resumed goes on with them
         self._stream = self.train_dataset.part(
             accelerator.process_index, accelerator.num_processes, self._data_seed, notes
