@@ -5,10 +5,8 @@ Evaluation counts on it, analysis shows it, scoring writes it down.
 
 from __future__ import annotations
 
-import copy
 import logging
 import random
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import fields, replace
@@ -120,8 +118,7 @@ class SampleReader:
             return
         drawn = random.Random("mean picture").sample(range(len(samples)), len(samples))
         chosen = list(islice((samples[index] for index in drawn if samples[index].pictures), _SETTLING_SAMPLES))
-        collator = copy.copy(self.collator)
-        collator.skipped = Counter()
+        collator = self.collator.apart()
         for start in range(0, len(chosen), _SETTLING_BATCH):
             encoded = collator.encode_batch(chosen[start : start + _SETTLING_BATCH])
             with torch.inference_mode(), second_look(self.adapter.model):

@@ -1,7 +1,7 @@
-"""Notes of what a stream left out."""
+"""Notes of what was left out."""
 
 from contralign.data.bad_record import BadRecord
-from contralign.data.left_out import LeftOut
+from contralign.data.left_out import LeftOut, LeftOutOfBatches
 
 
 def fault(record, reason="bad_json"):
@@ -42,3 +42,23 @@ def test_notes_are_on_the_disk_before_a_reader_closes_and_outlive_it(tmp_path):
 
 def test_no_notes_are_no_records():
     assert LeftOut().report().total == 0
+
+
+def test_a_record_that_was_given_is_not_counted_again_when_its_batch_finds_it_bad(tmp_path):
+    notes = LeftOut(tmp_path)
+    for _ in range(2):  # the second is a run that was resumed and has to pass over it
+        reader = notes.reader(0)
+        reader.count()
+        reader.count()
+        reader.add(fault("a:2", "corrupt_picture"), given=True)
+        reader.close()
+        assert str(notes.report()) == "1 of 2 records; skipped: corrupt_picture 1"
+
+
+def test_a_batch_is_noted_by_whichever_process_makes_it_and_a_record_once(tmp_path):
+    notes = LeftOut(tmp_path)
+    ranks = [LeftOutOfBatches(notes, rank) for rank in (0, 1)]
+    for leave_out in (*ranks, ranks[0]):
+        leave_out(fault("a:1", "no_label_left"))
+    assert sorted(path.name for path in tmp_path.glob("*.jsonl")) == ["00000.jsonl", "00001.jsonl"]
+    assert notes.report().counts == {"no_label_left": 1}

@@ -11,7 +11,7 @@ from small_scores import scored, spread_pair
 from small_streams import png, record, tar_members, write_arrow, write_jsonl, write_parquet, write_tar
 from torch.utils.data import DataLoader
 
-from contralign.data import streaming
+from contralign.data import left_out
 from contralign.data.bad_record import BadRecord
 from contralign.data.messages import open_picture
 from contralign.data.mixture import load_samples
@@ -108,7 +108,7 @@ def test_ranks_and_workers_share_a_pass_disjointly_and_completely(tmp_path, size
         part = stream.part(rank, ranks, seed=3, notes=tmp_path / "notes")
         for worker in range(workers):
             info = type("Info", (), {"id": worker, "num_workers": workers})
-            monkeypatch.setattr(streaming, "get_worker_info", lambda info=info: info)
+            monkeypatch.setattr(left_out, "get_worker_info", lambda info=info: info)
             taken.append(ids(part))
     both = Counter(name for part in taken for name in part)
     assert both == {f"r{number}": 2 for number in range(sum(sizes))}

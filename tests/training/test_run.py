@@ -11,11 +11,12 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from contralign.data.bad_record import BadRecord
 from contralign.data.collator import VLCollator
 from contralign.training import steps
+from contralign.training.callbacks import StageBar
 from contralign.training.mishaps import NotFinite
 from contralign.training.parts import part_of
 from contralign.training.recipe_file import load_recipe
 from contralign.training.run import run_recipe
-from contralign.training.schema import RecipeError
+from contralign.training.schema import RecipeError, merge
 
 ALONE = {"train": [], "cal": False}
 
@@ -164,10 +165,45 @@ def test_bad_records_are_named_and_counted(tmp_path):
     (tmp_path / "5.png").write_bytes((tmp_path / "5.png").read_bytes()[:60])
     run = run_recipe(recipe, {})
     bad = json.loads((run / "bad_records.json").read_text())["it"]
-    assert bad["counts"] == {"missing_picture": 1}
+    assert bad["counts"] == {"missing_picture": 1, "corrupt_picture": 1}
     assert bad["total"] == 8
-    assert "records.json" in bad["records"][0]["record"]
-    assert bad["in_batches"]["corrupt_picture"] >= 1
+    assert ["records.json" in left_out["record"] for left_out in bad["records"]] == [True, True]
+
+
+def with_a_record_that_is_too_long(folder, **changes):
+    """A recipe that finds out about it when a batch is made: nothing to learn is left of r3."""
+    records = json.loads(write_records(folder).read_text())
+    records[3]["conversations"][0]["value"] += " what colour?" * 40
+    (folder / "long.json").write_text(json.dumps(records))
+    data = {"train": [str(folder / "long.json")], "on_bad": "skip", "max_length": 60}
+    return small_recipe(folder, **merge({"data": data, "trainer": {"save_steps": 3}}, changes))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_batches_leave_out_is_named_once_by_whichever_process_makes_them(tmp_path, monkeypatch, workers):
+    stage = {**STAGE, "steps": 9, "batch_size": 2, "cal": True}
+    recipe = with_a_record_that_is_too_long(
+        tmp_path, stages={"it": stage}, arms=None, trainer={"dataloader_num_workers": workers}
+    )
+
+    def die(self, args, state, control, **kwargs):
+        if state.global_step == 5:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(StageBar, "on_step_end", die)
+        run_recipe(recipe, {})
+    run = run_recipe(recipe, {}, resume=True)
+    bad = json.loads((run / "bad_records.json").read_text())["it"]
+    assert (bad["counts"], bad["total"]) == ({"no_label_left": 1}, 8)
+    assert [left_out["record"] for left_out in bad["records"]] == ["long.json, r3"]
+
+
+def test_a_step_with_nothing_to_learn_is_one_in_both_arms(tmp_path):
+    run = run_recipe(with_a_record_that_is_too_long(tmp_path, stages={"it": {"steps": 8, "batch_size": 1}}), {})
+    losses = {arm: [e["loss"] for e in run.metrics.read() if e["arm"] == arm and "loss" in e] for arm in ("mle", "cal")}
+    assert [loss == 0 for loss in losses["mle"]] == [loss == 0 for loss in losses["cal"]]
+    assert losses["mle"].count(0) == 1
 
 
 def test_bad_held_out_records_are_named_too(tmp_path):

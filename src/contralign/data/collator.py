@@ -54,6 +54,10 @@ class VLCollator:
         padding_side: "right" for training.
         scores: Δ of the samples, or another column, for `CalConfig(scores=FILE)`.
 
+    Attributes:
+        skipped: rows left out, by reason; a record that comes again counts again.
+        left_out: what was wrong with the records of these rows, by name. Of this process alone, as `skipped` is.
+
     Raises:
         ValueError: an unknown setting, or one that has no effect on a bare tokenizer; no pad token; no chat template.
         ScoreMismatch: the score file was made with other settings.
@@ -90,10 +94,10 @@ class VLCollator:
         self.image_aspect: ImageAspect = image_aspect
         self.padding_side = padding_side
         self.skipped: Counter[str] = Counter()
+        self.left_out: dict[str, BadRecord] = {}
         names = processor.model_input_names if self.reads_pictures else ()
         self.token_fields = tuple(name for name in names if name.endswith("token_type_ids"))
         self._answer = int(type(processor).__name__ in MARKS_ANSWERS)
-        self._named: set[str] = set()
         self.scores: ScoreFile | None = None
         if scores is not None:
             scores.check(self.settings)
@@ -124,6 +128,12 @@ class VLCollator:
             scores.check(self.settings)
         other = copy.copy(self)
         other.scores = scores
+        return other
+
+    def apart(self) -> VLCollator:
+        """The same collator, which remembers for itself what it leaves out: for a look at samples on the side."""
+        other = copy.copy(self)
+        other.skipped, other.left_out = Counter(), {}
         return other
 
     def check(self, sample: Sample) -> None:
@@ -178,8 +188,8 @@ class VLCollator:
                 raise named from fault
             left_out.append(named)
             self.skipped[fault.reason] += 1
-            if named.record not in self._named:
-                self._named.add(named.record)
+            if named.record not in self.left_out:
+                self.left_out[named.record] = named
                 logger.warning("skipped: %s", named)
 
     def _read(self, sample: Sample) -> _Read:

@@ -1,4 +1,4 @@
-"""What a stream left out, written down where its workers and ranks can all write and one process can read."""
+"""What was left out, written down where workers and ranks can all write and one process can read."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ import tempfile
 import weakref
 from pathlib import Path
 
+from torch.utils.data import get_worker_info
+
 from contralign.data.bad_record import BadRecord
 from contralign.data.mixture import LoadReport
 
 
 class LeftOut:
-    """A folder with two files a reader: how many good records it gave, and which bad ones it left out.
+    """A folder with two files a reader: how many records it gave, and which bad ones it left out.
 
     Args:
         folder: where; None is a new one that goes when this object goes.
@@ -32,15 +34,49 @@ class LeftOut:
         return LeftOutByReader(self.folder / f"{number:05d}")
 
     def report(self) -> LoadReport:
-        """What all readers noted: good records as often as they were given, and every bad one once."""
-        good = sum(int.from_bytes(path.read_bytes(), "little") for path in self.folder.glob("*.count"))
+        """What all readers noted: records as often as they were given, and every bad one that was not once."""
+        given = sum(int.from_bytes(path.read_bytes(), "little") for path in self.folder.glob("*.count"))
         bad: dict[str, BadRecord] = {}
+        never_given = 0
         for path in sorted(self.folder.glob("*.jsonl")):
             for line in path.read_text(encoding="utf-8").splitlines():
                 if line.endswith("]"):  # not broken off by a kill
-                    fault = BadRecord(*json.loads(line))
+                    *words, was_given = json.loads(line)
+                    fault = BadRecord(*words)
+                    never_given += fault.record not in bad and not was_given
                     bad.setdefault(fault.record, fault)
-        return LoadReport(total=good + len(bad), bad=tuple(bad.values()), renamed=())
+        return LoadReport(total=given + never_given, bad=tuple(bad.values()), renamed=())
+
+
+class LeftOutOfBatches:
+    """Notes of records that turned out to be bad when their batch was made; a worker has a copy of its own.
+
+    Args:
+        notes: of all workers and ranks.
+        rank: that the batches are for.
+    """
+
+    def __init__(self, notes: LeftOut, rank: int) -> None:
+        self.notes = notes
+        self.rank = rank
+
+    def __call__(self, fault: BadRecord) -> None:
+        """Note a record."""
+        notes = self.notes.reader(reader_number(self.rank, 1)[0])
+        notes.add(fault, given=True)
+        notes.close()
+
+
+def reader_number(rank: int, ranks: int) -> tuple[int, int]:
+    """Number of this process among all that read for all ranks, and how many these are.
+
+    Args:
+        rank: that it reads for, as a worker of it or as the rank itself.
+        ranks: how many there are.
+    """
+    info = get_worker_info()
+    worker, workers = (0, 1) if info is None else (info.id, info.num_workers)
+    return rank * workers + worker, ranks * workers
 
 
 def _remove(folder: Path, owner: int) -> None:
@@ -56,16 +92,20 @@ class LeftOutByReader:
         self._bad = stem.with_suffix(".jsonl").open("a", encoding="utf-8", buffering=1)
         self._count = stem.with_suffix(".count").open("wb", buffering=0)
         self._named: set[str] = set()
-        self._good = 0
+        self._given = 0
 
-    def count(self, records: int = 1) -> None:
-        """Another good record; -1 takes back one that turned out to be bad."""
-        self._good += records
+    def count(self) -> None:
+        """Another record was given."""
+        self._given += 1
         self._count.seek(0)
-        self._count.write(self._good.to_bytes(8, "little"))
+        self._count.write(self._given.to_bytes(8, "little"))
 
-    def add(self, fault: BadRecord) -> bool:
+    def add(self, fault: BadRecord, given: bool = False) -> bool:
         """Note a bad record.
+
+        Args:
+            fault: with its name.
+            given: it was counted, and turned out to be bad when its batch was made.
 
         Returns:
             True the first time that this reader meets it.
@@ -73,7 +113,7 @@ class LeftOutByReader:
         if fault.record in self._named:
             return False
         self._named.add(fault.record)
-        self._bad.write("\n" + json.dumps([fault.reason, fault.message, fault.record]) + "\n")
+        self._bad.write("\n" + json.dumps([fault.reason, fault.message, fault.record, given]) + "\n")
         return True
 
     def close(self) -> None:

@@ -16,10 +16,10 @@ from pathlib import Path
 from random import Random
 from typing import Any, get_args
 
-from torch.utils.data import IterableDataset, get_worker_info
+from torch.utils.data import IterableDataset
 
 from contralign.data.bad_record import BadRecord
-from contralign.data.left_out import LeftOut, LeftOutByReader
+from contralign.data.left_out import LeftOut, LeftOutByReader, reader_number
 from contralign.data.messages import Sample
 from contralign.data.mixture import LoadReport, OnBad, root_for_each
 from contralign.data.raw_record import RawRecord, streamed_sample
@@ -122,7 +122,7 @@ class StreamedSamples(IterableDataset[Sample]):
 
     @property
     def report(self) -> LoadReport:
-        """What was left out so far: every bad record once; good ones count as often as passes gave them."""
+        """What was left out so far, every bad record once; in the total records count as often as passes gave them."""
         return self._left_out.report()
 
     def pass_over(self, batches: int, batch_size: int) -> None:
@@ -137,13 +137,12 @@ class StreamedSamples(IterableDataset[Sample]):
     def leave_out(self, fault: BadRecord) -> None:
         """Note a sample that this reader gave, and whose pictures turned out to be bad when its batch was made."""
         if self._notes is not None:
-            self._notes.count(-1)
-            self._notes.add(fault)
+            self._notes.add(fault, given=True)
 
     def __iter__(self) -> Iterator[Any]:
-        info = get_worker_info()
-        worker, workers = (0, 1) if info is None else (info.id, info.num_workers)
-        reader, readers = self.rank * workers + worker, self.ranks * workers
+        reader, readers = reader_number(self.rank, self.ranks)
+        workers = readers // self.ranks
+        worker = reader % workers
         to_pass = len(range(worker, self._passed_batches, workers)) * self._batch_size
         self._notes = notes = self._left_out.reader(reader)
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,10 @@ from torch import Tensor
 from transformers import PreTrainedModel, Trainer
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
-from contralign.data.collator import VLCollator
 from contralign.models.sharding import sharding_of
 from contralign.training.finite_steps import FiniteSteps
 from contralign.training.safe_checkpoints import SafeCheckpoints
 from contralign.training.sampling import SamplingTrainer
-
-_LEFT_OUT = "left_out/"
 
 
 def load_weights(model: PreTrainedModel, folder: str) -> None:
@@ -84,7 +80,6 @@ class ResumingTrainer(FiniteSteps, SafeCheckpoints, SamplingTrainer):
             "last_logged": torch.tensor([self._globalstep_last_logged]),
             "skipped_steps": torch.tensor([self.skipped_steps, self._skipped_in_a_row]),
             "failed_checkpoints": torch.tensor([self.failed_checkpoints]),
-            **{f"{_LEFT_OUT}{reason}": torch.tensor([count]) for reason, count in self._left_out().items()},
         }
 
     def load_exact_state(self, state: Mapping[str, Tensor]) -> None:
@@ -95,12 +90,6 @@ class ResumingTrainer(FiniteSteps, SafeCheckpoints, SamplingTrainer):
         self._globalstep_last_logged = int(state["last_logged"])
         self.skipped_steps, self._skipped_in_a_row = state["skipped_steps"].tolist()
         self.failed_checkpoints = int(state["failed_checkpoints"])
-        counts = {name: int(count) for name, count in state.items() if name.startswith(_LEFT_OUT)}
-        self._left_out().update({name.removeprefix(_LEFT_OUT): count for name, count in counts.items()})
-
-    def _left_out(self) -> Counter[str]:
-        """Records that the collator left out so far, by reason; empty for other collators."""
-        return self.data_collator.skipped if isinstance(self.data_collator, VLCollator) else Counter()
 
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)

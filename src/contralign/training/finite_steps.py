@@ -48,6 +48,8 @@ class WithRecords:
 class FiniteSteps(Trainer):
     """The overrides with which a Trainer looks at every step before it is taken.
 
+    A step with nothing to learn, all its records left out, has a loss of 0: transformers would divide by its labels.
+
     Attributes:
         on_nan: "stop" ends the run at such a step, "skip" leaves the step out, and ends the run after five in a row.
         skipped_steps: left out so far.
@@ -87,7 +89,7 @@ class FiniteSteps(Trainer):
         batches, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
         self._losses = []
         self._records = [batch.pop(RECORDS, []) if isinstance(batch, dict) else [] for batch in batches]
-        return batches, num_items
+        return batches, num_items.clamp(min=1) if isinstance(num_items, Tensor) else num_items
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
         """The usual micro-batch; its loss is remembered."""

@@ -75,18 +75,16 @@ class RunNotes:
         self.swapped[stage] = ids
         _write_json(self.folder / "swapped.json", self.swapped)
 
-    def left_out_of(self, origin: str, report: LoadReport, in_batches: dict[str, int]) -> None:
+    def left_out_of(self, origin: str, report: LoadReport) -> None:
         """Name the records that a stage, or data.eval, left out.
 
         Args:
             origin: name of the stage, or "data.eval".
-            report: what loading found.
-            in_batches: how many the collator left out later, by reason.
+            report: what was found when records were read and when batches were made.
         """
         self.bad_records[origin] = {
             "total": report.total,
             "counts": report.counts,
-            "in_batches": in_batches,
             "records": [
                 {"record": fault.record, "reason": fault.reason, "message": fault.message} for fault in report.bad
             ],

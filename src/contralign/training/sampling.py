@@ -11,14 +11,16 @@ from accelerate.data_loader import prepare_data_loader
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 from transformers import Trainer
 
+from contralign.data.bad_record import BadRecord
 from contralign.data.collator import VLCollator
+from contralign.data.left_out import LeftOut, LeftOutOfBatches
 from contralign.data.modality_sampler import epoch_generator, modality_length_order
 from contralign.data.streaming import PASSED, StreamedSamples
 from contralign.training.finite_steps import WithRecords
 from contralign.training.manifest import last_whole_checkpoint
 
 LEFT_OUT = "left_out"
-"""Folder beside the checkpoints in which the readers of a stream note what they leave out."""
+"""Folder beside the checkpoints in which what is left out of batches, and of streams, is noted."""
 
 
 class ModalityLengthSampler(Sampler[int]):
@@ -107,8 +109,9 @@ class SamplingTrainer(Trainer):
         Raises:
             ValueError: ranks that take the same batches, since they share a model by tensor, context or sequence.
         """
+        notes = self._notes()
         if not isinstance(self.train_dataset, StreamedSamples):
-            return super().get_train_dataloader()
+            return self._loader_of_all(LeftOutOfBatches(LeftOut(notes), self.accelerator.process_index))
         args, accelerator = self.args, self.accelerator
         sharers = self.get_total_train_batch_size(args) // (self._train_batch_size * args.gradient_accumulation_steps)
         if sharers != accelerator.num_processes:
@@ -116,17 +119,13 @@ class SamplingTrainer(Trainer):
                 f"a stream is dealt to {accelerator.num_processes} ranks, but {sharers} take batches of their own: "
                 "train without tensor, context and sequence parallelism, or without data.streaming"
             )
-        notes = Path(str(args.output_dir), LEFT_OUT)
-        with accelerator.main_process_first():
-            if accelerator.is_main_process and last_whole_checkpoint(Path(str(args.output_dir))) is None:
-                shutil.rmtree(notes, ignore_errors=True)  # of an earlier run; one that is resumed goes on with them
         self._stream = self.train_dataset.part(
             accelerator.process_index, accelerator.num_processes, self._data_seed, notes
         )
         loader = DataLoader(
             self._stream,
             batch_size=self._train_batch_size,
-            collate_fn=_noting(cast(Callable[..., Any], self.data_collator), self._stream),
+            collate_fn=_noting(cast(Callable[..., Any], self.data_collator), self._stream.leave_out),
             num_workers=args.dataloader_num_workers,
             pin_memory=args.dataloader_pin_memory,
             prefetch_factor=args.dataloader_prefetch_factor,
@@ -144,6 +143,24 @@ class SamplingTrainer(Trainer):
         alone._is_accelerate_prepared = True  # type: ignore[attr-defined]
         return cast(DataLoader, accelerator.prepare(alone))
 
+    def _notes(self) -> Path:
+        """The folder for notes of what is left out: emptied where a run begins, kept where one goes on."""
+        folder = Path(str(self.args.output_dir))
+        begins = last_whole_checkpoint(folder) is None  # the ranks find out together
+        with self.accelerator.main_process_first():
+            if begins and self.accelerator.is_main_process:
+                shutil.rmtree(folder / LEFT_OUT, ignore_errors=True)
+        return folder / LEFT_OUT
+
+    def _loader_of_all(self, leave_out: Callable[[BadRecord], None]) -> DataLoader:
+        """The usual loader; what its batches leave out is noted."""
+        collate = self.data_collator
+        self.data_collator = _noting(cast(Callable[..., Any], collate), leave_out)
+        try:
+            return super().get_train_dataloader()
+        finally:
+            self.data_collator = collate
+
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
         """The usual epoch; before it the sampler learns which it is, and a stream what a resumed run passes over."""
         if self._stream is not None and kwargs["resume_from_checkpoint"] is not None:
@@ -154,19 +171,19 @@ class SamplingTrainer(Trainer):
         super()._run_epoch(*args, **kwargs)
 
 
-class StreamCollator:
-    """A collator for a stream: what it leaves out is noted there, by whichever worker it runs in.
+class NotingCollator:
+    """A collator that notes what it leaves out of batches, in whichever worker it runs.
 
-    Records that are passed over make an empty batch, which the Trainer drops unseen.
+    Records of a stream that are passed over make an empty batch, which the Trainer drops unseen.
 
     Args:
-        collate: makes the batches.
-        stream: where the samples come from.
+        collate: makes the batches; of one that is no `VLCollator` nothing is known.
+        leave_out: notes a record.
     """
 
-    def __init__(self, collate: Callable[..., Any], stream: StreamedSamples) -> None:
+    def __init__(self, collate: Callable[..., Any], leave_out: Callable[[BadRecord], None]) -> None:
         self.collate = collate
-        self.stream = stream
+        self.leave_out = leave_out
 
     def __call__(self, samples: Sequence[Any]) -> Any:
         """The batch."""
@@ -174,17 +191,18 @@ class StreamCollator:
             return {}
         if not isinstance(self.collate, VLCollator):
             return self.collate(samples)
-        batch = self.collate.encode_batch(samples)
-        for fault in batch.left_out:
-            self.stream.leave_out(fault)
-        return batch.inputs
+        known = len(self.collate.left_out)
+        batch = self.collate(samples)
+        for fault in list(self.collate.left_out.values())[known:]:
+            self.leave_out(fault)
+        return batch
 
 
-def _noting(collate: Callable[..., Any], stream: StreamedSamples) -> Callable[..., Any]:
-    """The Trainer's collator for a stream; what names the records of its batches stays around it."""
+def _noting(collate: Callable[..., Any], leave_out: Callable[[BadRecord], None]) -> Callable[..., Any]:
+    """The Trainer's collator with notes; what names the records of its batches stays around it."""
     if isinstance(collate, WithRecords):
-        return WithRecords(StreamCollator(collate.collate, stream))
-    return StreamCollator(collate, stream)
+        return WithRecords(NotingCollator(collate.collate, leave_out))
+    return NotingCollator(collate, leave_out)
 
 
 def innermost_sampler(loader: Any) -> Any:

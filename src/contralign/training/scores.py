@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 import logging
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +125,6 @@ def _check_samples(collator: VLCollator, train: Any) -> None:
         return
     assert collator.scores is not None
     collator.scores.check_ids(sample.id for sample in train)
-    probe = copy.copy(collator)
-    probe.skipped = Counter()
+    probe = collator.apart()
     step = max(len(train) // _PROBES, 1)
     probe.encode_batch([train[index] for index in range(0, len(train), step)][:_PROBES])

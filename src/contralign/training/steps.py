@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,11 @@ import torch
 from accelerate import PartialState
 from transformers import set_seed
 
+from contralign.data.bad_record import BadRecord
 from contralign.data.collator import VLCollator
+from contralign.data.left_out import LeftOut
 from contralign.data.mixture import SampleSet
+from contralign.data.streaming import StreamedSamples
 from contralign.models.tiny_pretraining import pretrain_text, pretrain_tower
 from contralign.training.arguments import count_steps, training_arguments, warmup_share
 from contralign.training.build import (
@@ -39,6 +42,7 @@ from contralign.training.mishaps import Stopped
 from contralign.training.recipe import Recipe
 from contralign.training.records import AnySamples, RecordReader, as_captions, as_chat, make_collator, with_swaps
 from contralign.training.run_directory import RunNotes, Step
+from contralign.training.sampling import LEFT_OUT
 from contralign.training.start_scores import with_start_scores
 from contralign.training.stopping import LeaveWhenAsked, StopRequest
 
@@ -169,7 +173,7 @@ class StepRunner:
             set_seed(self.recipe.seed)
             with self._arithmetic():
                 results[evaluation] = dict(function(arm, place / evaluation))
-        self._note_bad_records("data.eval", held_out, collate)
+        self._note_bad_records("data.eval", held_out, collate.left_out.values())
         return results
 
     def _arithmetic(self) -> torch.autocast:
@@ -200,7 +204,8 @@ class StepRunner:
             model, took = self._align(step, model, processor, collate, samples)
         elif PartialState().is_main_process:
             took = self._train_alone(step, model, processor, samples)
-        self._note_bad_records(step.stage, samples, collate)
+        in_batches = () if isinstance(samples, StreamedSamples) else LeftOut(step.checkpoints / LEFT_OUT).report().bad
+        self._note_bad_records(step.stage, samples, in_batches)
         with PartialState().main_process_first():
             if PartialState().is_main_process:
                 save_folder(step.end, model, as_trained(processor, collate.image_aspect))
@@ -280,7 +285,9 @@ class StepRunner:
         data = self.recipe.data
         return self.reader.read_for(collate, data, data.eval, "data")
 
-    def _note_bad_records(self, origin: str, samples: AnySamples, collate: VLCollator) -> None:
+    def _note_bad_records(self, origin: str, samples: AnySamples, in_batches: Iterable[BadRecord]) -> None:
         """Name what was left out of a stage or of data.eval; where nothing was, nothing is written."""
-        if samples.report.bad or collate.skipped:
-            self.notes.left_out_of(origin, samples.report, dict(collate.skipped))
+        report = samples.report
+        report = replace(report, bad=(*report.bad, *in_batches))
+        if report.bad:
+            self.notes.left_out_of(origin, report)

@@ -75,4 +75,4 @@ def stream_steps(recipe: Recipe, stage: Stage, num_ranks: int) -> int | None:
     data = next((recipe.stage_data(name) for name, known in recipe.stages.items() if known == stage), recipe.data)
     if not data.streaming or data.count is None:
         return None
-    return math.ceil(stage.epochs * data.count / (stage.batch_size * stage.grad_accumulation * num_ranks))
+    return math.ceil(stage.epochs * data.count / (stage.batch_size * stage.accumulation(num_ranks) * num_ranks))
