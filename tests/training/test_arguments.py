@@ -77,3 +77,7 @@ def test_processes_that_cannot_share_a_global_batch_are_refused_with_the_stages_
     monkeypatch.setattr(PartialState(), "num_processes", 5)
     with pytest.raises(RecipeError, match=r"stages\.it: global_batch=12 in batches of 3 cannot be shared by 5 devices"):
         arguments(tmp_path, stages={"it": {"batch_size": 3, "global_batch": 12}})
+
+
+def test_ranks_do_not_wait_for_a_projector_that_saw_no_picture_with_checkpointing_either(tmp_path):
+    assert arguments(tmp_path, trainer={"activation_checkpointing": True}).ddp_find_unused_parameters

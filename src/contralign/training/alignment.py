@@ -27,6 +27,7 @@ from contralign.models.adapter import Adapter, PictureEncoder
 from contralign.models.registry import adapter_for
 from contralign.reading import drop_is_proven, fitted, is_proven
 from contralign.training.config import CalConfig
+from contralign.training.live_loss import live
 from contralign.weighting.base import TokenReadings, Wanted, column_of, live_readings
 
 logger = logging.getLogger(__name__)
@@ -177,9 +178,10 @@ class ContrastiveAlignment:
         shares = ratio(coefficients, denominator)[valid]
         with record_function("contralign: label logits and loss"):
             found = label_loss(passes.rows, passes.targets[valid], shares, passes.head)
+        loss = live(found.total, self.adapter.model)
         return CalOutput(
-            loss=found.total,
-            numerator=found.total * denominator,
+            loss=loss,
+            numerator=loss * denominator,
             denominator=denominator.detach(),
             nll=laid_out(found.nll, valid),
             delta=self._shown(tokens, weights),

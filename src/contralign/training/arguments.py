@@ -18,6 +18,7 @@ from contralign.training.stream_rules import stream_steps
 
 DEFAULTS: dict[str, Any] = {
     "optim": "adamw_torch",
+    "ddp_find_unused_parameters": True,  # a batch of text alone; transformers looks only without checkpointing
     "logging_strategy": "steps",
     "logging_steps": 10,
     "logging_first_step": True,

@@ -8,12 +8,13 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel, Trainer
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from contralign.models.sharding import sharding_of
 from contralign.training.finite_steps import FiniteSteps
+from contralign.training.live_loss import keep_loss_live
 from contralign.training.safe_checkpoints import SafeCheckpoints
 from contralign.training.sampling import SamplingTrainer
 
@@ -70,8 +71,13 @@ class ResumingTrainer(FiniteSteps, SafeCheckpoints, SamplingTrainer):
 
     Its checkpoints are whole or not there (`SafeCheckpoints`), no step with a NaN is taken (`FiniteSteps`), weights are
     read by their converted names, and what a step or a log depends on beside weights, optimizer and random states is
-    kept (`exact_state`).
+    kept (`exact_state`). A micro-batch that has nothing to teach what learns has a gradient of 0 (`live_loss`).
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if isinstance(self.model, nn.Module):
+            keep_loss_live(self.model)
 
     def exact_state(self) -> dict[str, Tensor]:
         """What this process has to remember; subclasses add their own."""

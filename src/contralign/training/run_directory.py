@@ -32,7 +32,7 @@ from contralign.training.schema import RecipeError
 
 SHARED = "shared"
 OVERWRITTEN = ".overwritten"
-MAY_CHANGE = r"stages\.[^.]+\.on_nan|trainer\.(save_|dataloader_|logging_steps).*|report"
+MAY_CHANGE = r"stages\..+\.on_nan|trainer\.(save_|dataloader_(?!drop_last)|logging_steps).*|report"
 """Settings that change nothing about what is learnt: a run may go on with others."""
 
 
