@@ -140,10 +140,17 @@ class VLCollator:
         Raises:
             BadRecord: a bad sample under `on_bad="error"`.
             ScoreMismatch: the score file does not hold a sample as it is now.
+            TypeError: records in place of samples.
             ValueError: no samples.
         """
         if not samples:
             raise ValueError("an empty batch; wanted at least one sample")
+        other = next((sample for sample in samples if not isinstance(sample, Sample)), None)
+        if other is not None:
+            raise TypeError(
+                f"a sample of type {type(other).__name__}: wanted those of contralign.data.mixture.load_samples, which "
+                "reads LLaVA records and chat messages, from files, datasets and lists"
+            )
         read: list[_Read] = []
         left_out: list[BadRecord] = []
         for sample in samples:
