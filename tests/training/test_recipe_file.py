@@ -44,6 +44,12 @@ def test_a_recipe_states_the_difference_to_its_base(folder):
     assert list(recipe.stages) == ["text", "it"]
 
 
+def test_a_base_may_be_a_recipe_of_contralign_by_its_name(tmp_path):
+    (tmp_path / "mine.yaml").write_text("base: llava15_7b/baseline\nstages: {pt: null}\n")
+    recipe = load_recipe(tmp_path / "mine.yaml")
+    assert (recipe.name, list(recipe.stages), recipe.model.family) == ("mine", ["it"], "llava")
+
+
 def test_the_name_is_that_of_the_file_and_not_the_base_s(folder):
     (folder / "base.yaml").write_text("name: ancestor\noutput_dir: somewhere\n" + BASE)
     recipe = load(folder)

@@ -150,10 +150,17 @@ class VLCollator:
         Raises:
             BadRecord: a bad sample under `on_bad="error"`.
             ScoreMismatch: the score file does not hold a sample as it is now.
+            TypeError: records in place of samples.
             ValueError: no samples.
         """
         if not samples:
             raise ValueError("an empty batch; wanted at least one sample")
+        other = next((sample for sample in samples if not isinstance(sample, Sample)), None)
+        if other is not None:
+            raise TypeError(
+                f"a sample of type {type(other).__name__}: wanted those of contralign.data.mixture.load_samples, which "
+                "reads LLaVA records and chat messages, from files, datasets and lists"
+            )
         read: list[_Read] = []
         left_out: list[BadRecord] = []
         for sample in samples:
@@ -260,9 +267,7 @@ class _Row:
     fields: dict[str, list[tuple[int, ...]]]
 
     def field(self, name: str, answer: int = 0) -> list[int]:
-        """A field of the row's tokens: what the processor says inside of pictures, 0 in text, `answer` from the first
-        label on.
-        """
+        """A field of the row's tokens: the processor's in pictures, 0 in text, `answer` from the first label on."""
         begin = min(self.tokens.label_positions, default=len(self.tokens.input_ids))
         values = [0] * begin + [answer] * (len(self.tokens.input_ids) - begin)
         for start, block in zip(self.tokens.image_starts, self.fields.get(name, ()), strict=False):

@@ -88,7 +88,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe, merge it into its base, apply changes, check everything.
 
     Args:
-        path: YAML file; its `base:` is relative to it.
+        path: YAML file; its `base:` is relative to it, or the name of a recipe of contralign.
         overrides: "dotted.key=value" changes; the value is YAML. `model=tiny-shape` rehearses the recipe, wherever it
             stands among them (see `contralign.training.rehearsal`).
 
@@ -184,6 +184,16 @@ def dump_recipe(recipe: Recipe) -> str:
     return yaml.safe_dump(plain(recipe), sort_keys=False, allow_unicode=True, width=120)
 
 
+def _base_path(path: Path, name: str) -> Path:
+    """A file beside the recipe, or else one that comes with contralign."""
+    if (path.parent / name).is_file():
+        return path.parent / name
+    packaged = (PACKAGED / name).with_suffix(".yaml")
+    if packaged in packaged_recipes():
+        return packaged
+    raise RecipeError(f"{path}: base: {path.parent / name} does not exist, and no recipe of contralign is named {name}")
+
+
 def read_values(path: Path) -> dict[str, Any]:
     """The values of a recipe file, merged into its base and not yet checked.
 
@@ -200,9 +210,7 @@ def read_values(path: Path) -> dict[str, Any]:
     name = values.pop("base")
     if not isinstance(name, str):
         raise RecipeError(f"{path}: base: wanted the name of a recipe file beside this one, got {name!r}")
-    base_path = path.parent / name
-    if not base_path.is_file():
-        raise RecipeError(f"{path}: base: {base_path} does not exist")
+    base_path = _base_path(path, name)
     if base_path.resolve() == path.resolve():
         raise RecipeError(f"{path}: base: the recipe names itself")
     base = _read(base_path)

@@ -83,3 +83,45 @@ def test_a_model_whose_shapes_are_not_known_yet_has_steps_and_tokens_all_the_sam
 def test_epochs_count_as_the_trainer_counts_them(tmp_path):
     found = forecast(small_recipe(tmp_path, stages={"it": {"steps": None, "epochs": 1.5, "batch_size": 3}}))
     assert found.stages[0].steps == math.ceil(1.5 * 3)
+
+
+def test_cal_that_accumulates_is_never_told_to_run_under_deepspeed_which_refuses_it():
+    """`contralign.training.trainer` refuses form `exact` with accumulation under DeepSpeed."""
+    eight = of("llava_next_13b/cal", gpus=8)
+    assert [(each.accumulation, each.sharding) for each in eight.stages] == [(2, "fsdp2"), (2, "fsdp2")]
+    assert [each.sharding for each in of("mgm_2b/cal").stages] == ["fsdp2", "zero2"]
+    assert stage(of("llava_next_13b/baseline", gpus=8), "it").sharding.startswith("zero")
+    released = of("llava_next_13b/cal", "cal.form=released", "cal.contrast=mask", gpus=8)
+    assert stage(released, "it").sharding.startswith("zero")
+
+
+def test_frozen_weights_are_float32_where_nothing_rounds_them():
+    one, rounded = of("llava15_7b/cal", gpus=1), of("llava15_7b/cal", "model.dtype=bfloat16", gpus=1)
+    difference = stage(one, "pt").plan.state_gib - stage(rounded, "pt").plan.state_gib
+    assert difference == pytest.approx(2 * stage(one, "pt").frozen / 2**30, rel=0.01)
+    assert stage(of("llava15_7b/cal"), "pt").plan.state_gib == pytest.approx(13.2, abs=0.2)
+
+
+def test_adapters_have_a_state_and_quantised_layers_four_bits():
+    lora = ("model.lora={r: 128, alpha: 256}", "model.dtype=bfloat16")
+    whole, small = of("llava15_7b/cal", *lora, gpus=1), of("llava15_7b/cal", *lora, "model.quantization=nf4", gpus=1)
+    it = stage(whole, "it")
+    learning = sum(count for count, _ in it.learns.values())
+    assert it.plan.state_gib == pytest.approx((16 * learning + 2 * it.frozen) / 2**30, rel=0.01)
+    layers = 6_476_005_376  # matrices of Vicuna-7B's 32 layers
+    saved = it.plan.state_gib - stage(small, "it").plan.state_gib
+    assert saved == pytest.approx((2 - 0.5 - 1 / 64) * layers / 2**30, rel=0.01)
+    assert [each.sharding for each in of("llava15_7b/cal", *lora, "model.quantization=nf4", gpus=8).stages] == [
+        "ddp"
+    ] * 2
+
+
+def test_a_projector_that_is_still_to_be_trained_is_named():
+    assert of("mgm_hd_7b/cal").problems[0].startswith("model.projector runs/mgm_7b-cal-pt/cal is not here")
+
+
+def test_hours_of_some_stages_are_not_called_the_whole(tmp_path):
+    (tmp_path / "mine.json").write_text("[]")
+    found = of("llava15_7b/cal", f"data.train={tmp_path / 'mine.json'}", f"data.image_root={tmp_path / 'none'}")
+    text = " ".join(part for part in printed(found) if isinstance(part, str))
+    assert "h for pt, the rest unknown, on 8 x a100" in text and "in all" not in text

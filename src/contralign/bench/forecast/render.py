@@ -18,11 +18,12 @@ def printed(forecast: Forecast) -> Iterator[Table | str]:
     yield _head(forecast)
     for stage in forecast.stages:
         yield _table(stage, forecast.gpu)
-    hours = [stage.hours for stage in forecast.stages if stage.hours is not None]
+    hours = {stage.name: stage.hours for stage in forecast.stages if stage.hours is not None}
     if hours:
+        whole = "in all" if len(hours) == len(forecast.stages) else f"for {' and '.join(hours)}, the rest unknown,"
         yield (
-            f"{_hours(sum(hours))} in all on {forecast.gpus} x {forecast.gpu}, counted from operations and bytes "
-            "(docs/plan.md): read it as a ratio, and as hours within a quarter."
+            f"{_hours(sum(hours.values()))} {whole} on {forecast.gpus} x {forecast.gpu}, counted from operations and "
+            "bytes (docs/plan.md): read it as a ratio, and as hours within a quarter."
         )
     yield from (f"To do: {escape(problem)}" for problem in forecast.problems)
     if not forecast.problems:
@@ -115,7 +116,11 @@ def _time(stage: StageForecast) -> str:
 
 
 def _hours(hours: float) -> str:
-    return f"{hours:,.1f} h" if hours >= 1 else f"{60 * hours:.1f} min"
+    """5.2 h, 12.0 min, 8.1 s."""
+    for unit, size in (("h", 1.0), ("min", 1 / 60)):
+        if hours >= size:
+            return f"{hours / size:,.1f} {unit}"
+    return f"{3600 * hours:.2g} s"
 
 
 def _gib(gib: float) -> str:

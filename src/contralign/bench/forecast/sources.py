@@ -13,7 +13,7 @@ from contralign.data.messages import Sample
 from contralign.data.streaming import StreamedSamples
 from contralign.training.published_data import PUBLISHED
 from contralign.training.records import make_set
-from contralign.training.settings import DataSettings, is_builtin
+from contralign.training.settings import DataSettings, ModelSettings, is_builtin
 
 LOOKED_AT = 500
 
@@ -48,6 +48,17 @@ def look_at_sources(data: DataSettings) -> list[SourceForecast]:
     roots = _roots(data)
     look: Callable[[str, Path | None], SourceForecast] = _stream if data.streaming else _file
     return [_builtin(data, source) if is_builtin(source) else look(source, roots.get(source)) for source in data.train]
+
+
+def look_at_projector(model: ModelSettings) -> list[str]:
+    """What is to be done about a trained projector that the start model takes; nothing if it takes none.
+
+    Args:
+        model: of the recipe.
+    """
+    if model.projector is None or Path(model.projector).exists():
+        return []
+    return [f"model.projector {model.projector} is not here: the recipe file says how it is made"]
 
 
 def _builtin(data: DataSettings, source: str) -> SourceForecast:

@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from contralign.bench.forecast.sources import SourceForecast, look_at_sources
+from contralign.bench.forecast.sources import SourceForecast, look_at_projector, look_at_sources
 from contralign.bench.forecast.tokens import PREFIXES, RecordTokens, measure, reckon
 from contralign.bench.plan.from_config import decoder_of, fine_tower_of, tower_of
 from contralign.bench.plan.gpus import GPUS
@@ -22,7 +22,14 @@ from contralign.training.parts import part_of
 from contralign.training.recipe import Recipe
 from contralign.training.records import make_collator
 from contralign.training.schema import RecipeError
-from contralign.training.settings import TINY, DataSettings, Stage
+from contralign.training.settings import TINY, DataSettings, ModelSettings, Stage
+
+SHARDING: Mapping[str, Literal["ddp", "zero2", "zero3"]] = {
+    "ddp": "ddp",
+    "zero2": "zero2",
+    "zero3": "zero3",
+    "fsdp2": "zero3",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +51,7 @@ class StageForecast:
         tokens: mean lengths of a record.
         plan: memory and time; None where the shapes are not known.
         plain: the same without CAL.
-        sharding: with which state fits, if any does.
+        sharding: the engine file of recipes/accelerate/, without ".yaml", that is counted; "" on one GPU.
         left_out: parts of the model that time and memory do not count.
     """
 
@@ -98,7 +105,8 @@ class Forecast:
     def problems(self) -> list[str]:
         """What is to be done before training, once each."""
         found = [source.problem for stage in self.stages for source in stage.sources]
-        return list(dict.fromkeys(problem for problem in found if problem is not None))
+        of_data = dict.fromkeys(problem for problem in found if problem is not None)
+        return [*look_at_projector(self.recipe.model), *of_data]
 
 
 def forecast(recipe: Recipe, gpus: int | None = None, gpu: str = "a100") -> Forecast:
@@ -139,10 +147,14 @@ def _stage(recipe: Recipe, name: str, model: Any, gpus: int, gpu: str) -> StageF
     tokens = _tokens(recipe, data, sources, model)
     cal = next((config for config in recipe.arm_configs().values() if config is not None), None) if stage.cal else None
     steps = _steps(stage, records, stage.batch_size * accumulation * gpus)
-    learns, frozen = ({}, 0) if model is None or stage.kind != "align" else _learners(recipe, stage, model)
+    learns, frozen = {}, 0
     found: dict[str, Any] = {"plan": None, "plain": None, "sharding": "", "left_out": ""}
-    if model is not None and learns:
-        found = _cost(recipe, stage, cal, model.config, tokens, gpus, gpu, accumulation)
+    if model is not None and stage.kind == "align":
+        fresh = outline_model(recipe.model) if recipe.model.lora is not None else model
+        ready = ready_to_learn(fresh, recipe.model, stage)
+        learns, frozen = _learners(ready, stage)
+        if learns:
+            found = _cost(recipe, stage, cal, ready, tokens, gpus, gpu, accumulation)
     return StageForecast(
         name=name,
         kind=stage.kind,
@@ -184,10 +196,8 @@ class _NoConfig:
     model_type = "unknown"
 
 
-def _learners(recipe: Recipe, stage: Stage, model: Any) -> tuple[dict[str, tuple[int, float]], int]:
+def _learners(ready: Any, stage: Stage) -> tuple[dict[str, tuple[int, float]], int]:
     """Weights that learn, by part and with their rate, and the number of all others."""
-    start = outline_model(recipe.model) if recipe.model.lora is not None else model
-    ready = ready_to_learn(start, recipe.model, stage)
     counts: Counter[str] = Counter()
     frozen = 0
     for name, parameter in ready.named_parameters():
@@ -203,15 +213,15 @@ def _cost(
     recipe: Recipe,
     stage: Stage,
     cal: CalConfig | None,
-    config: Any,
+    ready: Any,
     tokens: RecordTokens,
     gpus: int,
     gpu: str,
     accumulation: int,
 ) -> dict[str, Any]:
-    """Memory and time of a stage; the lightest sharding whose state fits, else the heaviest."""
+    """Memory and time of a stage, under the lightest engine that takes it and whose state fits, else the heaviest."""
     try:
-        model = _shape(recipe, stage, config, tokens, stage.batch_size * accumulation * gpus)
+        shape = _shape(recipe, stage, ready.config, tokens, stage.batch_size * accumulation * gpus)
     except ValueError as error:
         return {"plan": None, "plain": None, "sharding": "", "left_out": str(error)}
     mode = "mle" if cal is None or not cal.compares else ("cal" if cal.scores is None else "cal_cached")
@@ -221,16 +231,44 @@ def _cost(
         "accumulation": accumulation,
         "checkpointing": bool(recipe.trainer.get("activation_checkpointing")),
     }
-    plan, sharding = predict(model, mode, **settings), "zero2"
-    if gpus > 1 and plan.fits is False:
-        model = replace(model, sharding="zero3")
-        plan, sharding = predict(model, mode, **settings), "zero3"
+    for engine in _engines(recipe.model, cal, gpus, accumulation):
+        model = replace(shape, sharding=SHARDING[engine], **_weights(recipe.model, ready, engine))
+        plan = predict(model, mode, **settings)
+        if plan.fits is not False:
+            break
     return {
         "plan": plan,
         "plain": predict(model, "mle", **settings),
-        "sharding": sharding if gpus > 1 else "",
+        "sharding": engine if gpus > 1 else "",
         "left_out": "" if model.tiles else "the vision tower",
     }
+
+
+def _engines(model: ModelSettings, cal: CalConfig | None, gpus: int, accumulation: int) -> tuple[str, ...]:
+    """Files of recipes/accelerate/ under which a stage is not refused (docs/cluster.md), the lightest first."""
+    if gpus == 1 or model.quantization != "none":
+        return ("ddp",)
+    if cal is not None and accumulation > 1 and cal.form != "released":
+        return ("fsdp2",)
+    return ("zero2", "zero3")
+
+
+def _weights(model: ModelSettings, ready: Any, engine: str) -> dict[str, Any]:
+    """Mean bytes of a frozen weight, which DeepSpeed alone rounds to bfloat16, and the number of the adapters' weights.
+
+    Quantised are the matrices of the language model's layers: 4 bits and, per 64 of them, a scale of 8; or 8 bits.
+    """
+    whole = 2.0 if model.dtype == "bfloat16" or engine.startswith("zero") else 4.0
+    small = {"none": whole, "nf4": 0.5 + 1 / 64, "int8": 1.0}[model.quantization]
+    bytes_, frozen, adapters = 0.0, 0, 0
+    for name, parameter in ready.named_parameters():
+        if parameter.requires_grad:
+            adapters += parameter.numel() * ("lora_" in name)
+            continue
+        in_layers = part_of(name) == "language_model" and ".layers." in name and parameter.ndim == 2
+        bytes_ += parameter.numel() * (small if in_layers else whole)
+        frozen += parameter.numel()
+    return {"frozen_bytes": bytes_ / frozen if frozen else whole, "adapter_weights": adapters}
 
 
 def _shape(recipe: Recipe, stage: Stage, config: Any, tokens: RecordTokens, global_batch: int) -> VLModel:
@@ -250,7 +288,6 @@ def _shape(recipe: Recipe, stage: Stage, config: Any, tokens: RecordTokens, glob
         train_decoder="language_model" in stage.train and recipe.model.lora is None,
         fine=fine_tower_of(config, aux.image_size) if aux is not None else None,
         global_batch=global_batch,
-        sharding="zero2",
     )
 
 

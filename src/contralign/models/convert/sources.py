@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from contralign.models.convert.checkpoint import INDEX_FILES, WHOLE_FILES, Conve
 from contralign.models.convert.hub_cache import cached_snapshot
 from contralign.models.convert.llava import PROJECTOR_FILE
 
+HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 LORA_FILES = ("adapter_config.json", "non_lora_trainables.bin", "adapter_model.bin", "adapter_model.safetensors")
 
 
@@ -25,10 +27,8 @@ def find_source(name: str | Path) -> Path:
         return Path(name)
     cached = cached_snapshot(str(name))
     if cached is None:
-        raise ConversionError(
-            f"{name} is no folder, and no model of that name is in the cache: `hf download {name}` where there is a "
-            "network"
-        )
+        fetched = f": `hf download {name}` where there is a network" if HUB_NAME.fullmatch(str(name)) else ""
+        raise ConversionError(f"{name} is no folder, and no model of that name is in the cache{fetched}")
     return cached
 
 
