@@ -250,9 +250,7 @@ class _Row:
     fields: dict[str, list[tuple[int, ...]]]
 
     def field(self, name: str, answer: int = 0) -> list[int]:
-        """A field of the row's tokens: what the processor says inside of pictures, 0 in text, `answer` from the first
-        label on.
-        """
+        """What the processor says of tokens inside of pictures; in text 0, and `answer` from the first label on."""
         begin = min(self.tokens.label_positions, default=len(self.tokens.input_ids))
         values = [0] * begin + [answer] * (len(self.tokens.input_ids) - begin)
         for start, block in zip(self.tokens.image_starts, self.fields.get(name, ()), strict=False):
