@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 
 import pytest
+from accelerate.data_loader import BatchSamplerShard
 from small_recipes import small_recipe
+from torch.utils.data import BatchSampler
 
 from contralign.bench.forecast import forecast
 from contralign.bench.forecast.render import printed
@@ -83,3 +85,34 @@ def test_a_model_whose_shapes_are_not_known_yet_has_steps_and_tokens_all_the_sam
 def test_epochs_count_as_the_trainer_counts_them(tmp_path):
     found = forecast(small_recipe(tmp_path, stages={"it": {"steps": None, "epochs": 1.5, "batch_size": 3}}))
     assert found.stages[0].steps == math.ceil(1.5 * 3)
+
+
+def test_on_one_gpu_the_frozen_language_model_is_float32_as_the_recipe_says():
+    """Nothing makes it bfloat16 there: 7.06 billion weights are 26 GiB, and with `model.dtype=bfloat16` 13."""
+    alone, half = of("llava15_7b/cal", gpus=1), of("llava15_7b/cal", "model.dtype=bfloat16", gpus=1)
+    assert stage(alone, "pt").plan.state_gib == pytest.approx(7.04e9 * 4 / 2**30, rel=0.02)
+    assert stage(half, "pt").plan.state_gib == pytest.approx(7.04e9 * 2 / 2**30, rel=0.04)
+    assert stage(alone, "pt").sharding == ""
+
+
+def test_adapters_are_counted_in_the_state_and_quantised_layers_are_not_sharded():
+    lora = ["model.lora.parts=[language_model]", "model.dtype=bfloat16"]
+    wide, narrow = (stage(of("llava15_7b/cal", *lora, f"model.lora.r={r}", gpus=1), "it").plan for r in (128, 8))
+    assert wide.state_gib - narrow.state_gib == pytest.approx(18 * 120 / 128 * 319.8e6 / 2**30, rel=0.02)
+    quantized = stage(of("llava15_7b/cal", *lora, "model.quantization=nf4", gpus=8), "it")
+    assert quantized.sharding == "ddp"
+    assert quantized.plan.state_gib < narrow.state_gib / 2
+
+
+@pytest.mark.parametrize("drop_last", [False, True])
+@pytest.mark.parametrize("gpus", [1, 2])
+def test_steps_are_those_of_the_trainers_own_loader(tmp_path, drop_last, gpus):
+    """8 records, micro-batches of 3, accumulated to a batch of 12 or 6."""
+    changes = {"steps": None, "epochs": 2, "batch_size": 1, "global_batch": 6}
+    recipe = small_recipe(tmp_path, stages={"it": changes}, trainer={"dataloader_drop_last": drop_last})
+    shards = [
+        BatchSamplerShard(BatchSampler(range(8), 1, drop_last), gpus, rank, even_batches=not drop_last)
+        for rank in range(gpus)
+    ]
+    updates = math.ceil(len(shards[0]) / (6 // gpus))
+    assert forecast(recipe, gpus).stages[0].steps == 2 * updates

@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from contralign.bench.forecast.cost import cost_of, weights_of
 from contralign.bench.forecast.sources import SourceForecast, look_at_sources
-from contralign.bench.forecast.tokens import PREFIXES, RecordTokens, measure, reckon
-from contralign.bench.plan.from_config import decoder_of, fine_tower_of, tower_of
+from contralign.bench.forecast.tokens import RecordTokens, measure, reckon
 from contralign.bench.plan.gpus import GPUS
 from contralign.bench.plan.names import by_name
-from contralign.bench.plan.predict import Plan, predict
-from contralign.bench.plan.shapes import Sample, Tower, VLModel
+from contralign.bench.plan.predict import Plan
+from contralign.training.arguments import count_steps
 from contralign.training.build import load_processor, outline_model, ready_to_learn
 from contralign.training.config import CalConfig
 from contralign.training.parts import part_of
@@ -44,7 +44,7 @@ class StageForecast:
         tokens: mean lengths of a record.
         plan: memory and time; None where the shapes are not known.
         plain: the same without CAL.
-        sharding: with which state fits, if any does.
+        sharding: the file of recipes/accelerate with which state fits, if any does; "" on one device.
         left_out: parts of the model that time and memory do not count.
     """
 
@@ -138,11 +138,13 @@ def _stage(recipe: Recipe, name: str, model: Any, gpus: int, gpu: str) -> StageF
     records = data.count if data.streaming else None if None in counted else sum(count or 0 for count in counted)
     tokens = _tokens(recipe, data, sources, model)
     cal = next((config for config in recipe.arm_configs().values() if config is not None), None) if stage.cal else None
-    steps = _steps(stage, records, stage.batch_size * accumulation * gpus)
+    drop_last = bool(recipe.trainer.get("dataloader_drop_last"))
+    steps = _steps(stage, records, gpus, accumulation, streaming=data.streaming, drop_last=drop_last)
     learns, frozen = ({}, 0) if model is None or stage.kind != "align" else _learners(recipe, stage, model)
     found: dict[str, Any] = {"plan": None, "plain": None, "sharding": "", "left_out": ""}
     if model is not None and learns:
-        found = _cost(recipe, stage, cal, model.config, tokens, gpus, gpu, accumulation)
+        weights = weights_of(recipe, model.config, sum(count for count, _ in learns.values()), frozen)
+        found = cost_of(recipe, stage, cal, model.config, tokens, gpus, gpu, accumulation, weights)
     return StageForecast(
         name=name,
         kind=stage.kind,
@@ -160,11 +162,25 @@ def _stage(recipe: Recipe, name: str, model: Any, gpus: int, gpu: str) -> StageF
     )
 
 
-def _steps(stage: Stage, records: int | None, global_batch: int) -> int | None:
-    """As the Trainer counts them: the last, smaller batch of a pass is a step too."""
+def _steps(
+    stage: Stage, records: int | None, gpus: int, accumulation: int, *, streaming: bool, drop_last: bool
+) -> int | None:
+    """As they are counted in training: by the Trainer, for a stream by `stream_steps`, for one part by `count_steps`.
+
+    To the Trainer the last, smaller batch of a pass is a step too, unless it is told to drop it.
+    """
     if stage.steps is not None:
         return stage.steps
-    return None if records is None else math.ceil((stage.epochs or 0) * math.ceil(records / global_batch))
+    if records is None:
+        return None
+    epochs = stage.epochs or 0
+    if stage.kind != "align":
+        return count_steps(stage, records)
+    if streaming:
+        return math.ceil(epochs * records / (stage.batch_size * gpus * accumulation))
+    whole, rest = divmod(records, stage.batch_size * gpus)
+    batches = whole if drop_last or not rest else whole + 1
+    return math.ceil(epochs * math.ceil(batches / accumulation))
 
 
 def _tokens(recipe: Recipe, data: DataSettings, sources: Sequence[SourceForecast], model: Any) -> RecordTokens:
@@ -176,8 +192,8 @@ def _tokens(recipe: Recipe, data: DataSettings, sources: Sequence[SourceForecast
         if measured is not None:
             return measured
     if model is None:
-        return replace(reckon(samples, _NoConfig(), data.template), image=None, tiles=0.0)
-    return reckon(samples, model.config, data.template)
+        return replace(reckon(samples, _NoConfig(), data.template, data.max_length), image=None, tiles=0.0)
+    return reckon(samples, model.config, data.template, data.max_length)
 
 
 class _NoConfig:
@@ -197,67 +213,6 @@ def _learners(recipe: Recipe, stage: Stage, model: Any) -> tuple[dict[str, tuple
             frozen += parameter.numel()
     rates: Mapping[str, float] = stage.part_rates  # type: ignore[assignment]
     return {part: (count, rates.get(part, stage.learning_rate)) for part, count in counts.items()}, frozen
-
-
-def _cost(
-    recipe: Recipe,
-    stage: Stage,
-    cal: CalConfig | None,
-    config: Any,
-    tokens: RecordTokens,
-    gpus: int,
-    gpu: str,
-    accumulation: int,
-) -> dict[str, Any]:
-    """Memory and time of a stage; the lightest sharding whose state fits, else the heaviest."""
-    try:
-        model = _shape(recipe, stage, config, tokens, stage.batch_size * accumulation * gpus)
-    except ValueError as error:
-        return {"plan": None, "plain": None, "sharding": "", "left_out": str(error)}
-    mode = "mle" if cal is None or not cal.compares else ("cal" if cal.scores is None else "cal_cached")
-    settings: dict[str, Any] = {
-        "gpus": gpus,
-        "gpu": gpu,
-        "accumulation": accumulation,
-        "checkpointing": bool(recipe.trainer.get("activation_checkpointing")),
-    }
-    plan, sharding = predict(model, mode, **settings), "zero2"
-    if gpus > 1 and plan.fits is False:
-        model = replace(model, sharding="zero3")
-        plan, sharding = predict(model, mode, **settings), "zero3"
-    return {
-        "plan": plan,
-        "plain": predict(model, "mle", **settings),
-        "sharding": sharding if gpus > 1 else "",
-        "left_out": "" if model.tiles else "the vision tower",
-    }
-
-
-def _shape(recipe: Recipe, stage: Stage, config: Any, tokens: RecordTokens, global_batch: int) -> VLModel:
-    decoder = decoder_of(config)
-    tower = tower_of(config)
-    text = max(1, round(tokens.text))
-    labels = min(text, max(1, round(tokens.labels)))
-    prefix = min(PREFIXES.get(recipe_template(recipe, stage), 1), text - labels)
-    aux = getattr(config, "aux_config", None)
-    return VLModel(
-        name=recipe.name,
-        decoder=decoder,
-        sample=Sample(image=round(tokens.image or 0), text=text, labels=labels, prefix=prefix),
-        tower=tower or Tower(),
-        tiles=round(tokens.tiles) if tower is not None else 0,
-        train_tower="vision_tower" in stage.train,
-        train_decoder="language_model" in stage.train and recipe.model.lora is None,
-        fine=fine_tower_of(config, aux.image_size) if aux is not None else None,
-        global_batch=global_batch,
-        sharding="zero2",
-    )
-
-
-def recipe_template(recipe: Recipe, stage: Stage) -> str:
-    """Template of a stage."""
-    name = next(name for name, other in recipe.stages.items() if other is stage)
-    return recipe.stage_data(name).template
 
 
 def _numel(model: Any) -> int:
