@@ -78,6 +78,8 @@ def test_where_dropping_is_proven_the_cheap_contrast_is_taken(pair, monkeypatch)
     model, _ = pair
     assert without_picture(adapter_for(model)) == DropImage()
     monkeypatch.setattr(LlavaAdapter, "proven", False)
+    assert without_picture(adapter_for(model)) == DropImage()
+    monkeypatch.setattr("contralign.models.adapter.MEASURED", frozenset())
     assert without_picture(adapter_for(model)) == MaskImage()
 
 
@@ -103,6 +105,25 @@ def test_an_adapter_that_cannot_vouch_for_drop_is_proven_on_the_first_batch(pair
 
     monkeypatch.setattr(reading, "MaskImage", lambda: lambda batch: batch)  # hides nothing: not what "drop" says
     with pytest.raises(UnsupportedModel, match="differs from that of 'mask'"):
+        SampleReader(model, collator, DropImage())(SAMPLES[:2])
+
+
+def test_where_nobody_asked_for_drop_a_failed_proof_goes_on_with_mask(pair, monkeypatch, caplog):
+    model, collator = pair
+    _, sure = SampleReader(model, collator)(SAMPLES[:2])
+    monkeypatch.setattr(LlavaAdapter, "proven", False)
+
+    def refuse(adapter, batch):
+        raise UnsupportedModel("they differ")
+
+    monkeypatch.setattr(reading, "drop_is_proven", refuse)
+    reader = SampleReader(model, collator)
+    assert reader.contrast.name == "drop"
+    _, hidden = reader(SAMPLES[:2])
+    assert reader.contrast == MaskImage()
+    assert "they differ. Reading goes on with 'mask'" in caplog.text
+    torch.testing.assert_close(hidden.delta["logit"], sure.delta["logit"], atol=1e-4, rtol=0)
+    with pytest.raises(UnsupportedModel):
         SampleReader(model, collator, DropImage())(SAMPLES[:2])
 
 

@@ -45,7 +45,8 @@ class SampleReader:
     Args:
         model: a model that `adapter_for` can serve; read in eval mode, its mode is put back.
         collator: of its processor.
-        contrast: what the second pass sees; None is `without_picture` of the model.
+        contrast: what the second pass sees; None is `without_picture` of the model, and hiding the image tokens if the
+            first batch shows that to be wrong.
         scores: which Δ to take.
 
     Raises:
@@ -71,6 +72,7 @@ class SampleReader:
                 f"contrast={self.contrast.name!r} degrades the original pictures: collate with keep_pictures=True"
             )
         self._proven = is_proven(self.adapter, self.contrast)
+        self._may_hide = contrast is None and "mask" in self.adapter.contrasts
 
     def __call__(self, samples: Sequence[Sample], draw: int = 0) -> tuple[EncodedBatch, TwoLooks]:
         """One batch.
@@ -91,7 +93,7 @@ class SampleReader:
         self.adapter.check_contrast(self.contrast.name, encoded.inputs["input_ids"].shape[1])
         with torch.inference_mode(), second_look(self.adapter.model):
             batch = self._prepared(encoded, draw)
-            self._proven = self._proven or drop_is_proven(self.adapter, batch)
+            self._proven = self._proven or self._drop_is_proven(batch)
             return look_twice(self.adapter, self.contrast, batch, self.scores)
 
     def over(self, samples: Sequence[Sample], batch_size: int, label: str) -> Iterator[tuple[EncodedBatch, TwoLooks]]:
@@ -124,6 +126,17 @@ class SampleReader:
             with torch.inference_mode(), second_look(self.adapter.model):
                 self.contrast.observe(self._prepared(encoded))
 
+    def _drop_is_proven(self, batch: VLBatch) -> bool:
+        """As `drop_is_proven`; where nobody asked for "drop", image tokens are hidden if it is not right."""
+        try:
+            return drop_is_proven(self.adapter, batch)
+        except UnsupportedModel as error:
+            if not self._may_hide:
+                raise
+            logger.warning("%s. Reading goes on with 'mask'", error)
+            self.contrast = MaskImage()
+            return True
+
     def _prepared(self, encoded: EncodedBatch, draw: int = 0) -> VLBatch:
         device = self.adapter.model.device
         inputs = {
@@ -145,8 +158,12 @@ class SampleReader:
 
 
 def without_picture(adapter: Adapter) -> Contrast:
-    """The cheap contrast where it is known to equal hiding the image tokens, and hiding them where it is not."""
-    is_sure = adapter.proven and adapter.window is None
+    """The cheap contrast where it is known to equal hiding the image tokens, and hiding them where it is not.
+
+    That is so for LLaVA and for the classes that docs/models.md has measured; where an adapter is not `proven`, the
+    first batch is to show it all the same.
+    """
+    is_sure = (adapter.proven or adapter.measured) and adapter.window is None
     return DropImage() if is_sure or "mask" not in adapter.contrasts else MaskImage()
 
 

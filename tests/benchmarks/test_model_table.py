@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from small_families import FAMILIES
 
+from contralign.models.measured import MEASURED
+
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
@@ -34,6 +36,11 @@ def test_the_page_has_a_line_for_every_family_and_a_note_for_every_number(script
     page = script.PAGE.read_text(encoding="utf-8")
     for number in range(1, 7):
         assert any(f"({number})" in line for line in lines) and f"\n{number}. **" in page
+
+
+def test_the_classes_that_reading_trusts_are_those_that_the_page_calls_right_both_ways(script):
+    rows = [[cell.strip() for cell in line.split("|")] for line in shown(script)[2:]]
+    assert {row[2].strip("`") for row in rows if row[3:5] == ["yes", "yes"]} == MEASURED
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from contralign.models.assembly import assemble, outline, tiny_shape
 from contralign.models.convert.checkpoint import ConversionError
-from contralign.models.known_parts import CLIP_L_336, CONVNEXT_L_320, GEMMA_2B, VICUNA_7B, VICUNA_13B
+from contralign.models.known_parts import GEMMA_2B, VICUNA_7B, VICUNA_13B
+from contralign.models.known_towers import CLIP_L_336, CONVNEXT_L_320
 
 FAMILIES = ["llava", "llava_next", "mini_gemini", "mini_gemini_hd"]
 TOKENS = {"llava": 16, "mini_gemini": 16, "mini_gemini_hd": 80}

@@ -8,7 +8,8 @@ from contralign.data.loss_mask import IMAGE_SENTINEL, encode, prompt_ids
 from contralign.data.messages import IMAGE, Sample, Turn
 from contralign.models.assembly import tiny_shape
 from contralign.models.chat_templates import chat_template_for
-from contralign.models.known_parts import CLIP_L_336, GEMMA_2B, VICUNA_7B
+from contralign.models.known_parts import GEMMA_2B, VICUNA_7B
+from contralign.models.known_towers import CLIP_L_336
 from contralign.models.part_tokenizer import tokenizer_of_part
 
 KINDS = {"llama": ("vicuna_v1", "tiny_llama_tokenizer"), "gemma": ("gemma", "gemma_like_tokenizer")}

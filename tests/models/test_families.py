@@ -258,6 +258,16 @@ def test_a_recurrent_decoder_needs_no_proof_by_mask():
     assert isinstance(without_picture(adapter_for(model)), DropImage)
 
 
+@pytest.mark.parametrize(
+    ("name", "contrast"),
+    [("Qwen2.5-VL", DropImage), ("Mllama", DropImage), ("Gemma 3", DropImage), ("Idefics2", MaskImage)],
+)
+def test_without_a_picture_is_the_cheap_way_in_a_measured_family_and_hiding_behind_a_window(name, contrast):
+    adapter = adapter_for(built(FAMILIES[name]))
+    assert not adapter.proven
+    assert isinstance(without_picture(adapter), contrast)
+
+
 def test_what_mllama_says_of_a_row_depends_on_its_batch():
     """Why its rows are held against the forward of the whole batch; docs/models.md says so."""
     family = FAMILIES["Mllama"]

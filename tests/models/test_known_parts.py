@@ -6,8 +6,8 @@ from small_parts import WHOLE_CLIP, write_clip, write_convnext, write_llama
 from transformers import AutoModel, AutoModelForCausalLM
 from transformers.initialization import no_init_weights
 
-from contralign.models.convert.clip_tower import KNOWN_TOWERS
-from contralign.models.known_parts import CLIP_L_336, CONVNEXT_L_320, GEMMA_2B, VICUNA_7B, VICUNA_13B, part_config
+from contralign.models.known_parts import GEMMA_2B, VICUNA_7B, VICUNA_13B, part_config
+from contralign.models.known_towers import CLIP_L_336, CONVNEXT_L_320
 
 
 def count(config, kind):
@@ -43,12 +43,6 @@ def test_numbers_that_no_count_shows():
     assert (gemma.hidden_act, gemma.head_dim, gemma.num_key_value_heads) == ("gelu_pytorch_tanh", 256, 1)
     assert vicuna.rope_parameters["rope_theta"] == gemma.rope_parameters["rope_theta"] == 1e4
     assert part_config(CLIP_L_336).hidden_act == "quick_gelu"
-
-
-@pytest.mark.parametrize("name", KNOWN_TOWERS)
-def test_towers_are_those_that_conversions_know(name):
-    config = part_config(name)
-    assert {key: getattr(config, key) for key in KNOWN_TOWERS[name]} == KNOWN_TOWERS[name]
 
 
 def test_every_call_makes_a_configuration_of_its_own():

@@ -2,7 +2,8 @@
 
 import pytest
 
-from contralign.models.known_parts import CLIP_L_336, CONVNEXT_L_320, GEMMA_2B, VICUNA_7B
+from contralign.models.known_parts import GEMMA_2B, VICUNA_7B
+from contralign.models.known_towers import CLIP_L_336, CONVNEXT_L_320
 from contralign.models.vlm_parts import SMALL_CLIP, SMALL_CONVNEXT, SMALL_DECODER, part_configs, scaled_down
 
 

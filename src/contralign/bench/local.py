@@ -7,12 +7,13 @@ from typing import Any
 
 import torch
 from PIL import Image
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoModelForImageTextToText
 
 from contralign.bench.rows import Ingredients
 from contralign.bench.shapes import DEFAULT_ROWS, Shape, check_dtype, default_prefix, given
 from contralign.data.picture_inputs import PictureInputs, picture_inputs
 from contralign.models.anyres import follow_released
+from contralign.models.released import load_processor
 
 _OF_THE_MODEL = ("hidden", "layers", "heads", "intermediate", "vocabulary", "image_tokens")
 
@@ -76,7 +77,7 @@ def _ingredients(processor: Any, model: Any, made: PictureInputs, image_tokens: 
 
 def _load(folder: Path, dtype: str) -> tuple[Any, Any]:
     try:
-        processor = AutoProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        processor = load_processor(folder, local_files_only=True, trust_remote_code=False)
         model = AutoModelForImageTextToText.from_pretrained(
             folder,
             dtype=getattr(torch, dtype),
@@ -90,7 +91,6 @@ def _load(folder: Path, dtype: str) -> tuple[Any, Any]:
         ) from error
     if getattr(processor, "tokenizer", None) is None or getattr(processor, "image_processor", None) is None:
         raise ValueError(f"{folder} has no processor for pictures: save one there (processor.save_pretrained)")
-    follow_released(processor)
     follow_released(model)
     return processor, model
 

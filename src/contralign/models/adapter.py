@@ -16,6 +16,7 @@ from contralign.batch import IGNORE_INDEX, VLBatch, column_indices
 from contralign.core.head import Head, LinearHead, OpaqueHead
 from contralign.models.attention_mask import PAIR_MASKS, decoder_mask
 from contralign.models.last_layer import LastLayer
+from contralign.models.measured import MEASURED
 from contralign.models.output_head import (
     UNKNOWN,
     gathered_head,
@@ -118,8 +119,7 @@ class Adapter(ABC):
     def embed_text(self, input_ids: Int[Tensor, " words"]) -> Float[Tensor, "words hidden"]:
         """What stands for these words in `inputs_embeds`: what the model's own embedding layer says.
 
-        A scale that a family keeps in that layer (Gemma 3) is in it; one that its decoder multiplies `inputs_embeds` by
-        (Gemma 1 and 2) comes later, as for all text.
+        The scale that a Gemma keeps in that layer is in it.
         """
         return self.model.get_input_embeddings()(input_ids)
 
@@ -191,6 +191,11 @@ class Adapter(ABC):
     @property
     def _attention(self) -> str:
         return str(self.model.config.get_text_config()._attn_implementation)
+
+    @property
+    def measured(self) -> bool:
+        """True where "drop" and "mask" were measured to be both right for models of this class (docs/models.md)."""
+        return type(self.model).__name__.removeprefix("FSDP") in MEASURED  # fully_shard renames the class
 
     def check_contrast(self, name: str, num_tokens: int) -> None:
         """Refuse a contrast that this model cannot be given on rows of `num_tokens`.

@@ -9,7 +9,6 @@ biases too) and N(0, 1/√d) for `image_newline`; transformers would take N(0, 0
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -19,9 +18,9 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerF
 from transformers.initialization import no_init_weights
 
 from contralign.models.convert.checkpoint import fill_parameters
-from contralign.models.convert.vocabulary import ROWS_AT_ONCE
 from contralign.models.families import FAMILIES, Family
 from contralign.models.family_names import FamilyName, check_parts
+from contralign.models.image_token import IMAGE_TOKEN, rows_for
 from contralign.models.part_tokenizer import learnt_tokenizer, tokenizer_of_part
 from contralign.models.part_weights import (
     PROJECTOR_MODULES,
@@ -31,7 +30,6 @@ from contralign.models.part_weights import (
     projector_weights,
     vision_tower_weights,
 )
-from contralign.models.tiny import IMAGE_TOKEN
 from contralign.models.vlm_parts import Parts, part_configs, scaled_down
 
 SMALL_VOCABULARY = 1024
@@ -167,8 +165,8 @@ def outline(
 def _make_room(parts: Parts, form: Family, image_token_id: int) -> Any:
     """The language model's configuration, with a row for the image token where the family looks it up."""
     decoder: Any = parts.language_model
-    if form.looks_up_image_token and image_token_id >= decoder.vocab_size:
-        decoder.vocab_size = ROWS_AT_ONCE * math.ceil((image_token_id + 1) / ROWS_AT_ONCE)
+    if form.looks_up_image_token:
+        decoder.vocab_size = rows_for(image_token_id, decoder.vocab_size)
     return decoder
 
 

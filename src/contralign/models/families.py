@@ -28,8 +28,9 @@ from transformers.models.llava.image_processing_pil_llava import LlavaImageProce
 
 from contralign.models.anyres import as_original, canvases
 from contralign.models.chat_templates import chat_template_for
-from contralign.models.convert.clip_tower import CLIP_DEVIATION, CLIP_MEAN, clip_settings
+from contralign.models.convert.clip_tower import clip_settings
 from contralign.models.family_names import FamilyName
+from contralign.models.known_towers import CLIP_DEVIATION, CLIP_MEAN
 from contralign.models.mini_gemini import MiniGeminiConfig, MiniGeminiForConditionalGeneration, MiniGeminiProcessor
 from contralign.models.vlm_parts import Parts
 

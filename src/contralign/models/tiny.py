@@ -27,13 +27,14 @@ from transformers import (
 )
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
+from contralign.models.image_token import IMAGE_TOKEN
 from contralign.models.spoken_content import SAY
 
 PAPER_LEVEL, INK_RANGE = 0.94, 0.3
 """Mean and deviation that pixels are normalised by. The small worlds are ink on pale paper: with paper near 0 the empty
 patches are quiet, and a tower that starts from nothing learns sooner than with CLIP's statistics."""
 
-UNK, BOS, EOS, IMAGE_TOKEN = "<unk>", "<s>", "</s>", "<image>"
+UNK, BOS, EOS = "<unk>", "<s>", "</s>"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, Trainer, TrainingArguments
+from transformers import AutoConfig, AutoModelForImageTextToText, Trainer, TrainingArguments
 from transformers.initialization import no_init_weights
-from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 from transformers.trainer_callback import PrinterCallback
 from transformers.utils.hub import cached_file
 
@@ -21,6 +20,7 @@ from contralign.data.collator import VLCollator
 from contralign.data.messages import IMAGE, Sample
 from contralign.data.mixture import SampleSet
 from contralign.data.modality_sampler import modality_lengths
+from contralign.models import released
 from contralign.models.anyres import follow_released
 from contralign.models.assembly import assemble, outline, tiny_shape
 from contralign.models.feature_cache import FeatureCache
@@ -134,11 +134,9 @@ def load_processor(path: str) -> Any:
         RecipeError: there is none, with what to do.
     """
     try:
-        processor = AutoProcessor.from_pretrained(path)
+        return released.load_processor(path)
     except OSError as error:
         raise _unreachable(path, error) from error
-    follow_released(processor)
-    return processor
 
 
 def load_model(path: str, settings: ModelSettings) -> Any:
@@ -257,10 +255,7 @@ def as_trained(processor: Any, image_aspect: ImageAspect) -> Any:
 
     The collator pads before the processor; whoever loads the model directory with transformers alone has no collator.
     """
-    images = getattr(processor, "image_processor", None)
-    if image_aspect == "pad" and isinstance(images, LlavaImageProcessorPil):
-        images.do_pad = True
-    return processor
+    return released.padding(processor) if image_aspect == "pad" else processor
 
 
 def degrades_pictures(cal: CalConfig | None) -> bool:

@@ -63,3 +63,15 @@ def test_measured_lengths_are_those_of_the_collators_batch():
 
 def test_nothing_to_measure_is_said():
     assert measure([], None, 0) is None  # type: ignore[arg-type]
+
+
+def test_text_beyond_the_maximum_length_is_not_counted():
+    long = sample(answer="word " * 4000, pictures=0)
+    whole, cut = reckon([long], LLAVA, "vicuna_v1"), reckon([long], LLAVA, "vicuna_v1", max_length=2048)
+    assert whole.text > 5000 and cut.text == 2048
+    assert cut.labels / cut.text == pytest.approx(whole.labels / whole.text)
+
+
+def test_a_picture_of_anyres_has_as_many_tiles_as_its_grid():
+    found = [reckon([sample(size)], NEXT, "plain").tiles for size in ((300, 300), (640, 480), (1280, 300))]
+    assert found == [3, 5, 4]

@@ -14,8 +14,8 @@ from contralign.contrast.drop import DropImage
 from contralign.core.passes import look_twice
 from contralign.models.convert import ConversionError, load_original_llava, rename_llava_keys
 from contralign.models.convert.checkpoint import read_weights
-from contralign.models.convert.clip_tower import KNOWN_TOWERS
 from contralign.models.convert.llava_config import llava_config
+from contralign.models.known_towers import CLIP_LARGE
 from contralign.models.registry import adapter_for
 
 GOLDEN = Path(__file__).parents[2] / "golden"
@@ -257,7 +257,7 @@ def test_a_whole_clip_config_gives_its_vision_half(tmp_path):
 
 
 def test_a_tower_known_by_its_hub_name_needs_no_directory():
-    vision = CLIPVisionConfig(**KNOWN_TOWERS["openai/clip-vit-large-patch14-336"])
+    vision = CLIPVisionConfig(**CLIP_LARGE)
     original = json.loads((CHECKPOINT / "config.json").read_text())
     config = llava_config(original, vision)
     assert config.image_seq_length == 576 and vision.num_hidden_layers == 24

@@ -13,14 +13,17 @@ from transformers import AutoModelForImageTextToText, GemmaConfig, LlamaConfig
 
 from contralign.contrast.drop import DropImage
 from contralign.core.passes import look_twice
+from contralign.models.assembly import outline
 from contralign.models.convert import ConversionError
 from contralign.models.convert.checkpoint import read_json, read_weights
+from contralign.models.convert.clip_tower import CLIP_TOWER, clip_config
 from contralign.models.convert.mini_gemini import load_original_mini_gemini, save_original_mini_gemini
 from contralign.models.convert.mini_gemini_config import mini_gemini_config, original_config
 from contralign.models.convert.mini_gemini_names import AUX_TOWER, original_names, rename_mini_gemini_keys
-from contralign.models.convert.mini_gemini_towers import CLIP_TOWER, clip_config, convnext_tower
+from contralign.models.convert.mini_gemini_towers import convnext_tower
+from contralign.models.known_parts import VICUNA_7B
+from contralign.models.known_towers import CLIP_L_336, CONVNEXT_L_320, CONVNEXT_LARGE
 from contralign.models.mini_gemini import MiniGeminiConfig
-from contralign.models.mini_gemini.configuration import CONVNEXT_LARGE
 from contralign.models.mini_gemini.convnext import MiniGeminiAuxTower
 from contralign.models.registry import adapter_for
 
@@ -334,6 +337,19 @@ def test_what_the_original_cannot_express_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConversionError, match="is not empty"):
         save_original_mini_gemini(model, tmp_path)
+
+
+@pytest.mark.parametrize("family", ["mini_gemini", "mini_gemini_hd"])
+def test_what_a_recipe_puts_together_is_known_to_the_original_by_its_towers(family):
+    """Nothing of a whole CLIP that lies behind its tower makes it another."""
+    model = outline(family, language_model=VICUNA_7B, vision_tower=CLIP_L_336, aux_tower=CONVNEXT_L_320)
+    for behind in (512, 768):
+        model.config.vision_config.projection_dim = behind
+        original = original_config(model.config, "float16", aux_tower_changed=False)
+        assert original["mm_vision_tower"].endswith("/clip-vit-large-patch14-336")
+    model.config.vision_config.num_hidden_layers = 12
+    with pytest.raises(ConversionError, match="these are not the published ones"):
+        original_config(model.config, "float16", aux_tower_changed=False)
 
 
 @pytest.mark.parametrize("grid, text, drop", [(1, LlamaConfig(), 0.1), (2, GemmaConfig(), 0.0)])

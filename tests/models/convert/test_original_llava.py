@@ -12,9 +12,9 @@ from contralign.models.convert import (
     save_original_llava,
 )
 from contralign.models.convert.checkpoint import read_json, read_tensors, read_weights
-from contralign.models.convert.clip_tower import KNOWN_TOWERS
 from contralign.models.convert.vocabulary import add_image_row, original_rows
 from contralign.models.convert.weight_files import write_tensors
+from contralign.models.known_towers import CLIP_LARGE
 
 TOWERS = Path(__file__).parents[2] / "golden" / "ckpt"
 CHECKPOINT = TOWERS / "llava15_tiny"
@@ -94,8 +94,7 @@ def test_a_model_that_never_was_original_brings_its_tower_along(tmp_path):
 def test_a_tower_of_known_architecture_gets_its_hub_name():
     from contralign.models.convert.original_llava import _known_tower
 
-    settings = KNOWN_TOWERS["openai/clip-vit-large-patch14-336"]
-    config = LlavaConfig(vision_config={"model_type": "clip_vision_model", **settings})
+    config = LlavaConfig(vision_config={"model_type": "clip_vision_model", **CLIP_LARGE})
     assert _known_tower(config.vision_config) == "openai/clip-vit-large-patch14-336"
 
 

@@ -9,8 +9,9 @@ from PIL import Image
 from transformers import PreTrainedTokenizerFast
 
 from contralign.models.convert import ConversionError, load_original_llava
-from contralign.models.convert.processors import GEMMA_TEMPLATE, add_image_token, llava_processor, vicuna_template
+from contralign.models.convert.processors import GEMMA_TEMPLATE, llava_processor, vicuna_template
 from contralign.models.convert.sentencepiece_tokenizer import read_tokenizer
+from contralign.models.image_token import add_image_token
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 TOWERS = GOLDEN / "ckpt"

@@ -87,6 +87,28 @@ def test_greedy_generation_is_the_argmax_step_by_step_without_a_cache(grid, text
 
 
 @torch.no_grad()
+def test_a_repetition_penalty_counts_words_and_no_image_token_which_has_no_row():
+    model = build_mini_gemini()
+    batch = without_labels(picture_batch(model, images=(1, 2), padding="left"))
+    rows = model.lm_head.out_features
+    assert rows == IMAGE_TOKEN
+    made = model.generate(**batch, max_new_tokens=1, do_sample=False, repetition_penalty=30.0, eos_token_id=None)
+    logits = model(**batch, logits_to_keep=1).logits[:, -1]
+    for row, ids in enumerate(batch["input_ids"]):
+        words = ids[(ids != IMAGE_TOKEN) & batch["attention_mask"][row].bool()].unique()
+        said = logits[row, words]
+        logits[row, words] = torch.where(said < 0, said * 30, said / 30)
+    assert torch.equal(made[:, -1], logits.argmax(dim=-1))
+    free = model.generate(**batch, max_new_tokens=12, do_sample=False, eos_token_id=None)
+    kept = model.generate(**batch, max_new_tokens=12, do_sample=False, eos_token_id=None, no_repeat_ngram_size=1)
+    assert kept.max() == IMAGE_TOKEN
+    for row in kept[:, batch["input_ids"].shape[1] :].tolist():
+        assert len(set(row)) == len(row)
+        assert IMAGE_TOKEN not in row
+    assert not torch.equal(free, kept)
+
+
+@torch.no_grad()
 def test_generation_encodes_the_pictures_once_and_takes_beams():
     model = build_mini_gemini()
     calls = []
@@ -230,16 +252,17 @@ def test_activation_checkpointing_changes_no_gradient(grid):
         torch.testing.assert_close(again[name], plain[name])
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @torch.no_grad()
-def test_half_precision_runs_and_keeps_its_type():
-    model = build_mini_gemini(2, "gemma", torch.bfloat16)
+def test_half_precision_runs_and_keeps_its_type(dtype):
+    model = build_mini_gemini(2, "gemma", dtype)
     batch = {
         name: value.float() if value.is_floating_point() else value for name, value in picture_batch(model).items()
     }
     out = model(**batch)
-    assert out.logits.dtype == torch.bfloat16
+    assert out.logits.dtype == dtype
     assert torch.isfinite(out.logits).all()
-    assert out.image_hidden_states.dtype == torch.bfloat16
+    assert out.image_hidden_states.dtype == dtype
 
 
 def test_blocks_that_must_not_be_split_are_all_in_the_model_and_none_is_inside_another():

@@ -99,7 +99,7 @@ def _memory(stage: StageForecast, gpu: str) -> str:
     held = plan.state_gib + plan.inputs_gib + plan.loss_gib
     room = GPUS[gpu].memory_gib
     verdict = {True: "fits", False: "does not fit", None: "all activations are kept besides, and not counted"}
-    sharding = f"; sharded as recipes/accelerate/{stage.sharding}.yaml" if stage.sharding else ""
+    sharding = f"; with recipes/accelerate/{stage.sharding}.yaml" if stage.sharding else ""
     return (
         f"{_gib(held)} of {room:.0f} GiB a GPU: state {_gib(plan.state_gib)}, layer inputs {_gib(plan.inputs_gib)}, "
         f"logits {_gib(plan.loss_gib)}{sharding}; {verdict[plan.fits]}"

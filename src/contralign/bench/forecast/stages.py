@@ -9,20 +9,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from contralign.bench.forecast.cost import cost_of, weights_of
 from contralign.bench.forecast.sources import SourceForecast, look_at_projector, look_at_sources
-from contralign.bench.forecast.tokens import PREFIXES, RecordTokens, measure, reckon
-from contralign.bench.plan.from_config import decoder_of, fine_tower_of, tower_of
+from contralign.bench.forecast.tokens import RecordTokens, measure, reckon
 from contralign.bench.plan.gpus import GPUS
 from contralign.bench.plan.names import by_name
-from contralign.bench.plan.predict import Plan, predict
-from contralign.bench.plan.shapes import Sample, Tower, VLModel
+from contralign.bench.plan.predict import Plan
+from contralign.training.arguments import count_steps
 from contralign.training.build import load_processor, outline_model, ready_to_learn
 from contralign.training.config import CalConfig
 from contralign.training.parts import part_of
 from contralign.training.recipe import Recipe
 from contralign.training.records import make_collator
 from contralign.training.schema import RecipeError
-from contralign.training.settings import TINY, DataSettings, ModelSettings, Stage
+from contralign.training.settings import TINY, DataSettings, Stage
 
 SHARDING: Mapping[str, Literal["ddp", "zero2", "zero3"]] = {
     "ddp": "ddp",
@@ -51,7 +51,7 @@ class StageForecast:
         tokens: mean lengths of a record.
         plan: memory and time; None where the shapes are not known.
         plain: the same without CAL.
-        sharding: the engine file of recipes/accelerate/, without ".yaml", that is counted; "" on one GPU.
+        sharding: the file of recipes/accelerate/, without ".yaml", that is counted; "" on one device.
         left_out: parts of the model that time and memory do not count.
     """
 
@@ -146,15 +146,16 @@ def _stage(recipe: Recipe, name: str, model: Any, gpus: int, gpu: str) -> StageF
     records = data.count if data.streaming else None if None in counted else sum(count or 0 for count in counted)
     tokens = _tokens(recipe, data, sources, model)
     cal = next((config for config in recipe.arm_configs().values() if config is not None), None) if stage.cal else None
-    steps = _steps(stage, records, stage.batch_size * accumulation * gpus)
+    drop_last = bool(recipe.trainer.get("dataloader_drop_last"))
+    steps = _steps(stage, records, gpus, accumulation, streaming=data.streaming, drop_last=drop_last)
     learns, frozen = {}, 0
     found: dict[str, Any] = {"plan": None, "plain": None, "sharding": "", "left_out": ""}
     if model is not None and stage.kind == "align":
         fresh = outline_model(recipe.model) if recipe.model.lora is not None else model
-        ready = ready_to_learn(fresh, recipe.model, stage)
-        learns, frozen = _learners(ready, stage)
-        if learns:
-            found = _cost(recipe, stage, cal, ready, tokens, gpus, gpu, accumulation)
+        learns, frozen = _learners(ready_to_learn(fresh, recipe.model, stage), stage)
+    if model is not None and learns:
+        weights = weights_of(recipe, model.config, sum(count for count, _ in learns.values()), frozen)
+        found = cost_of(recipe, stage, cal, model.config, tokens, gpus, gpu, accumulation, weights)
     return StageForecast(
         name=name,
         kind=stage.kind,
@@ -172,11 +173,25 @@ def _stage(recipe: Recipe, name: str, model: Any, gpus: int, gpu: str) -> StageF
     )
 
 
-def _steps(stage: Stage, records: int | None, global_batch: int) -> int | None:
-    """As the Trainer counts them: the last, smaller batch of a pass is a step too."""
+def _steps(
+    stage: Stage, records: int | None, gpus: int, accumulation: int, *, streaming: bool, drop_last: bool
+) -> int | None:
+    """As they are counted in training: by the Trainer, for a stream by `stream_steps`, for one part by `count_steps`.
+
+    To the Trainer the last, smaller batch of a pass is a step too, unless it is told to drop it.
+    """
     if stage.steps is not None:
         return stage.steps
-    return None if records is None else math.ceil((stage.epochs or 0) * math.ceil(records / global_batch))
+    if records is None:
+        return None
+    epochs = stage.epochs or 0
+    if stage.kind != "align":
+        return count_steps(stage, records)
+    if streaming:
+        return math.ceil(epochs * records / (stage.batch_size * gpus * accumulation))
+    whole, rest = divmod(records, stage.batch_size * gpus)
+    batches = whole if drop_last or not rest else whole + 1
+    return math.ceil(epochs * math.ceil(batches / accumulation))
 
 
 def _tokens(recipe: Recipe, data: DataSettings, sources: Sequence[SourceForecast], model: Any) -> RecordTokens:
@@ -188,8 +203,8 @@ def _tokens(recipe: Recipe, data: DataSettings, sources: Sequence[SourceForecast
         if measured is not None:
             return measured
     if model is None:
-        return replace(reckon(samples, _NoConfig(), data.template), image=None, tiles=0.0)
-    return reckon(samples, model.config, data.template)
+        return replace(reckon(samples, _NoConfig(), data.template, data.max_length), image=None, tiles=0.0)
+    return reckon(samples, model.config, data.template, data.max_length)
 
 
 class _NoConfig:
@@ -207,94 +222,6 @@ def _learners(ready: Any, stage: Stage) -> tuple[dict[str, tuple[int, float]], i
             frozen += parameter.numel()
     rates: Mapping[str, float] = stage.part_rates  # type: ignore[assignment]
     return {part: (count, rates.get(part, stage.learning_rate)) for part, count in counts.items()}, frozen
-
-
-def _cost(
-    recipe: Recipe,
-    stage: Stage,
-    cal: CalConfig | None,
-    ready: Any,
-    tokens: RecordTokens,
-    gpus: int,
-    gpu: str,
-    accumulation: int,
-) -> dict[str, Any]:
-    """Memory and time of a stage, under the lightest engine that takes it and whose state fits, else the heaviest."""
-    try:
-        shape = _shape(recipe, stage, ready.config, tokens, stage.batch_size * accumulation * gpus)
-    except ValueError as error:
-        return {"plan": None, "plain": None, "sharding": "", "left_out": str(error)}
-    mode = "mle" if cal is None or not cal.compares else ("cal" if cal.scores is None else "cal_cached")
-    settings: dict[str, Any] = {
-        "gpus": gpus,
-        "gpu": gpu,
-        "accumulation": accumulation,
-        "checkpointing": bool(recipe.trainer.get("activation_checkpointing")),
-    }
-    for engine in _engines(recipe.model, cal, gpus, accumulation):
-        model = replace(shape, sharding=SHARDING[engine], **_weights(recipe.model, ready, engine))
-        plan = predict(model, mode, **settings)
-        if plan.fits is not False:
-            break
-    return {
-        "plan": plan,
-        "plain": predict(model, "mle", **settings),
-        "sharding": engine if gpus > 1 else "",
-        "left_out": "" if model.tiles else "the vision tower",
-    }
-
-
-def _engines(model: ModelSettings, cal: CalConfig | None, gpus: int, accumulation: int) -> tuple[str, ...]:
-    """Files of recipes/accelerate/ under which a stage is not refused (docs/cluster.md), the lightest first."""
-    if gpus == 1 or model.quantization != "none":
-        return ("ddp",)
-    if cal is not None and accumulation > 1 and cal.form != "released":
-        return ("fsdp2",)
-    return ("zero2", "zero3")
-
-
-def _weights(model: ModelSettings, ready: Any, engine: str) -> dict[str, Any]:
-    """Mean bytes of a frozen weight, which DeepSpeed alone rounds to bfloat16, and the number of the adapters' weights.
-
-    Quantised are the matrices of the language model's layers: 4 bits and, per 64 of them, a scale of 8; or 8 bits.
-    """
-    whole = 2.0 if model.dtype == "bfloat16" or engine.startswith("zero") else 4.0
-    small = {"none": whole, "nf4": 0.5 + 1 / 64, "int8": 1.0}[model.quantization]
-    bytes_, frozen, adapters = 0.0, 0, 0
-    for name, parameter in ready.named_parameters():
-        if parameter.requires_grad:
-            adapters += parameter.numel() * ("lora_" in name)
-            continue
-        in_layers = part_of(name) == "language_model" and ".layers." in name and parameter.ndim == 2
-        bytes_ += parameter.numel() * (small if in_layers else whole)
-        frozen += parameter.numel()
-    return {"frozen_bytes": bytes_ / frozen if frozen else whole, "adapter_weights": adapters}
-
-
-def _shape(recipe: Recipe, stage: Stage, config: Any, tokens: RecordTokens, global_batch: int) -> VLModel:
-    decoder = decoder_of(config)
-    tower = tower_of(config)
-    text = max(1, round(tokens.text))
-    labels = min(text, max(1, round(tokens.labels)))
-    prefix = min(PREFIXES.get(recipe_template(recipe, stage), 1), text - labels)
-    aux = getattr(config, "aux_config", None)
-    return VLModel(
-        name=recipe.name,
-        decoder=decoder,
-        sample=Sample(image=round(tokens.image or 0), text=text, labels=labels, prefix=prefix),
-        tower=tower or Tower(),
-        tiles=round(tokens.tiles) if tower is not None else 0,
-        train_tower="vision_tower" in stage.train,
-        train_decoder="language_model" in stage.train and recipe.model.lora is None,
-        fine=fine_tower_of(config, aux.image_size) if aux is not None else None,
-        global_batch=global_batch,
-    )
-
-
-def recipe_template(recipe: Recipe, stage: Stage) -> str:
-    """Template of a stage."""
-    name = next(name for name, other in recipe.stages.items() if other is stage)
-    return recipe.stage_data(name).template
 
 
 def _numel(model: Any) -> int:

@@ -15,7 +15,7 @@ from contralign.data.bad_record import BadRecord
 from contralign.data.collator import VLCollator
 from contralign.data.messages import IMAGE, Sample
 from contralign.data.pictures import open_picture
-from contralign.models.anyres import num_tokens
+from contralign.models.anyres import best_grid, num_tokens
 
 MEASURED = 32
 """Records whose pictures are opened to measure."""
@@ -83,13 +83,14 @@ def measure(samples: Sequence[Sample], collate: VLCollator, image_token_id: int)
     return RecordTokens(image=image, text=text, labels=label, tiles=tiles, how=how)
 
 
-def reckon(samples: Sequence[Sample], config: Any, template: str) -> RecordTokens:
+def reckon(samples: Sequence[Sample], config: Any, template: str, max_length: int | None = None) -> RecordTokens:
     """Lengths without a processor: words for tokens, and pictures by the rule of the family.
 
     Args:
         samples: records that were looked at; none at all are replaced by assumptions (docs/plan.md).
         config: of the model.
         template: of the stage.
+        max_length: of the stage: text beyond it is cut.
     """
     image, tiles = _of_pictures(samples, config)
     if not samples:
@@ -97,9 +98,12 @@ def reckon(samples: Sequence[Sample], config: Any, template: str) -> RecordToken
         return RecordTokens(image=image, tiles=tiles, how="assumed (docs/plan.md)", **assumed)
     answers = [_words(sample, "assistant", template) for sample in samples]
     asked = [0.0 if template == "plain" else _words(sample, "user", template) for sample in samples]
-    text = PREFIXES.get(template, 1) + fmean(map(sum, zip(answers, asked, strict=True)))
+    whole = [PREFIXES.get(template, 1) + answer + question for answer, question in zip(answers, asked, strict=True)]
+    left = [1.0 if max_length is None else min(1.0, max_length / length) for length in whole]
+    text = fmean(length * share for length, share in zip(whole, left, strict=True))
+    labels = fmean(answer * share for answer, share in zip(answers, left, strict=True))
     how = f"reckoned from {len(samples)} records, {TOKENS_A_WORD} tokens a word (no tokenizer here)"
-    return RecordTokens(image=image, text=text, labels=max(1.0, fmean(answers)), tiles=tiles, how=how)
+    return RecordTokens(image=image, text=text, labels=max(1.0, labels), tiles=tiles, how=how)
 
 
 def _words(sample: Sample, role: str, template: str) -> float:
@@ -136,7 +140,8 @@ def _of_picture(size: tuple[int, int], config: Any) -> tuple[int, int] | None:
         return config.image_seq_length, 1 if config.image_grid == 1 else config.image_grid**2 + 1
     if config.model_type == "llava_next":
         tower = config.vision_config
-        return num_tokens(size, tower.image_size, tower.patch_size), 5
+        columns, rows = best_grid(size, tower.image_size)
+        return num_tokens(size, tower.image_size, tower.patch_size), 1 + columns * rows
     return None
 
 

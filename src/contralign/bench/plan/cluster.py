@@ -92,7 +92,7 @@ class Cluster:
 
     def update_seconds(self) -> float:
         """The optimizer step on this GPU's share of the weights."""
-        traffic = UPDATE_TRAFFIC * self.model.trained_parameters / self.owners
+        traffic = UPDATE_TRAFFIC * self.model.trained_parameters / self.gpus
         return traffic / (self.gpu.memory_bandwidth * self.efficiency.memory)
 
     def step_seconds(self, cost: SampleCost) -> float:
@@ -113,18 +113,12 @@ class Cluster:
         model = self.model
         return model.trained_parameters + (not model.train_decoder) * model.decoder.parameters
 
-    @property
-    def owners(self) -> int:
-        """GPUs that share gradients and optimizer state."""
-        return 1 if self.model.sharding == "ddp" else self.gpus
-
     def state_bytes(self) -> float:
         """Weights, gradients and optimizer state a GPU holds."""
-        trained, frozen = self.model.trained_parameters, self.model.frozen_parameters
-        spread = self.gpus if self.model.sharding == "zero3" else 1
-        shared = self.sharded_parameters - trained if self.model.sharding == "zero3" else 0
-        still = self.model.frozen_bytes * (shared / self.gpus + frozen - shared)
-        return 2 * trained / spread + (2 + STATE_BYTES) * trained / self.owners + still
+        trained = self.model.trained_parameters
+        whole = trained + self.model.frozen_parameters
+        shared = self.sharded_parameters if self.model.sharding == "zero3" else 0
+        return 2 * shared / self.gpus + 2 * (whole - shared) + (2 + STATE_BYTES) * trained / self.gpus
 
     def input_bytes(self, counting: Counting) -> float:
         """bf16 inputs of all decoder layers, which checkpointing keeps."""

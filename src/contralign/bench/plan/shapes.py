@@ -193,9 +193,7 @@ class VLModel:
         fine: a second, frozen tower.
         global_batch: samples an optimizer step.
         samples: samples of the one epoch.
-        sharding: "zero3" gathers weights for every pass, "zero2" once a step; under "ddp" every GPU holds everything.
-        frozen_bytes: of a weight that does not learn; 2 is bfloat16.
-        adapter_weights: of adapters, which learn beside frozen layers.
+        sharding: "zero3" gathers weights for every pass, "zero2" once a step.
     """
 
     name: str
@@ -208,9 +206,7 @@ class VLModel:
     fine: FineTower | None = None
     global_batch: int = 128
     samples: int = 665_298
-    sharding: Literal["ddp", "zero2", "zero3"] = "zero3"
-    frozen_bytes: float = 2.0
-    adapter_weights: int = 0
+    sharding: Literal["zero2", "zero3"] = "zero3"
 
     @property
     def projector_weights(self) -> int:
@@ -226,8 +222,7 @@ class VLModel:
     def trained_parameters(self) -> int:
         """Weights with gradients and optimizer state."""
         decoder = self.train_decoder * self.decoder.parameters
-        tower = self.train_tower * self.tower.parameters
-        return decoder + self.projector_weights + self.mining_weights + tower + self.adapter_weights
+        return decoder + self.projector_weights + self.mining_weights + self.train_tower * self.tower.parameters
 
     @property
     def frozen_parameters(self) -> int:

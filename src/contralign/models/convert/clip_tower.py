@@ -13,23 +13,13 @@ from transformers import CLIPVisionConfig
 
 from contralign.models.convert.checkpoint import ConversionError, read_json, read_weights
 from contralign.models.convert.hub_cache import cached_snapshot
+from contralign.models.known_towers import CLIP_DEVIATION, CLIP_L_336, CLIP_LARGE, CLIP_MEAN
 
-KNOWN_TOWERS = {
-    "openai/clip-vit-large-patch14-336": {
-        "hidden_size": 1024,
-        "intermediate_size": 4096,
-        "num_hidden_layers": 24,
-        "num_attention_heads": 16,
-        "image_size": 336,
-        "patch_size": 14,
-        "hidden_act": "quick_gelu",
-    }
-}
-"""Architectures of towers that are named by their hub name, for checkpoints that carry the weights themselves."""
+CLIP_TOWER = "model.vision_tower.vision_tower."
+"""Where a tower's weights stand in an original checkpoint."""
 
-
-CLIP_MEAN = [0.48145466, 0.4578275, 0.40821073]
-CLIP_DEVIATION = [0.26862954, 0.26130258, 0.27577711]
+KNOWN_CLIPS = {Path(CLIP_L_336).name: CLIP_LARGE}
+"""By the last part of the name, hub repository or directory, for checkpoints that carry the weights themselves."""
 
 
 def clip_settings(side: int) -> dict[str, Any]:
@@ -68,50 +58,55 @@ def tower_directory(original: Mapping[str, Any], tower_root: str | Path | None) 
     return here if here.is_dir() else cached_snapshot(name) or here
 
 
-def tower_config(original: Mapping[str, Any], tower: Path) -> CLIPVisionConfig:
-    """The tower's architecture: from its directory, or known by its hub name.
+def clip_config(name: str, directory: Path) -> CLIPVisionConfig:
+    """Architecture of a CLIP tower: from its directory, or known by its name.
 
     Raises:
-        ConversionError: neither, or it is no CLIP tower.
+        ConversionError: it is neither there nor known, or no CLIP tower.
     """
-    name = original["mm_vision_tower"]
-    if not tower.is_dir():
-        if name in KNOWN_TOWERS:
-            return CLIPVisionConfig(**KNOWN_TOWERS[name])
-        raise ConversionError(
-            f"the vision tower {name!r} is not at {tower}: give tower_root, the directory that this name is relative to"
-        )
-    settings = read_json(tower / "config.json")
+    if not directory.is_dir():
+        known = KNOWN_CLIPS.get(Path(name).name)
+        if known is None:
+            raise ConversionError(
+                f"the CLIP tower {name!r} is not at {directory}: give tower_root, the directory that this name is "
+                "relative to"
+            )
+        return CLIPVisionConfig(**known)
+    settings = read_json(directory / "config.json")
     if settings.get("model_type") == "clip":
         settings = {"model_type": "clip_vision_model", **settings.get("vision_config", {})}
     if settings.get("model_type") != "clip_vision_model":
-        raise ConversionError(f"{tower} has model_type={settings.get('model_type')!r}: wanted a CLIP tower")
+        raise ConversionError(f"{directory} has model_type={settings.get('model_type')!r}: wanted a CLIP tower")
     return CLIPVisionConfig.from_dict(settings)
 
 
-def tower_weights(original: Mapping[str, Any], tower: Path) -> dict[str, Tensor]:
-    """The tower's weights from its own directory, under the names they have inside a checkpoint.
+def clip_weights(name: str, directory: Path) -> dict[str, Tensor]:
+    """Weights of a CLIP tower from its own directory, named as inside an original checkpoint.
 
     Of a whole CLIP the text half is left out. Newer versions of transformers save a tower without `vision_model.`.
 
     Raises:
-        ConversionError: there are none, or the tower was trained and these are not its weights.
+        ConversionError: there are none.
     """
-    if original.get("unfreeze_mm_vision_tower"):
-        raise ConversionError(
-            "config.json says that the vision tower was trained (unfreeze_mm_vision_tower), and the checkpoint does "
-            f"not hold it: the untrained one at {tower} would be wrong"
-        )
-    if not tower.is_dir():
-        raise ConversionError(
-            f"neither the checkpoint nor {tower} holds the vision tower: download {original['mm_vision_tower']} and "
-            "give tower_root, the directory that this name is relative to"
-        )
-    state = read_weights(tower)
-    inside = {name: tensor for name, tensor in state.items() if name.startswith("vision_model.")}
+    must_be_there("CLIP tower", name, directory)
+    state = read_weights(directory)
+    inside = {key: tensor for key, tensor in state.items() if key.startswith("vision_model.")}
     if not inside:
-        inside = {f"vision_model.{name}": tensor for name, tensor in state.items()}
-    return {f"model.vision_tower.vision_tower.{name}": tensor for name, tensor in inside.items()}
+        inside = {f"vision_model.{key}": tensor for key, tensor in state.items()}
+    return {CLIP_TOWER + key: tensor for key, tensor in inside.items()}
+
+
+def must_be_there(what: str, name: str, directory: Path) -> None:
+    """Refuse a checkpoint without a tower whose own directory is not there either.
+
+    Raises:
+        ConversionError: with what to download.
+    """
+    if not directory.is_dir():
+        raise ConversionError(
+            f"neither the checkpoint nor {directory} holds the {what}: download {name} and give tower_root, the "
+            "directory that this name is relative to"
+        )
 
 
 def tower_digest(tower: nn.Module) -> str:

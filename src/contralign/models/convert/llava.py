@@ -26,9 +26,10 @@ from torch import Tensor
 from transformers import LlavaForConditionalGeneration, LlavaNextForConditionalGeneration
 from transformers.initialization import no_init_weights
 
-from contralign.models.convert.checkpoint import ConversionError, fill_parameters, read_json, read_tensors, read_weights
-from contralign.models.convert.clip_tower import tower_config, tower_digest, tower_directory, tower_weights
+from contralign.models.convert.checkpoint import ConversionError, fill_parameters, read_json, read_weights
+from contralign.models.convert.clip_tower import clip_config, clip_weights, tower_digest, tower_directory
 from contralign.models.convert.llava_config import LLAVA, LLAVA_NEXT, check_original, llava_config, llava_next_config
+from contralign.models.convert.projector_file import PROJECTOR_FILE, with_projector
 
 logger = logging.getLogger(__name__)
 
@@ -50,8 +51,6 @@ NEXT_PREFIXES = {**PREFIXES, NEWLINE: NEWLINE}
 
 DERIVED = ("rotary_emb.inv_freq", "embeddings.position_ids")
 """Endings of buffers that older versions saved and that follow from the config."""
-
-PROJECTOR_FILE = "mm_projector.bin"
 
 
 def load_original_llava(
@@ -93,7 +92,7 @@ def load_original_llava(
     original = read_json(path / "config.json")
     check_original(original, path, LLAVA)
     tower = tower_directory(original, tower_root)
-    config = llava_config(original, tower_config(original, tower), image_token_id)
+    config = llava_config(original, clip_config(original["mm_vision_tower"], tower), image_token_id)
     with no_init_weights():
         model = LlavaForConditionalGeneration(config)
     _fill(model, path, original, tower, PREFIXES, dtype)
@@ -118,7 +117,7 @@ def load_original_llava_next(
     original = read_json(path / "config.json")
     check_original(original, path, LLAVA_NEXT)
     tower = tower_directory(original, tower_root)
-    config = llava_next_config(original, tower_config(original, tower), image_token_id)
+    config = llava_next_config(original, clip_config(original["mm_vision_tower"], tower), image_token_id)
     with no_init_weights():
         model = LlavaNextForConditionalGeneration(config)
     _fill(model, path, original, tower, NEXT_PREFIXES, dtype)
@@ -133,9 +132,14 @@ def _fill(
     prefixes: Mapping[str, str],
     dtype: torch.dtype | None,
 ) -> None:
-    state = _with_projector(read_weights(path), path)
+    state = with_projector(read_weights(path), path)
     if not any(name.startswith("model.vision_tower.") for name in state):
-        state |= tower_weights(original, tower)
+        if original.get("unfreeze_mm_vision_tower"):
+            raise ConversionError(
+                "config.json says that the vision tower was trained (unfreeze_mm_vision_tower), and the checkpoint "
+                f"does not hold it: the untrained one at {tower} would be wrong"
+            )
+        state |= clip_weights(original["mm_vision_tower"], tower)
     renamed, unplaced = rename_llava_keys(state, prefixes)
     if NEWLINE in prefixes and NEWLINE not in renamed:
         raise ConversionError(
@@ -185,16 +189,3 @@ def rename_llava_keys(
         else:
             renamed[prefixes[prefix] + name.removeprefix(prefix)] = tensor
     return renamed, unplaced
-
-
-def _with_projector(state: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """Adds what mm_projector.bin holds and the shards do not; the shards, trained last, win."""
-    if not (path / PROJECTOR_FILE).is_file():
-        return state
-    projector = read_tensors(path / PROJECTOR_FILE)
-    differing = [
-        name for name in projector if name in state and not torch.equal(projector[name].float(), state[name].float())
-    ]
-    if differing:
-        logger.warning("%s: mm_projector.bin is not used, the shards differ from it: %s", path, ", ".join(differing))
-    return projector | state

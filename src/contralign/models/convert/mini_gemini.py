@@ -16,7 +16,6 @@ The tokenizer is not touched.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from collections.abc import Mapping
@@ -26,26 +25,21 @@ from typing import Any, Literal
 import torch
 from huggingface_hub import split_torch_state_dict_into_shards
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 from transformers.initialization import no_init_weights
 
-from contralign.models.convert.checkpoint import ConversionError, fill_parameters, read_json, read_tensors, read_weights
+from contralign.models.convert.checkpoint import ConversionError, fill_parameters, read_json, read_weights
+from contralign.models.convert.clip_tower import CLIP_TOWER, clip_config, clip_weights, tower_digest
 from contralign.models.convert.mini_gemini_config import check_original, mini_gemini_config, original_config
 from contralign.models.convert.mini_gemini_names import AUX_TOWER, original_names, rename_mini_gemini_keys
-from contralign.models.convert.mini_gemini_towers import (
-    CLIP_TOWER,
-    clip_config,
-    clip_weights,
-    convnext_settings,
-    convnext_weights,
-)
+from contralign.models.convert.mini_gemini_towers import convnext_settings, convnext_weights
+from contralign.models.convert.projector_file import with_projector
 from contralign.models.mini_gemini import MiniGeminiForConditionalGeneration
 
 logger = logging.getLogger(__name__)
 
 EMBEDDING = "model.language_model.embed_tokens.weight"
 HEAD = "lm_head.weight"
-PROJECTOR_FILE = "mm_projector.bin"
 
 
 def load_original_mini_gemini(
@@ -79,7 +73,7 @@ def load_original_mini_gemini(
     original = read_json(path / "config.json")
     check_original(original, path)
     renamed, unplaced = rename_mini_gemini_keys(
-        _with_towers(_with_projector(read_weights(path), path), original, tower_root)
+        _with_towers(with_projector(read_weights(path), path), original, tower_root)
     )
     aux = {name.removeprefix(AUX_TOWER): tensor for name, tensor in renamed.items() if name.startswith(AUX_TOWER)}
     clip = clip_config(original["mm_vision_tower"], _directory(original["mm_vision_tower"], tower_root))
@@ -91,7 +85,7 @@ def load_original_mini_gemini(
     embedding = renamed.get(EMBEDDING)
     fill_parameters(model, renamed, unplaced, dtype or (torch.float32 if embedding is None else embedding.dtype))
     model.tie_weights()
-    model.config.original_aux_tower = _digest(model.model.vision_tower_aux)
+    model.config.original_aux_tower = tower_digest(model.model.vision_tower_aux)
     return model.eval()
 
 
@@ -115,7 +109,7 @@ def save_original_mini_gemini(
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConversionError(f"{folder} is not empty: give a new folder, so that no file of another checkpoint stays")
-    changed = model.config.original_aux_tower != _digest(model.model.vision_tower_aux)
+    changed = model.config.original_aux_tower != tower_digest(model.model.vision_tower_aux)
     dtype = str(next(iter(model.parameters())).dtype).removeprefix("torch.")
     settings = original_config(model.config, dtype, aux_tower_changed=changed)
     state = dict(model.state_dict())
@@ -155,19 +149,6 @@ def _directory(name: str, tower_root: str | Path | None) -> Path:
     return Path(name) if tower_root is None else Path(tower_root) / name
 
 
-def _with_projector(state: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """Adds what mm_projector.bin holds and the shards do not; the shards, trained last, win."""
-    if not (path / PROJECTOR_FILE).is_file():
-        return state
-    projector = read_tensors(path / PROJECTOR_FILE)
-    differing = [
-        name for name in projector if name in state and not torch.equal(projector[name].float(), state[name].float())
-    ]
-    if differing:
-        logger.warning("%s: mm_projector.bin is not used, the shards differ from it: %s", path, ", ".join(differing))
-    return projector | state
-
-
 def _with_towers(
     state: dict[str, Tensor], original: Mapping[str, Any], tower_root: str | Path | None
 ) -> dict[str, Tensor]:
@@ -196,12 +177,3 @@ def _tie(renamed: dict[str, Tensor], unplaced: list[str]) -> None:
     if HEAD in renamed and not torch.equal(renamed[HEAD], embedding):
         unplaced.append(f"{HEAD} (tied to the embedding by the config, and not equal to it)")
     renamed[HEAD] = embedding
-
-
-def _digest(tower: nn.Module) -> str:
-    """Of all weights of a tower: tells whether it was trained since."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(tower.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
-    return digest.hexdigest()

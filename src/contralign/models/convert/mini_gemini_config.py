@@ -9,7 +9,8 @@ from transformers import CLIPVisionConfig, ConvNextConfig, GemmaConfig, LlamaCon
 
 from contralign.models.convert.checkpoint import ConversionError
 from contralign.models.convert.mini_gemini_towers import CLIP_NAME, CONVNEXT_NAME
-from contralign.models.mini_gemini.configuration import CLIP_LARGE, CONVNEXT_LARGE, GELUS, MiniGeminiConfig
+from contralign.models.known_towers import CLIP_LARGE, CONVNEXT_LARGE, is_built_as
+from contralign.models.mini_gemini.configuration import GELUS, MiniGeminiConfig
 
 LLAMA_TYPES = ("mgm", "mini_gemini")
 GEMMA_TYPES = ("mgm_gemma", "mini_gemini_gemma")
@@ -164,9 +165,8 @@ def _fresh_settings(config: MiniGeminiConfig, stored: Mapping[str, Any]) -> dict
     text: Any = config.text_config
     vision: Any = config.vision_config
     aux: Any = config.aux_config
-    known_clip = all(getattr(vision, name) == value for name, value in CLIP_LARGE.items())
-    known_convnext = all(list(getattr(aux, name)) == CONVNEXT_LARGE[name] for name in ("hidden_sizes", "depths"))
-    if not (known_clip and known_convnext) and not {"mm_vision_tower", "mm_vision_tower_aux"} <= set(stored):
+    published = is_built_as(vision, CLIP_LARGE) and is_built_as(aux, CONVNEXT_LARGE)
+    if not published and not {"mm_vision_tower", "mm_vision_tower_aux"} <= set(stored):
         raise ConversionError(
             "the original layout names its towers, and these are not the published ones: set config.original_settings "
             '= {"mm_vision_tower": ..., "mm_vision_tower_aux": ...}, directories the original code finds'

@@ -22,11 +22,12 @@ from transformers import (
 )
 
 from contralign.models.convert.checkpoint import ConversionError
-from contralign.models.convert.clip_tower import KNOWN_TOWERS, clip_settings, tower_digest
+from contralign.models.convert.clip_tower import clip_settings, tower_digest
 from contralign.models.convert.llava import NEXT_PREFIXES, PREFIXES, PROJECTOR_FILE
 from contralign.models.convert.llava_config import original_config
 from contralign.models.convert.vocabulary import original_rows
 from contralign.models.convert.weight_files import SHARD_BYTES, WeightFormat, write_tensors, write_weights
+from contralign.models.known_towers import CLIP_L_336, CLIP_LARGE, is_built_as
 
 ROWS_OF_THE_VOCABULARY = ("model.embed_tokens.weight", "lm_head.weight")
 TOWER_FOLDER = "vision_tower"
@@ -107,10 +108,7 @@ def _config(model: Llava, rows: int, with_tower: bool) -> dict[str, Any]:
 
 def _known_tower(vision: Any) -> str | None:
     """Hub name of a tower of this architecture."""
-    for name, settings in KNOWN_TOWERS.items():
-        if all(getattr(vision, key) == value for key, value in settings.items()):
-            return name
-    return None
+    return CLIP_L_336 if is_built_as(vision, CLIP_LARGE) else None
 
 
 def _write_tower(model: Llava, folder: Path) -> None:

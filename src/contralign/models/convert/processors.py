@@ -16,10 +16,11 @@ from transformers import (
 )
 
 from contralign.models.convert.checkpoint import ConversionError, read_json
-from contralign.models.convert.clip_tower import CLIP_DEVIATION, CLIP_MEAN, clip_settings, tower_directory
+from contralign.models.convert.clip_tower import clip_settings, tower_directory
+from contralign.models.image_token import IMAGE_TOKEN
+from contralign.models.known_towers import CLIP_DEVIATION, CLIP_MEAN
 from contralign.models.mini_gemini import MiniGeminiForConditionalGeneration, MiniGeminiProcessor
 
-IMAGE_TOKEN = "<image>"
 PICTURE_SETTINGS = (
     "do_resize",
     "size",
@@ -82,13 +83,6 @@ GEMMA_TEMPLATE = (
 """
 )
 """The original's `gemma` (spec 2.2), which MGM-2B is trained on."""
-
-
-def add_image_token(tokenizer: PreTrainedTokenizerFast) -> int:
-    """Give the tokenizer the word `<image>`, behind its own words unless it has it already; returns its id."""
-    if IMAGE_TOKEN not in tokenizer.get_vocab():
-        tokenizer.add_special_tokens({"additional_special_tokens": [IMAGE_TOKEN]}, replace_extra_special_tokens=False)
-    return tokenizer.get_vocab()[IMAGE_TOKEN]
 
 
 def vicuna_template(tokenizer: PreTrainedTokenizerFast) -> str:

@@ -10,8 +10,7 @@ from __future__ import annotations
 import torch
 from transformers import PreTrainedModel
 
-ROWS_AT_ONCE = 64
-"""The vocabulary grows to a multiple of this: 32064 rows for Vicuna's 32000."""
+from contralign.models.image_token import ROWS_AT_ONCE, rows_for
 
 
 @torch.no_grad()
@@ -23,9 +22,9 @@ def add_image_row(model: PreTrainedModel, image_token_id: int) -> int:
     """
     model.config.image_token_id = image_token_id
     before: int = model.config.get_text_config().vocab_size
-    if image_token_id < before:
+    after = rows_for(image_token_id, before)
+    if after == before:
         return 0
-    after = -(-(image_token_id + 1) // ROWS_AT_ONCE) * ROWS_AT_ONCE
     model.resize_token_embeddings(after, mean_resizing=False)
     for module in (model.get_input_embeddings(), model.get_output_embeddings()):
         assert module is not None

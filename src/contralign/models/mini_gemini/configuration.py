@@ -7,23 +7,13 @@ from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
+from contralign.models.known_towers import CLIP_LARGE, CONVNEXT_LARGE
+
 GELUS = {"tanh": "gelu_pytorch_tanh", "exact": "gelu_python"}
 """Gemma's two activations by their names in transformers, which reads a plain "gelu" in a Gemma as tanh."""
 
-CLIP_LARGE = {
-    "hidden_size": 1024,
-    "intermediate_size": 4096,
-    "num_hidden_layers": 24,
-    "num_attention_heads": 16,
-    "image_size": 336,
-    "patch_size": 14,
-    "projection_dim": 768,
-    "hidden_act": "quick_gelu",
-}
-"""The low-resolution tower of every published Mini-Gemini: OpenAI's CLIP ViT-L/14-336."""
-
-CONVNEXT_LARGE = {"hidden_sizes": [192, 384, 768, 1536], "depths": [3, 3, 27, 3], "image_size": 768}
-"""The high-resolution tower of every published Mini-Gemini: LAION's ConvNeXt-L (CLIP, d 320)."""
+LARGE_SIDE = 768
+"""Pixels of a side of the large picture; twice as many in HD."""
 
 
 @strict
@@ -64,7 +54,9 @@ class MiniGeminiConfig(PreTrainedConfig):
     sub_configs_defaults = {  # noqa: RUF012 (a ClassVar in the base class)
         "text_config": SubConfigSpec(config_class=AutoConfig, model_type="llama"),
         "vision_config": SubConfigSpec(config_class=AutoConfig, model_type="clip_vision_model", init_kwargs=CLIP_LARGE),
-        "aux_config": SubConfigSpec(config_class=AutoConfig, model_type="convnext", init_kwargs=CONVNEXT_LARGE),
+        "aux_config": SubConfigSpec(
+            config_class=AutoConfig, model_type="convnext", init_kwargs={**CONVNEXT_LARGE, "image_size": LARGE_SIDE}
+        ),
     }
 
     text_config: dict | PreTrainedConfig | None = None
@@ -83,7 +75,7 @@ class MiniGeminiConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         if self.aux_config is None and self.image_grid > 1:
-            self.aux_config = {**CONVNEXT_LARGE, "image_size": CONVNEXT_LARGE["image_size"] * self.image_grid}
+            self.aux_config = {**CONVNEXT_LARGE, "image_size": LARGE_SIDE * self.image_grid}
         super().__post_init__(**kwargs)
         text: Any = self.text_config
         if self.image_token_id is None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from transformers.processing_utils import MultiModalData, ProcessorMixin
 
+from contralign.models.image_token import IMAGE_TOKEN, add_image_token
 from contralign.models.mini_gemini.configuration import MiniGeminiConfig
 from contralign.models.mini_gemini.image_processing import MiniGeminiImageProcessor
 
@@ -32,7 +33,7 @@ class MiniGeminiProcessor(ProcessorMixin):
         tokenizer: Any = None,
         patch_size: int = 14,
         chat_template: str | None = None,
-        image_token: str = "<image>",
+        image_token: str = IMAGE_TOKEN,
     ) -> None:
         self.patch_size = patch_size
         self.image_token = image_token
@@ -58,8 +59,7 @@ class MiniGeminiProcessor(ProcessorMixin):
             ValueError: the image token's id is not the one in `config`.
         """
         vision: Any = config.vision_config
-        if "<image>" not in tokenizer.get_vocab():
-            tokenizer.add_tokens(["<image>"], special_tokens=True)
+        add_image_token(tokenizer)
         images = MiniGeminiImageProcessor.for_config(config, **image_settings)
         processor = cls(images, tokenizer, patch_size=vision.patch_size)
         if processor.image_token_id != config.image_token_id:
