@@ -19,7 +19,7 @@ OPEN_CLIP_PARTS = {"visual.trunk.stem.": "vision_stem.", "visual.trunk.stages.":
 
 CLIP_NAME = "model_zoo/OpenAI/clip-vit-large-patch14-336"
 CONVNEXT_NAME = "model_zoo/OpenAI/openclip-convnext-large-d-320-laion2B-s29B-b131K-ft-soup"
-"""The published Mini-Gemini's names of towers, by which the original code tells their kind; see `known_towers`."""
+"""The published Mini-Gemini's names of their towers, by which the original code tells their kind (`known_towers`)."""
 
 
 def convnext_weights(name: str, directory: Path) -> dict[str, Tensor]:
