@@ -199,6 +199,27 @@ def test_what_batches_leave_out_is_named_once_by_whichever_process_makes_them(tm
     assert [left_out["record"] for left_out in bad["records"]] == ["long.json, r3"]
 
 
+def test_a_run_that_died_after_its_last_checkpoint_makes_no_step_more(tmp_path, monkeypatch):
+    stage = {**STAGE, "steps": 6, "batch_size": 2, "schedule": "constant", "cal": True}
+    recipes = [
+        small_recipe(
+            tmp_path,
+            output_dir=str(tmp_path / name),
+            stages={"it": stage},
+            arms=None,
+            trainer={"save_steps": 3, "logging_steps": 1},
+        )
+        for name in ("whole", "broken")
+    ]
+    whole = run_recipe(recipes[0], {})
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(steps, "finished_model", lambda model: (_ for _ in ()).throw(KeyboardInterrupt))
+        run_recipe(recipes[1], {})
+    broken = run_recipe(recipes[1], {}, resume=True)
+    assert same(weights(whole / "cal"), weights(broken / "cal"))
+    assert [max(event["step"] for event in run.metrics.read()) for run in (whole, broken)] == [6, 6]
+
+
 def test_a_step_with_nothing_to_learn_is_one_in_both_arms(tmp_path):
     run = run_recipe(with_a_record_that_is_too_long(tmp_path, stages={"it": {"steps": 8, "batch_size": 1}}), {})
     losses = {arm: [e["loss"] for e in run.metrics.read() if e["arm"] == arm and "loss" in e] for arm in ("mle", "cal")}

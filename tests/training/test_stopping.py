@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -119,3 +121,18 @@ def test_without_a_signal_the_callback_changes_nothing(tmp_path):
     callback.on_step_end(TrainingArguments(str(tmp_path), use_cpu=True), TrainerState(), control)
     assert not control.should_save
     assert not control.should_training_stop
+
+
+def test_a_process_that_loads_data_outlives_one_sigterm(tmp_path):
+    script = (
+        "import os, signal, sys, time\n"
+        "from contralign.training.stopping import StaysWhenAsked\n"
+        "StaysWhenAsked(lambda worker: print('worker', worker, flush=True))(3)\n"
+        "os.kill(os.getpid(), signal.SIGTERM)\n"
+        "print('alive', flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGTERM)\n"
+        "print('still alive', flush=True)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.stdout.split("\n")[:-1] == ["worker 3", "alive"]
+    assert done.returncode == -signal.SIGTERM

@@ -105,6 +105,13 @@ class SafeCheckpoints(Trainer):
         self.state.compute_steps(self.args, max_steps)
         return found
 
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        """The usual epoch; the base class would make one more step after a checkpoint of the last one."""
+        if self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+        else:
+            super()._run_epoch(*args, **kwargs)
+
     def _get_output_dir(self, trial: Any) -> str:
         place = super()._get_output_dir(trial)
         return os.path.join(place, WRITING) if self._staging else place

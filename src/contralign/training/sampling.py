@@ -18,6 +18,7 @@ from contralign.data.modality_sampler import epoch_generator, modality_length_or
 from contralign.data.streaming import PASSED, StreamedSamples
 from contralign.training.finite_steps import WithRecords
 from contralign.training.manifest import last_whole_checkpoint
+from contralign.training.stopping import StaysWhenAsked
 
 LEFT_OUT = "left_out"
 """Folder beside the checkpoints in which what is left out of batches, and of streams, is noted."""
@@ -130,6 +131,7 @@ class SamplingTrainer(Trainer):
             pin_memory=args.dataloader_pin_memory,
             prefetch_factor=args.dataloader_prefetch_factor,
             multiprocessing_context=args.dataloader_multiprocessing_context,
+            worker_init_fn=StaysWhenAsked(None),
         )
         alone = prepare_data_loader(
             loader,
@@ -157,9 +159,11 @@ class SamplingTrainer(Trainer):
         collate = self.data_collator
         self.data_collator = _noting(cast(Callable[..., Any], collate), leave_out)
         try:
-            return super().get_train_dataloader()
+            loader: Any = super().get_train_dataloader()
         finally:
             self.data_collator = collate
+        loader.worker_init_fn = StaysWhenAsked(loader.worker_init_fn)
+        return loader
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
         """The usual epoch; before it the sampler learns which it is, and a stream what a resumed run passes over."""

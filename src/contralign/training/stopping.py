@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -80,6 +80,25 @@ class StopRequest:
             self.signal, self._came_at = number, time.monotonic()
         if again or not self.training:
             raise Stopped(f"stopped by {number.name} without waiting for a checkpoint; {GO_ON}")
+
+
+class StaysWhenAsked:
+    """What a process that loads data does when it begins: it outlives a SIGTERM, which SLURM and torchrun send to all.
+
+    torch has it die of the first one, and the step that is to be finished with it. Here the second one ends it.
+
+    Args:
+        begin: what is done beside, with the number of the worker.
+    """
+
+    def __init__(self, begin: Callable[[int], None] | None) -> None:
+        self.begin = begin
+
+    def __call__(self, worker: int) -> None:
+        """Begin."""
+        signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(number, signal.SIG_DFL))
+        if self.begin is not None:
+            self.begin(worker)
 
 
 class LeaveWhenAsked(TrainerCallback):
