@@ -115,10 +115,9 @@ def test_an_override_that_cannot_be_followed_is_refused(folder, override, messag
     ("text", "message"),
     [
         ("base: gone.yaml", "gone.yaml does not exist"),
-        ("base: run.yaml", "the recipe names itself"),
+        ("base: run.yaml", "is built on this recipe itself"),
         ("base: 3", "base: wanted the name of a recipe file"),
-        ("base: middle.yaml", "has a base of its own; a recipe may have one level of base"),
-        ("base: loop.yaml", "has a base of its own"),
+        ("base: loop.yaml", "is built on this recipe itself"),
         ("seed: 1\nseed: 2", "line 2: 'seed' stands twice"),
         ("base: base.yaml\nstages:\n  it: {steps: 1}\n  it: {steps: 2}", "line 4: 'it' stands twice"),
         ("[1, 2]", "wanted settings (key: value), got list"),
@@ -129,12 +128,27 @@ def test_an_override_that_cannot_be_followed_is_refused(folder, override, messag
     ],
 )
 def test_a_broken_file_is_refused(folder, text, message):
-    (folder / "middle.yaml").write_text("base: base.yaml\n")
     (folder / "loop.yaml").write_text("base: run.yaml\n")
     (folder / "run.yaml").write_text(text)
     with pytest.raises(RecipeError) as refused:
         load(folder)
     assert message in str(refused.value)
+
+
+def test_a_base_may_have_a_base(folder):
+    (folder / "middle.yaml").write_text("base: base.yaml\nseed: 7\nstages: {it: {learning_rate: 0.5}}\n")
+    (folder / "run.yaml").write_text("base: middle.yaml\nname: top\nstages: {it: {batch_size: 3}}\n")
+    recipe, bottom = load(folder), load_recipe(folder / "base.yaml")
+    assert (recipe.name, recipe.seed) == ("top", 7)
+    assert (recipe.stages["it"].learning_rate, recipe.stages["it"].batch_size) == (0.5, 3)
+    assert recipe.stages["it"].train == bottom.stages["it"].train
+
+
+def test_a_recipe_may_be_based_on_one_of_the_papers(folder):
+    (folder / "run.yaml").write_text("base: llava15_7b/cal\nname: mine\ncal: {alpha: 0}\n")
+    recipe = load(folder)
+    assert recipe.cal is not None and recipe.cal.alpha == 0
+    assert recipe.stages["pt"].cal and recipe.stages["it"].global_batch == 128
 
 
 @pytest.mark.parametrize("number", ["1e-3", "1.0e-3", "0.001", ".001", "1E-3"])

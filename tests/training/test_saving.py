@@ -5,6 +5,8 @@ import subprocess
 import sys
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from contralign.training import saving
 from contralign.training.mishaps import CannotWrite
@@ -99,3 +101,16 @@ def test_a_folder_that_is_missing_is_no_full_disk(tmp_path):
 )
 def test_amounts_are_for_people(size, words):
     assert amount(size) == words
+
+
+def test_what_is_written_is_as_readable_as_the_umask_says(tmp_path):
+    """safetensors writes files that nobody else may read, and a run directory belongs to a team."""
+    with written_whole(tmp_path / "model") as partial:
+        partial.mkdir()
+        save_file({"a": torch.zeros(2)}, partial / "model.safetensors")
+    with written_whole(tmp_path / "one.safetensors") as partial:
+        save_file({"a": torch.zeros(2)}, partial)
+    plain = tmp_path / "plain"
+    plain.touch()
+    for path in (tmp_path / "model" / "model.safetensors", tmp_path / "one.safetensors"):
+        assert path.stat().st_mode == plain.stat().st_mode

@@ -1,4 +1,4 @@
-"""Recipes on disk: YAML with one `base:`, changes from the command line, and where recipes are looked for.
+"""Recipes on disk: YAML with a `base:`, changes from the command line, and where recipes are looked for.
 
 A recipe states the difference to its base. Mappings are merged, lists and scalars replaced; `null` takes a stage of the
 base away, and gives a setting its default. A base passes on everything but `name` and `output_dir`.
@@ -194,11 +194,15 @@ def _base_path(path: Path, name: str) -> Path:
     raise RecipeError(f"{path}: base: {path.parent / name} does not exist, and no recipe of contralign is named {name}")
 
 
-def read_values(path: Path) -> dict[str, Any]:
-    """The values of a recipe file, merged into its base and not yet checked.
+def read_values(path: Path, above: Sequence[Path] = ()) -> dict[str, Any]:
+    """The values of a recipe file, merged into its base, which may have one itself, and not yet checked.
+
+    Args:
+        path: of the file.
+        above: the files whose base it is.
 
     Raises:
-        RecipeError: no YAML, no settings, a base that is not there, or an ablation.
+        RecipeError: no YAML, no settings, a base that is not there or goes round in a circle, or an ablation.
     """
     values = _read(path)
     if ABLATION_KEY in values:
@@ -211,11 +215,10 @@ def read_values(path: Path) -> dict[str, Any]:
     if not isinstance(name, str):
         raise RecipeError(f"{path}: base: wanted the name of a recipe file beside this one, got {name!r}")
     base_path = _base_path(path, name)
-    if base_path.resolve() == path.resolve():
-        raise RecipeError(f"{path}: base: the recipe names itself")
-    base = _read(base_path)
-    if "base" in base:
-        raise RecipeError(f"{path}: base: {base_path} has a base of its own; a recipe may have one level of base")
+    chain = [each.resolve() for each in (*above, path)]
+    if base_path.resolve() in chain:
+        raise RecipeError(f"{path}: base: {base_path} is built on this recipe itself; take one of the two bases away")
+    base = read_values(base_path, (*above, path))
     inherited = {key: value for key, value in base.items() if key not in ("name", "output_dir")}
     if values.get("model") == TINY_SHAPE:
         del values["model"]

@@ -35,6 +35,7 @@ def written_whole(place: Path) -> Iterator[Path]:
     remove(partial)
     try:
         yield partial
+        _let_read(partial)
         sync(partial)
         os.replace(partial, place)
     except Exception as error:
@@ -133,6 +134,23 @@ def amount(size: float) -> str:
             return f"{size:.0f} {unit}"
         size /= 1024
     return f"{size:.1f} GiB"
+
+
+def _let_read(path: Path) -> None:
+    """As readable as the umask says: safetensors makes files that nobody else may read."""
+    allowed = ~_umask()
+    for folder, _, names in os.walk(path):
+        for name in names:
+            Path(folder, name).chmod(0o666 & allowed)
+    if path.is_file():
+        path.chmod(0o666 & allowed)
+
+
+def _umask() -> int:
+    """That of this process, which can only be read by setting it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 def _flush(path: Path) -> None:
