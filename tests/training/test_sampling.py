@@ -230,6 +230,23 @@ def test_a_run_over_a_stream_that_dies_and_is_resumed_ends_as_an_unbroken_one(tm
         assert reports[0]["counts"] == reports[1]["counts"] == {"corrupt_picture": 7, "bad_json": 1}
 
 
+def test_a_stream_that_other_loader_processes_go_on_with_is_warned_about(tmp_path, monkeypatch, caplog):
+    write_mixture(tmp_path)
+
+    def die(self, args, state, control, **kwargs):
+        if state.global_step == 5:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(StageBar, "on_step_end", die)
+        with pytest.raises(KeyboardInterrupt):
+            run_recipe(stream_recipe(tmp_path, "broken"), {})
+    with caplog.at_level("WARNING", logger="contralign"):
+        run_recipe(stream_recipe(tmp_path, "broken", trainer={"dataloader_num_workers": 1}), {}, resume=True)
+    (told,) = [record.getMessage() for record in caplog.records if "loader processes" in record.getMessage()]
+    assert "read by 0 loader processes before and is read by 1 now" in told and "dataloader_num_workers=0" in told
+
+
 def on_two_ranks(folder, name, stop):
     """Exit status of stream_ranks.py under torchrun."""
     script = Path(__file__).with_name("stream_ranks.py")

@@ -38,6 +38,7 @@ def test_settings_that_do_not_go_together_are_refused(settings, message):
     [
         ({"steps": None, "epochs": 1}, {}, r"stages\.it\.epochs=1\.0: a stream has no length"),
         ({}, {"data": {"count": 10}}, r"data\.count=10 has no effect: every streaming stage has steps"),
+        ({}, {"trainer": {"dataloader_drop_last": True}}, r"trainer\.dataloader_drop_last has no effect: a stream"),
         ({}, {"cal": {"scores": "start"}}, r"arms\.cal\.scores: 'start' scores all records before the first step"),
         (
             {},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from contralign.training.finite_steps import FiniteSteps
 from contralign.training.live_loss import keep_loss_live
 from contralign.training.safe_checkpoints import SafeCheckpoints
 from contralign.training.sampling import SamplingTrainer
+
+logger = logging.getLogger(__name__)
 
 
 def load_weights(model: PreTrainedModel, folder: str) -> None:
@@ -86,6 +89,7 @@ class ResumingTrainer(FiniteSteps, SafeCheckpoints, SamplingTrainer):
             "last_logged": torch.tensor([self._globalstep_last_logged]),
             "skipped_steps": torch.tensor([self.skipped_steps, self._skipped_in_a_row]),
             "failed_checkpoints": torch.tensor([self.failed_checkpoints]),
+            "loader_workers": torch.tensor([self.args.dataloader_num_workers]),
         }
 
     def load_exact_state(self, state: Mapping[str, Tensor]) -> None:
@@ -96,6 +100,15 @@ class ResumingTrainer(FiniteSteps, SafeCheckpoints, SamplingTrainer):
         self._globalstep_last_logged = int(state["last_logged"])
         self.skipped_steps, self._skipped_in_a_row = state["skipped_steps"].tolist()
         self.failed_checkpoints = int(state["failed_checkpoints"])
+        before, now = int(state["loader_workers"]), self.args.dataloader_num_workers
+        if self._stream is not None and before != now:
+            logger.warning(
+                "this stream was read by %d loader processes before and is read by %d now: other records than those "
+                "trained on are passed over. To go on exactly, set dataloader_num_workers=%d again",
+                before,
+                now,
+                before,
+            )
 
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from contralign.training.recipe import Recipe
 
 
+IDLE_OVER_STREAMS = ("dataloader_drop_last", "dataloader_persistent_workers")
+"""Arguments of the Trainer about the end of a pass, which a stream does not have."""
+
+
 def check_streams(recipe: Recipe) -> None:
     """Refuse what cannot go with a stream, and settings of the records' order that have no effect.
 
@@ -26,6 +30,9 @@ def check_streams(recipe: Recipe) -> None:
         if of_stage[name].streaming:
             _check_stage(recipe, name, stage, of_stage[name])
     streams = [name for name in recipe.stages if of_stage[name].streaming]
+    idle = [name for name in IDLE_OVER_STREAMS if recipe.trainer.get(name)]
+    if idle and len(streams) == len(recipe.stages):
+        raise RecipeError(f"trainer.{idle[0]} has no effect: a stream has no end at which it would count")
     counted = [name for name in streams if of_stage[name].count is not None]
     if counted and all(recipe.stages[name].steps is not None for name in streams):
         raise RecipeError(f"data.count={of_stage[counted[0]].count} has no effect: every streaming stage has steps")
