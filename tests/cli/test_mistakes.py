@@ -8,8 +8,8 @@ import typer
 
 from contralign.cli.mistakes import is_users_mistake, readable_mistakes
 from contralign.training.mishaps import NotFinite, Stopped
+from contralign.training.model_settings import LoraSettings
 from contralign.training.schema import RecipeError
-from contralign.training.settings import LoraSettings
 
 
 def caught(function):

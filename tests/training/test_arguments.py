@@ -6,7 +6,7 @@ from small_recipes import small_recipe
 
 from contralign.training.arguments import count_steps, training_arguments, warmup_share
 from contralign.training.schema import RecipeError
-from contralign.training.settings import Stage
+from contralign.training.stage_settings import Stage
 
 
 def arguments(folder, **changes):

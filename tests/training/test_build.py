@@ -20,9 +20,10 @@ from contralign.training.build import (
 )
 from contralign.training.config import CalConfig
 from contralign.training.mishaps import CannotWrite
+from contralign.training.model_settings import LoraSettings, ModelSettings
 from contralign.training.records import RecordReader, make_collator
 from contralign.training.schema import RecipeError
-from contralign.training.settings import LoraSettings, ModelSettings, Stage
+from contralign.training.stage_settings import Stage
 from contralign.training.trainer import CALTrainer
 
 

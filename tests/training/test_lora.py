@@ -12,12 +12,12 @@ from small_smol import small_smol, told
 from transformers import AutoModelForImageTextToText, LlavaNextConfig, LlavaNextForConditionalGeneration
 
 from contralign.training.lora import LOOSE_FILE, add_lora, finished_model, merge_lora
+from contralign.training.model_settings import LoraSettings
 from contralign.training.parts import part_of, train_only
 from contralign.training.precision import learn_in_float32
 from contralign.training.recipe import Recipe, plain
 from contralign.training.recipe_file import apply_override
 from contralign.training.schema import RecipeError, from_mapping
-from contralign.training.settings import LoraSettings
 
 CLUSTER = Path(__file__).parents[2] / "docs" / "cluster.md"
 

@@ -8,9 +8,9 @@ from small_models import build_llava
 from transformers import CONFIG_MAPPING, AutoModelForImageTextToText
 
 from contralign.training.lora import add_lora
+from contralign.training.model_settings import LoraSettings
 from contralign.training.parts import freeze_unread_layers, parameter_groups, part_of, train_only
 from contralign.training.schema import RecipeError
-from contralign.training.settings import LoraSettings
 
 
 def learning(model):

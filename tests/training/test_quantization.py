@@ -13,10 +13,11 @@ from transformers import AutoModelForImageTextToText
 from contralign import CalConfig, ContrastiveAlignment
 from contralign.training.build import load_model, ready_to_learn
 from contralign.training.lora import finished_model
+from contralign.training.model_settings import LoraSettings, ModelSettings
 from contralign.training.quantization import is_quantized
 from contralign.training.run import run_recipe
 from contralign.training.schema import RecipeError
-from contralign.training.settings import LoraSettings, ModelSettings, Stage
+from contralign.training.stage_settings import Stage
 
 PARTS = ("projector", "language_model")
 needs_bitsandbytes = pytest.mark.skipif(

@@ -9,9 +9,9 @@ from contralign.data.bad_record import BadRecord
 from contralign.data.collator import VLCollator
 from contralign.data.messages import IMAGE, Turn
 from contralign.models.tiny import build_tiny
+from contralign.training.data_settings import DataSettings
 from contralign.training.records import RecordReader, as_captions, as_chat, make_set, with_swaps
 from contralign.training.schema import RecipeError
-from contralign.training.settings import DataSettings
 
 
 @pytest.fixture(scope="module")

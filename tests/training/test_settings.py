@@ -2,9 +2,10 @@
 
 import pytest
 
+from contralign.training.model_settings import ModelSettings
 from contralign.training.recipe import Recipe
 from contralign.training.schema import RecipeError, from_mapping
-from contralign.training.settings import ModelSettings, Stage
+from contralign.training.stage_settings import Stage
 
 PARTS = {"family": "llava", "language_model": "words", "vision_tower": "sight"}
 

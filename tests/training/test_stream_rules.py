@@ -6,8 +6,8 @@ from small_recipes import STAGE, small_recipe
 from small_streams import write_jsonl
 
 from contralign.training.arguments import training_arguments
+from contralign.training.data_settings import DataSettings
 from contralign.training.schema import RecipeError
-from contralign.training.settings import DataSettings
 
 
 def streaming(folder, stage=None, **changes):

@@ -17,8 +17,9 @@ from typing import Any
 
 from contralign import __version__
 from contralign.training.config import CalConfig
+from contralign.training.data_settings import DataSettings, is_builtin
+from contralign.training.model_settings import PARTS
 from contralign.training.recipe import Recipe, plain
-from contralign.training.settings import PARTS, DataSettings, is_builtin
 
 OF_PARTS = ("family", *PARTS, "tokenizer", "projector")
 """Settings of a model that is put together."""

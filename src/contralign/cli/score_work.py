@@ -17,12 +17,13 @@ from contralign.scoring import ScoringSummary, score_samples
 from contralign.training.alignment import contrast_of
 from contralign.training.build import load_model, load_processor
 from contralign.training.config import CalConfig
+from contralign.training.data_settings import DataSettings
+from contralign.training.model_settings import ModelSettings
 from contralign.training.recipe import Recipe, plain
 from contralign.training.recipe_file import apply_override, find_recipe, load_recipe
 from contralign.training.records import RecordReader, make_collator, with_swaps
 from contralign.training.schema import RecipeError, from_mapping
 from contralign.training.scores import noise_settings
-from contralign.training.settings import DataSettings, ModelSettings
 from contralign.training.start_scores import model_settings
 
 

@@ -13,7 +13,7 @@ from transformers import TrainingArguments
 from contralign.training.engine import check_engine, check_parts
 from contralign.training.recipe import Recipe
 from contralign.training.schema import RecipeError
-from contralign.training.settings import Stage
+from contralign.training.stage_settings import Stage
 from contralign.training.stream_rules import stream_steps
 
 DEFAULTS: dict[str, Any] = {

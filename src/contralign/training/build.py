@@ -30,13 +30,14 @@ from contralign.training.alignment import contrast_of
 from contralign.training.checkpoint import ResumingTrainer
 from contralign.training.config import CalConfig
 from contralign.training.lora import adapts, add_lora
+from contralign.training.model_settings import TINY, ModelSettings
 from contralign.training.parts import freeze_unread_layers, parameter_groups, train_only
 from contralign.training.precision import learn_in_float32
 from contralign.training.quantization import alike_in_both_passes, quantization_arguments
 from contralign.training.records import AnySamples
 from contralign.training.saving import written_whole
 from contralign.training.schema import RecipeError, check_keywords
-from contralign.training.settings import TINY, ModelSettings, Stage
+from contralign.training.stage_settings import Stage
 from contralign.training.trainer import CALTrainer
 
 logger = logging.getLogger(__name__)

@@ -12,8 +12,8 @@ from typing import Any
 from accelerate.utils import DistributedType
 from transformers import TrainingArguments
 
+from contralign.training.model_settings import ModelSettings, Part
 from contralign.training.schema import RecipeError
-from contralign.training.settings import ModelSettings, Part
 
 
 def check_engine(args: TrainingArguments) -> None:

@@ -12,10 +12,10 @@ from peft.utils.constants import DUMMY_TARGET_MODULES
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from contralign.training.model_settings import LoraSettings, ModelSettings, Part
 from contralign.training.parts import freeze_unread_layers, part_of
 from contralign.training.quantization import is_quantized, merge_dequantized
 from contralign.training.schema import RecipeError, nearest
-from contralign.training.settings import LoraSettings, ModelSettings, Part
 
 LOOSE_FILE = "parameters.safetensors"
 """Beside an adapter's own files in a checkpoint."""

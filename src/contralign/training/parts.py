@@ -12,8 +12,8 @@ from typing import Any, get_args
 
 from torch import nn
 
+from contralign.training.model_settings import Part
 from contralign.training.schema import RecipeError
-from contralign.training.settings import Part
 
 PLACES: dict[str, Part] = {
     "vision_tower": "vision_tower",

@@ -14,9 +14,9 @@ from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from transformers import BitsAndBytesConfig
 
+from contralign.training.model_settings import ModelSettings
 from contralign.training.parts import PLACES
 from contralign.training.schema import RecipeError
-from contralign.training.settings import ModelSettings
 
 
 def quantization_arguments(settings: ModelSettings) -> dict[str, Any]:

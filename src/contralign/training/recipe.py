@@ -1,4 +1,4 @@
-"""A whole recipe: the sections of `contralign.training.settings`, and what they must agree on.
+"""A whole recipe: the sections of `model_settings`, `data_settings` and `stage_settings`, and what they must agree on.
 
 `contralign.training.recipe_file` reads the YAML.
 """
@@ -11,8 +11,10 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, get_type_hints
 
 from contralign.training.config import CalConfig
-from contralign.training.schema import RecipeError, convert, from_mapping, merge, nearest
-from contralign.training.settings import ALONE, TINY, DataSettings, ModelSettings, Stage, at_least
+from contralign.training.data_settings import DataSettings
+from contralign.training.model_settings import TINY, ModelSettings
+from contralign.training.schema import RecipeError, at_least, convert, from_mapping, merge, nearest
+from contralign.training.stage_settings import ALONE, Stage
 from contralign.training.stream_rules import check_streams
 
 OWNED_ARGUMENTS = {

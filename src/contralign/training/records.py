@@ -17,8 +17,8 @@ from contralign.data.mixture import SampleSet, load_samples
 from contralign.data.sets import SETS
 from contralign.data.streaming import SHUFFLE_BUFFER, StreamedSamples
 from contralign.data.swap_noise import swap_pictures
+from contralign.training.data_settings import DataSettings, is_builtin
 from contralign.training.schema import RecipeError, check_keywords, nearest
-from contralign.training.settings import DataSettings, is_builtin
 
 Check = Callable[[Sample], None]
 AnySamples = SampleSet | StreamedSamples

@@ -14,11 +14,11 @@ from accelerate import PartialState
 
 from contralign.training.arguments import training_arguments
 from contralign.training.environment import describe_environment
+from contralign.training.model_settings import TINY
 from contralign.training.recipe import Recipe
 from contralign.training.run_directory import RunDirectory, RunNotes
 from contralign.training.schema import RecipeError
 from contralign.training.scores import check_score_files
-from contralign.training.settings import TINY
 from contralign.training.steps import Evaluation, StepRunner
 from contralign.training.stopping import StopRequest
 

@@ -182,3 +182,13 @@ def _is_plain(hint: Any) -> bool:
     if get_origin(hint) in (Union, types.UnionType):
         return all(_is_plain(choice) for choice in get_args(hint))
     return hint in (int, float, bool, str, types.NoneType) or get_origin(hint) is Literal
+
+
+def at_least(name: str, value: float, low: float) -> None:
+    """Refuse a `value` below `low`.
+
+    Raises:
+        ValueError: it is below.
+    """
+    if not value >= low:
+        raise ValueError(f"{name}={value}: wanted {low} or more")

@@ -13,9 +13,9 @@ from contralign.data.score_file import ScoreFile, check_settings, read_settings
 from contralign.reading import contrast_settings
 from contralign.training.alignment import contrast_of
 from contralign.training.config import START, CalConfig
+from contralign.training.data_settings import DataSettings
 from contralign.training.recipe import Recipe
 from contralign.training.schema import RecipeError
-from contralign.training.settings import DataSettings
 from contralign.weighting.base import column_of
 
 logger = logging.getLogger(__name__)

@@ -18,9 +18,10 @@ from contralign.scoring import score_samples
 from contralign.training.alignment import contrast_of
 from contralign.training.build import load_model, load_processor, model_folder
 from contralign.training.config import START, CalConfig
+from contralign.training.data_settings import DataSettings
+from contralign.training.model_settings import ModelSettings
 from contralign.training.records import AnySamples, make_collator
 from contralign.training.scores import column_read, noise_settings
-from contralign.training.settings import DataSettings, ModelSettings
 
 
 def with_start_scores(

@@ -6,8 +6,9 @@ import math
 from typing import TYPE_CHECKING
 
 from contralign.training.config import START
+from contralign.training.data_settings import DataSettings
 from contralign.training.schema import RecipeError
-from contralign.training.settings import ALONE, DataSettings, Stage
+from contralign.training.stage_settings import ALONE, Stage
 
 if TYPE_CHECKING:
     from contralign.training.recipe import Recipe

@@ -8,7 +8,7 @@ import pytest
 from small_recipes import write_records
 
 from contralign.bench.forecast.sources import look_at_sources
-from contralign.training.settings import DataSettings
+from contralign.training.data_settings import DataSettings
 
 
 def looked_at(**settings):

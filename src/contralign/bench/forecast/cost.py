@@ -13,7 +13,7 @@ from contralign.bench.plan.predict import Plan, predict
 from contralign.bench.plan.shapes import Sample, Tower, VLModel
 from contralign.training.config import CalConfig
 from contralign.training.recipe import Recipe
-from contralign.training.settings import Stage
+from contralign.training.stage_settings import Stage
 
 
 def cost_of(

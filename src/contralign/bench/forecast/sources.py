@@ -11,9 +11,10 @@ from contralign.data.bad_record import BadRecord
 from contralign.data.glance import Glance, glance_at
 from contralign.data.messages import Sample
 from contralign.data.streaming import StreamedSamples
+from contralign.training.data_settings import DataSettings, is_builtin
+from contralign.training.model_settings import ModelSettings
 from contralign.training.published_data import PUBLISHED
 from contralign.training.records import make_set
-from contralign.training.settings import DataSettings, ModelSettings, is_builtin
 
 LOOKED_AT = 500
 

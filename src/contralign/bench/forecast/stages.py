@@ -18,11 +18,13 @@ from contralign.bench.plan.predict import Plan
 from contralign.training.arguments import count_steps
 from contralign.training.build import load_processor, outline_model, ready_to_learn
 from contralign.training.config import CalConfig
+from contralign.training.data_settings import DataSettings
+from contralign.training.model_settings import TINY
 from contralign.training.parts import part_of
 from contralign.training.recipe import Recipe
 from contralign.training.records import make_collator
 from contralign.training.schema import RecipeError
-from contralign.training.settings import TINY, DataSettings, Stage
+from contralign.training.stage_settings import Stage
 
 SHARDING: Mapping[str, Literal["ddp", "zero2", "zero3"]] = {
     "ddp": "ddp",
