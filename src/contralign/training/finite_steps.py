@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from transformers import Trainer
 
 from contralign.data.streaming import StreamedSamples
+from contralign.models.sharding import any_rank
 from contralign.training.mishaps import NotFinite
 
 logger = logging.getLogger(__name__)
@@ -102,7 +103,7 @@ class FiniteSteps(Trainer):
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
         broken = [number for number, loss in enumerate(self._losses) if not bool(torch.isfinite(loss).all())]
         gradient_breaks = norm is not None and not math.isfinite(float(norm)) and not self._scales_itself()
-        if self._on_any_rank(bool(broken) or gradient_breaks):
+        if any_rank(bool(broken) or gradient_breaks, self.args.device):
             self._stop_or_skip(model, broken, norm)
         else:
             self._skipped_in_a_row = 0
@@ -157,12 +158,6 @@ class FiniteSteps(Trainer):
     def _scales_itself(self) -> bool:
         scaler = getattr(self.accelerator, "scaler", None)
         return scaler is not None and scaler.is_enabled()
-
-    def _on_any_rank(self, here: bool) -> bool:
-        if self.args.world_size == 1:
-            return here
-        flag = torch.tensor([float(here)], device=self.args.device)
-        return bool(self.accelerator.reduce(flag, reduction="sum").item())  # type: ignore[union-attr]
 
 
 def _places(model: nn.Module) -> str:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from transformers import Trainer
 from transformers.trainer_utils import TrainOutput, sort_checkpoints
 
+from contralign.models.sharding import any_rank
 from contralign.training.manifest import (
     WRITING,
     checkpoint_steps,
@@ -135,7 +136,10 @@ class SafeCheckpoints(Trainer):
         staged, best = place / WRITING / f"checkpoint-{self.state.global_step}", self.state.best_model_checkpoint
         for work in (lambda: self._write(model, trial, place, staged), lambda: self._seal(staged)):
             error = _write_failure_of(work)
-            if self._any_rank(error is not None, together=self._writes_apart()):
+            refused = error is not None
+            if self._writes_apart():
+                refused = any_rank(refused, self.args.device)
+            if refused:
                 self.state.best_model_checkpoint = best
                 self._do_without(place, staged, error)
                 return
@@ -232,7 +236,7 @@ class SafeCheckpoints(Trainer):
             NotFinite: some are NaN or infinite.
         """
         broken = [name for name, weight in self._learnt() if not bool(torch.isfinite(weight.detach()).all())]
-        if self._any_rank(bool(broken)):
+        if any_rank(bool(broken), self.args.device):
             named = f"{broken[0]} and {len(broken) - 1} more" if broken else "weights of another process"
             raise NotFinite(
                 f"step {self.state.global_step}: the weights are no longer finite ({named}), so they are not saved. "
@@ -246,13 +250,6 @@ class SafeCheckpoints(Trainer):
             if parameter.requires_grad:
                 held: Any = getattr(parameter, "ds_tensor", parameter)
                 yield name, held.to_local() if hasattr(held, "to_local") else held
-
-    def _any_rank(self, here: bool, together: bool = True) -> bool:
-        """True everywhere where it is true on one rank; without `together`, of this rank alone."""
-        if self.args.world_size == 1 or not together:
-            return here
-        flag = torch.tensor([float(here)], device=self.args.device)
-        return bool(self.accelerator.reduce(flag, reduction="sum").item())  # type: ignore[union-attr]
 
 
 def _write_failure_of(work: Callable[[], None]) -> Exception | None:
