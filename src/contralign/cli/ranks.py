@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -36,8 +35,8 @@ def ends_at_once() -> Iterator[None]:
         yield
     except SystemExit as end:
         code = end.code
-    except BaseException:
-        traceback.print_exc()
+    except BaseException as error:
+        sys.excepthook(type(error), error, error.__traceback__)  # torch's says which rank it is
         code = 1
     if isinstance(code, str):
         print(code, file=sys.stderr)
