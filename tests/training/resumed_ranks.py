@@ -51,6 +51,8 @@ class Fate(TrainerCallback):
 def main(folder: str, engine: str, what: str) -> None:
     faulthandler.dump_traceback_later(PATIENCE, exit=True)
     torch.set_num_threads(1)
+    model = build_llava()  # before the arguments: under ZeRO-3 transformers would shard it while it is made
+    freeze_unread_layers(model)  # torch reads no optimizer state for a parameter that never had a gradient
     args = TrainingArguments(
         output_dir=folder,
         per_device_train_batch_size=2,
@@ -68,8 +70,6 @@ def main(folder: str, engine: str, what: str) -> None:
         **ENGINES[engine](),
     )
     rows = rows_by_role("mixed", torch.float32, 4)
-    model = build_llava()
-    freeze_unread_layers(model)  # torch reads no optimizer state for a parameter that never had a gradient
     trainer = CALTrainer(
         model=model,
         args=args,
