@@ -115,9 +115,7 @@ def tiny_shape(
     decoder: Any = parts.language_model
     tokens = learnt_tokenizer(decoder.model_type, texts, vocab_size, decoder.max_position_embeddings)
     image_token_id = tokens.get_vocab()[IMAGE_TOKEN]
-    decoder.vocab_size = (
-        image_token_id  # <image> is the last word, and behind those of the language model, as in true ones
-    )
+    decoder.vocab_size = image_token_id  # <image> is the last word and behind the model's own, as in true ones
     decoder.pad_token_id = tokens.pad_token_id
     decoder.bos_token_id = tokens.bos_token_id
     decoder.eos_token_id = tokens.eos_token_id
