@@ -11,7 +11,7 @@ from contralign.training.stage_settings import Stage
 
 def arguments(folder, **changes):
     recipe = small_recipe(folder, **changes)
-    return training_arguments(recipe, recipe.stages["it"], folder / "checkpoints")
+    return training_arguments(recipe, "it", folder / "checkpoints")
 
 
 def test_settings_of_a_stage_arrive(tmp_path):

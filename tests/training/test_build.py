@@ -101,7 +101,7 @@ def trainer(tiny, folder, cal=None, **stage):
     recipe = small_recipe(folder, stages={"it": stage})
     model = load_model(path, recipe.model)
     model = ready_to_learn(model, recipe.model, recipe.stages["it"])
-    args = training_arguments(recipe, recipe.stages["it"], folder / "checkpoints")
+    args = training_arguments(recipe, "it", folder / "checkpoints")
     processor = load_processor(path)
     collate = make_collator(processor, recipe.data)
     return build_trainer(
@@ -138,7 +138,7 @@ def test_the_projector_is_trained_at_its_own_rate_beside_adapters(tiny, tmp_path
         load_model(path, recipe.model), ModelSettings(path=path, lora=LoraSettings(r=2)), recipe.stages["it"]
     )
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-    args = training_arguments(recipe, recipe.stages["it"], tmp_path / "checkpoints")
+    args = training_arguments(recipe, "it", tmp_path / "checkpoints")
     processor = load_processor(path)
     collate = make_collator(processor, recipe.data)
     built = build_trainer(

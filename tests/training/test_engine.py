@@ -11,7 +11,7 @@ from contralign.training.schema import RecipeError
 
 def arguments(folder, **changes):
     recipe = small_recipe(folder, **changes)
-    return training_arguments(recipe, recipe.stages["it"], folder / "checkpoints")
+    return training_arguments(recipe, "it", folder / "checkpoints")
 
 
 def test_a_process_that_was_not_launched_is_fine(tmp_path):

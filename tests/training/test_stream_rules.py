@@ -63,14 +63,14 @@ def test_epochs_of_a_stream_are_counted_by_what_is_known_of_its_length(tmp_path)
     recipe = streaming(
         tmp_path, {"steps": None, "epochs": 2.0, "batch_size": 4, "grad_accumulation": 3}, data={"count": 100}
     )
-    arguments = training_arguments(recipe, recipe.stages["it"], tmp_path / "checkpoints")
+    arguments = training_arguments(recipe, "it", tmp_path / "checkpoints")
     assert arguments.max_steps == 17
 
 
 def test_epochs_of_a_stream_are_counted_in_global_batches_too(tmp_path):
     stage = {"steps": None, "epochs": 2.0, "batch_size": 2, "global_batch": 8}
     recipe = streaming(tmp_path, stage, data={"count": 32})
-    arguments = training_arguments(recipe, recipe.stages["it"], tmp_path / "checkpoints")
+    arguments = training_arguments(recipe, "it", tmp_path / "checkpoints")
     assert (arguments.gradient_accumulation_steps, arguments.max_steps) == (4, 8)
 
 

@@ -30,8 +30,8 @@ DEFAULTS: dict[str, Any] = {
 """Ours where the Trainer's own default does not suit; a recipe's `trainer` goes before them."""
 
 
-def training_arguments(recipe: Recipe, stage: Stage, folder: Path) -> TrainingArguments:
-    """Arguments of `stage`, with checkpoints in `folder` where the recipe asks for some (`trainer.save_steps`).
+def training_arguments(recipe: Recipe, name: str, folder: Path) -> TrainingArguments:
+    """Arguments of a stage, with checkpoints in `folder` where the recipe asks for some (`trainer.save_steps`).
 
     The seed of every arm is the recipe's, so arms see the same records in the same order.
 
@@ -39,11 +39,8 @@ def training_arguments(recipe: Recipe, stage: Stage, folder: Path) -> TrainingAr
         RecipeError: transformers refuses a setting, the devices there are cannot share a stage's global batch, or
             accelerate was launched with another setting.
     """
-    try:
-        accumulation = stage.accumulation(PartialState().num_processes)
-    except ValueError as error:
-        name = next((name for name, other in recipe.stages.items() if other is stage), "NAME")
-        raise RecipeError(f"stages.{name}: {error}") from error
+    stage = recipe.stages[name]
+    accumulation = recipe.accumulation(name, PartialState().num_processes)
     given = dict(recipe.trainer)
     saves = "save_steps" in given or "save_strategy" in given
     chosen = {
@@ -72,7 +69,7 @@ def training_arguments(recipe: Recipe, stage: Stage, folder: Path) -> TrainingAr
         )
     except ValueError as error:
         raise RecipeError(f"trainer: {error}") from error
-    args.max_steps = stream_steps(recipe, stage, args.world_size) or args.max_steps
+    args.max_steps = stream_steps(recipe, name, args.world_size) or args.max_steps
     check_engine(args)
     check_parts(args, recipe.model, stage.train, saves=args.save_strategy != "no")
     return args

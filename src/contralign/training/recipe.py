@@ -174,6 +174,17 @@ class Recipe:
             raise RecipeError(f"{path}.eval has no effect: evaluations read data.eval")
         return from_mapping(DataSettings, merge(plain(self.data), changes), path) if changes else self.data
 
+    def accumulation(self, stage: str, world: int) -> int:
+        """Micro-batches a step of one stage on `world` devices.
+
+        Raises:
+            RecipeError: they cannot share the stage's global batch; the message says what can.
+        """
+        try:
+            return self.stages[stage].accumulation(world)
+        except ValueError as error:
+            raise RecipeError(f"stages.{stage}: {error}") from error
+
     def arm_configs(self) -> dict[str, CalConfig | None]:
         """CAL's settings of every arm; without `arms` the one arm is "cal", or "mle" in a recipe without CAL."""
         if not self.arms:

@@ -47,7 +47,7 @@ def run_recipe(
         raise RecipeError(f"evaluate: {list(recipe.evaluate)} wanted, functions for {list(evaluations)} given")
     directory = RunDirectory(recipe)
     directory.check(resume, overwrite)
-    for stage in recipe.stages.values():
+    for stage in recipe.stages:
         training_arguments(recipe, stage, directory / "checkpoints")
     check_score_files(recipe)
     PartialState().wait_for_everyone()  # all ranks have looked before the first one writes

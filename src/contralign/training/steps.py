@@ -229,7 +229,7 @@ class StepRunner:
         else:
             losses = pretrain_tower(model, processor, *as_captions(samples), **settings)
         took = StepTime(steps=steps, seconds=clock() - begun)
-        every = training_arguments(self.recipe, stage, step.checkpoints).logging_steps
+        every = training_arguments(self.recipe, step.stage, step.checkpoints).logging_steps
         self.notes.metrics.forget(step.arm, step.stage, after_step=0)
         for number, loss in enumerate(losses, start=1):
             if number == 1 or number % every == 0:
@@ -244,7 +244,7 @@ class StepRunner:
         samples, swapped = with_swaps(samples, data, self.recipe.seed)
         if swapped:
             self.notes.swapped_in(step.stage, swapped)
-        args = training_arguments(self.recipe, stage, step.checkpoints)
+        args = training_arguments(self.recipe, step.stage, step.checkpoints)
         cal = step.cal and with_start_scores(
             step.cal, step.start, self.recipe.model, samples, data, self.recipe.seed, step.checkpoints / SCORES_FILE
         )

@@ -70,17 +70,15 @@ def refuse_streams(recipe: Recipe) -> None:
             raise RecipeError(f"stages.{name}: data.streaming is not for ablations, which know models by their records")
 
 
-def stream_steps(recipe: Recipe, stage: Stage, num_ranks: int) -> int | None:
+def stream_steps(recipe: Recipe, name: str, num_ranks: int) -> int | None:
     """Steps of `epochs` passes over a stream of `data.count` records; None for what is no stream or has `steps`.
 
     Args:
         recipe: that the stage is of.
-        stage: the stage.
+        name: of the stage.
         num_ranks: processes that take batches.
     """
-    if stage.epochs is None:
-        return None
-    data = next((recipe.stage_data(name) for name, known in recipe.stages.items() if known == stage), recipe.data)
-    if not data.streaming or data.count is None:
+    stage, data = recipe.stages[name], recipe.stage_data(name)
+    if stage.epochs is None or not data.streaming or data.count is None:
         return None
     return math.ceil(stage.epochs * data.count / (stage.batch_size * stage.accumulation(num_ranks) * num_ranks))

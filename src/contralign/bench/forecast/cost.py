@@ -13,12 +13,11 @@ from contralign.bench.plan.predict import Plan, predict
 from contralign.bench.plan.shapes import Sample, Tower, VLModel
 from contralign.training.config import CalConfig
 from contralign.training.recipe import Recipe
-from contralign.training.stage_settings import Stage
 
 
 def cost_of(
     recipe: Recipe,
-    stage: Stage,
+    name: str,
     cal: CalConfig | None,
     config: Any,
     tokens: RecordTokens,
@@ -29,7 +28,7 @@ def cost_of(
 ) -> dict[str, Any]:
     """Memory and time of a stage, under the lightest engine that takes it and whose state fits, else the heaviest."""
     try:
-        model = _shape(recipe, stage, config, tokens, stage.batch_size * accumulation * gpus)
+        model = _shape(recipe, name, config, tokens, recipe.stages[name].batch_size * accumulation * gpus)
     except ValueError as error:
         return {"plan": None, "plain": None, "sharding": "", "left_out": str(error)}
     mode = "mle" if cal is None or not cal.compares else ("cal" if cal.scores is None else "cal_cached")
@@ -94,12 +93,13 @@ def _with_state(plan: Plan, weights: Weights, engine: Engine) -> Plan:
     return replace(plan, state_gib=state, inputs_gib=inputs, fits=fits)
 
 
-def _shape(recipe: Recipe, stage: Stage, config: Any, tokens: RecordTokens, global_batch: int) -> VLModel:
+def _shape(recipe: Recipe, name: str, config: Any, tokens: RecordTokens, global_batch: int) -> VLModel:
+    stage = recipe.stages[name]
     decoder = decoder_of(config)
     tower = tower_of(config)
     text = max(1, round(tokens.text))
     labels = min(text, max(1, round(tokens.labels)))
-    prefix = min(PREFIXES.get(_template(recipe, stage), 1), text - labels)
+    prefix = min(PREFIXES.get(recipe.stage_data(name).template, 1), text - labels)
     aux = getattr(config, "aux_config", None)
     return VLModel(
         name=recipe.name,
@@ -112,9 +112,3 @@ def _shape(recipe: Recipe, stage: Stage, config: Any, tokens: RecordTokens, glob
         fine=fine_tower_of(config, aux.image_size) if aux is not None else None,
         global_batch=global_batch,
     )
-
-
-def _template(recipe: Recipe, stage: Stage) -> str:
-    """Template of a stage."""
-    name = next(name for name, other in recipe.stages.items() if other is stage)
-    return recipe.stage_data(name).template

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from contralign.bench.forecast.cost import cost_of, weights_of
 from contralign.bench.forecast.sources import SourceForecast, look_at_projector, look_at_sources
@@ -23,15 +23,8 @@ from contralign.training.model_settings import TINY
 from contralign.training.parts import part_of
 from contralign.training.recipe import Recipe
 from contralign.training.records import make_collator
-from contralign.training.schema import RecipeError
 from contralign.training.stage_settings import Stage
-
-SHARDING: Mapping[str, Literal["ddp", "zero2", "zero3"]] = {
-    "ddp": "ddp",
-    "zero2": "zero2",
-    "zero3": "zero3",
-    "fsdp2": "zero3",
-}
+from contralign.training.stream_rules import stream_steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,17 +132,13 @@ def _devices(recipe: Recipe) -> int:
 
 def _stage(recipe: Recipe, name: str, model: Any, gpus: int, gpu: str) -> StageForecast:
     stage, data = recipe.stages[name], recipe.stage_data(name)
-    try:
-        accumulation = stage.accumulation(gpus)
-    except ValueError as error:
-        raise RecipeError(f"stages.{name}: {error}") from error
+    accumulation = recipe.accumulation(name, gpus)
     sources = look_at_sources(data)
     counted = [source.records for source in sources]
     records = data.count if data.streaming else None if None in counted else sum(count or 0 for count in counted)
     tokens = _tokens(recipe, data, sources, model)
     cal = next((config for config in recipe.arm_configs().values() if config is not None), None) if stage.cal else None
-    drop_last = bool(recipe.trainer.get("dataloader_drop_last"))
-    steps = _steps(stage, records, gpus, accumulation, streaming=data.streaming, drop_last=drop_last)
+    steps = _steps(recipe, name, records, gpus, accumulation)
     learns, frozen = {}, 0
     found: dict[str, Any] = {"plan": None, "plain": None, "sharding": "", "left_out": ""}
     if model is not None and stage.kind == "align":
@@ -157,7 +146,7 @@ def _stage(recipe: Recipe, name: str, model: Any, gpus: int, gpu: str) -> StageF
         learns, frozen = _learners(ready_to_learn(fresh, recipe.model, stage), stage)
     if model is not None and learns:
         weights = weights_of(recipe, model.config, sum(count for count, _ in learns.values()), frozen)
-        found = cost_of(recipe, stage, cal, model.config, tokens, gpus, gpu, accumulation, weights)
+        found = cost_of(recipe, name, cal, model.config, tokens, gpus, gpu, accumulation, weights)
     return StageForecast(
         name=name,
         kind=stage.kind,
@@ -175,25 +164,23 @@ def _stage(recipe: Recipe, name: str, model: Any, gpus: int, gpu: str) -> StageF
     )
 
 
-def _steps(
-    stage: Stage, records: int | None, gpus: int, accumulation: int, *, streaming: bool, drop_last: bool
-) -> int | None:
+def _steps(recipe: Recipe, name: str, records: int | None, gpus: int, accumulation: int) -> int | None:
     """As they are counted in training: by the Trainer, for a stream by `stream_steps`, for one part by `count_steps`.
 
     To the Trainer the last, smaller batch of a pass is a step too, unless it is told to drop it.
     """
+    stage = recipe.stages[name]
     if stage.steps is not None:
         return stage.steps
     if records is None:
         return None
-    epochs = stage.epochs or 0
     if stage.kind != "align":
         return count_steps(stage, records)
-    if streaming:
-        return math.ceil(epochs * records / (stage.batch_size * gpus * accumulation))
+    if recipe.stage_data(name).streaming:
+        return stream_steps(recipe, name, gpus)
     whole, rest = divmod(records, stage.batch_size * gpus)
-    batches = whole if drop_last or not rest else whole + 1
-    return math.ceil(epochs * math.ceil(batches / accumulation))
+    batches = whole if recipe.trainer.get("dataloader_drop_last") or not rest else whole + 1
+    return math.ceil((stage.epochs or 0) * math.ceil(batches / accumulation))
 
 
 def _tokens(recipe: Recipe, data: DataSettings, sources: Sequence[SourceForecast], model: Any) -> RecordTokens:
