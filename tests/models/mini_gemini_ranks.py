@@ -15,8 +15,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 import torch
 from accelerate import PartialState
 from rank_engines import ENGINES
+from small_arguments import arguments
 from small_mini_gemini import build_mini_gemini, picture_batch
-from transformers import TrainingArguments
 
 from contralign import CalConfig, CALTrainer
 from contralign.cli.ranks import ends_at_once
@@ -58,21 +58,11 @@ def main(folder, given):
     model = build_mini_gemini(case["grid"], case["text"], torch.float64, aux_drop_path=0.0)
     for tower in (model.model.vision_tower, model.model.vision_tower_aux):
         tower.requires_grad_(False)
-    args = TrainingArguments(
-        output_dir=folder,
+    args = arguments(
+        folder,
         per_device_train_batch_size=case["batch_size"],
         max_steps=8,
         learning_rate=0.02,
-        optim="sgd",
-        lr_scheduler_type="constant",
-        max_grad_norm=0.5,
-        logging_steps=1,
-        save_strategy="no",
-        report_to=[],
-        remove_unused_columns=False,
-        disable_tqdm=True,
-        train_sampling_strategy="sequential",
-        dataloader_pin_memory=False,
         gradient_checkpointing=case["checkpointing"],
         **engine,
     )
