@@ -39,7 +39,7 @@ class Killed(Exception):
 
 def killed_after(monkeypatch, writes):
     """Let `writes` parts be written, and then die while the next is on its way to disk."""
-    original, done = score_parts._to_disk, []
+    original, done = score_parts.to_disk, []
 
     def die(path):
         if path.suffix == ".partial" and "part-" in path.name:
@@ -48,7 +48,7 @@ def killed_after(monkeypatch, writes):
                 raise Killed
         original(path)
 
-    monkeypatch.setattr(score_parts, "_to_disk", die)
+    monkeypatch.setattr(score_parts, "to_disk", die)
 
 
 def test_every_label_token_has_its_numbers_in_the_order_of_the_data(pair, tmp_path):

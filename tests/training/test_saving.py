@@ -68,7 +68,7 @@ def test_what_a_killed_process_left_is_written_over(tmp_path):
 def test_everything_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
     done = []
     replace = os.replace
-    monkeypatch.setattr(saving, "_flush", lambda path: done.append(path.name))
+    monkeypatch.setattr(saving, "to_disk", lambda path: done.append(path.name))
     monkeypatch.setattr(os, "replace", lambda old, new: (done.append("renamed"), replace(old, new)))
     with written_whole(tmp_path / "model") as partial:
         (partial / "inner").mkdir(parents=True)

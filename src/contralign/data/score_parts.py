@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from contralign.data.bad_record import BadRecord
 from contralign.data.score_file import read_settings
 from contralign.data.score_table import ScoredSample, differing, score_schema, score_table, settings_of, with_settings
+from contralign.data.to_disk import to_disk
 
 
 class ScoreParts:
@@ -131,9 +132,9 @@ class ScoreParts:
         """A name in the folder to write under, of this process alone; all of it is on disk before it is renamed."""
         partial = self.folder / f"{path.name}.{os.getpid()}.partial"
         yield partial
-        _to_disk(partial)
+        to_disk(partial)
         partial.replace(path)
-        _to_disk(path.parent)
+        to_disk(path.parent)
 
     def _differences_to_output(self) -> list[str]:
         try:
@@ -154,11 +155,3 @@ class ScoreParts:
 def bad_as_json(bad: Sequence[BadRecord]) -> list[dict[str, str]]:
     """Bad records as the metadata of a file holds them."""
     return [{"record": fault.record, "reason": fault.reason, "message": fault.message} for fault in bad]
-
-
-def _to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
+from contralign.data.to_disk import to_disk
 from contralign.training.mishaps import CannotWrite
 
 _TORCH_WRITER = ("PytorchStreamWriter", "inline_container", "unexpected pos")
@@ -81,18 +82,18 @@ def remove(path: Path) -> None:
 def sync(path: Path) -> None:
     """Bring a file, or a folder and all that is in it, from the system's memory to the disk."""
     if not path.is_dir():
-        _flush(path)
+        to_disk(path)
         return
     for folder, _, names in os.walk(path):
         for name in names:
-            _flush(Path(folder, name))
+            to_disk(Path(folder, name))
         sync_folder(Path(folder))
 
 
 def sync_folder(folder: Path) -> None:
     """Bring the names in a folder to the disk, where the file system has such a thing."""
     with contextlib.suppress(OSError):
-        _flush(folder)
+        to_disk(folder)
 
 
 def is_write_failure(error: BaseException) -> bool:
@@ -151,11 +152,3 @@ def _umask() -> int:
     mask = os.umask(0o077)
     os.umask(mask)
     return mask
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
