@@ -113,6 +113,7 @@ def test_a_tower_is_looked_up_in_the_cache_by_its_hub_name(cache):
 
 
 @pytest.mark.parametrize("name", ["liuhaotian/absent", "no such folder/x y", "/absent/folder", "../../etc"])
-def test_a_name_that_is_nowhere_says_how_to_get_it(cache, name):
+def test_a_name_that_is_nowhere_says_how_to_get_it(cache, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)  # from two folders below the root ../../etc is a folder
     with pytest.raises(ConversionError, match="is no folder, and no model of that name is in the cache"):
         find_source(name)
