@@ -18,9 +18,9 @@ from pathlib import Path
 
 import delta_table
 
-from contralign.ablation.comparison import Comparison, Summary, name_of, summaries
-from contralign.ablation.results import Results, read_results
 from contralign.ablation.settings import ARM, Metric
+from contralign.ablation.summary.comparison import Comparison, Summary, name_of, summaries
+from contralign.ablation.summary.results import Results, read_results
 
 RESULTS = Path(__file__).with_name("results") / "ablate"
 PAGE = Path(__file__).parents[1] / "docs" / "results.md"

@@ -16,9 +16,9 @@ from pathlib import Path
 from contralign.evaluation.label_tokens import LabelTokens, read_right_and_wrong
 from contralign.evaluation.metrics.paired import mean_of
 from contralign.evaluation.wrong_pictures import with_wrong_pictures
-from contralign.training.build import load_model, load_processor
-from contralign.training.recipe_file import find_recipe, load_recipe
-from contralign.training.records import RecordReader, make_collator
+from contralign.recipe.recipe_file import find_recipe, load_recipe
+from contralign.run.build import load_model, load_processor
+from contralign.run.records import RecordReader, make_collator
 
 SAMPLES, NOISE = 300, 0.3
 SCORES = ("logit", "centred", "logprob")

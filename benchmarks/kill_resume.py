@@ -25,7 +25,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from contralign.training.callbacks import MetricsFile
+from contralign.run.callbacks import MetricsFile
 
 RECIPE = """
 name: killed

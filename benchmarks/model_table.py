@@ -17,12 +17,12 @@ import torch
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from own_forward import Measured, measured  # noqa: E402
-from small_families import FAMILIES, Family, built  # noqa: E402
-from small_models import IMAGE_TOKEN  # noqa: E402
+from worlds.own_forward import Measured, measured  # noqa: E402
+from worlds.small_families import FAMILIES, Family, built  # noqa: E402
+from worlds.small_models import IMAGE_TOKEN  # noqa: E402
 
-from contralign.models.adapter import ALL_CONTRASTS, UnsupportedModel  # noqa: E402
-from contralign.models.registry import adapter_for  # noqa: E402
+from contralign.models.adapters.adapter import ALL_CONTRASTS, UnsupportedModel  # noqa: E402
+from contralign.models.adapters.registry import adapter_for  # noqa: E402
 
 PAGE = ROOT / "docs" / "models.md"
 BEGIN, END = "<!-- made by benchmarks/model_table.py -->", "<!-- end -->"

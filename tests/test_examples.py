@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
-from small_recipes import small_recipe, write_records
+from worlds.small_recipes import small_recipe, write_records
 
-from contralign.training.recipe_file import dump_recipe
+from contralign.recipe.recipe_file import dump_recipe
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = sorted(path for path in (ROOT / "examples").rglob("*") if path.suffix in (".sh", ".sbatch"))

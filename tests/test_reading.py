@@ -2,9 +2,9 @@ import threading
 
 import pytest
 import torch
-from small_models import build_llava
-from small_scores import mixed_samples, spread_pair
-from tiny_worlds import coloured_samples
+from worlds.small_models import build_llava
+from worlds.small_scores import mixed_samples, spread_pair
+from worlds.tiny_worlds import coloured_samples
 
 from contralign import reading
 from contralign.contrast.blur import BlurPicture
@@ -14,11 +14,11 @@ from contralign.contrast.mean import MeanPicture
 from contralign.contrast.patches import MaskPatches
 from contralign.contrast.shuffle import ShufflePictures
 from contralign.core.passes import look_twice
-from contralign.data.bad_record import BadRecord
-from contralign.data.collator import VLCollator
-from contralign.models.adapter import UnsupportedModel
-from contralign.models.llava import LlavaAdapter
-from contralign.models.registry import adapter_for
+from contralign.data.batches.collator import VLCollator
+from contralign.data.records.bad_record import BadRecord
+from contralign.models.adapters.adapter import UnsupportedModel
+from contralign.models.adapters.llava import LlavaAdapter
+from contralign.models.adapters.registry import adapter_for
 from contralign.reading import SampleReader, contrast_settings, drop_is_proven, fitted, without_picture
 
 SAMPLES = mixed_samples(5)
@@ -79,7 +79,7 @@ def test_where_dropping_is_proven_the_cheap_contrast_is_taken(pair, monkeypatch)
     assert without_picture(adapter_for(model)) == DropImage()
     monkeypatch.setattr(LlavaAdapter, "proven", False)
     assert without_picture(adapter_for(model)) == DropImage()
-    monkeypatch.setattr("contralign.models.adapter.MEASURED", frozenset())
+    monkeypatch.setattr("contralign.models.adapters.adapter.MEASURED", frozenset())
     assert without_picture(adapter_for(model)) == MaskImage()
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from small_scores import mixed_samples, scored, spread_pair, text_sample
-from tiny_worlds import coloured_samples
+from worlds.small_scores import mixed_samples, scored, spread_pair, text_sample
+from worlds.tiny_worlds import coloured_samples
 
 from contralign import scoring
 from contralign.contrast.blur import BlurPicture
@@ -18,12 +18,12 @@ from contralign.contrast.mask import MaskImage
 from contralign.contrast.mean import MeanPicture
 from contralign.contrast.shuffle import ShufflePictures
 from contralign.core.passes import look_twice
-from contralign.data import score_parts
-from contralign.data.bad_record import BadRecord
-from contralign.data.collator import VLCollator
-from contralign.data.messages import Turn
-from contralign.data.mixture import load_samples
-from contralign.models.registry import adapter_for
+from contralign.data.batches.collator import VLCollator
+from contralign.data.records.bad_record import BadRecord
+from contralign.data.records.messages import Turn
+from contralign.data.records.mixture import load_samples
+from contralign.data.scores import score_parts
+from contralign.models.adapters.registry import adapter_for
 
 SAMPLES = mixed_samples(10)
 

@@ -25,12 +25,12 @@ from contralign.contrast.mask import MaskImage
 from contralign.contrast.mean import MeanPicture
 from contralign.core.delta import Score
 from contralign.core.passes import TwoLooks, look_twice, second_look
-from contralign.data.collator import VLCollator
-from contralign.data.encoded_batch import EncodedBatch
-from contralign.data.messages import Sample
-from contralign.models.adapter import TAKING_OUT, Adapter, UnsupportedModel
-from contralign.models.registry import adapter_for
-from contralign.models.sharding import any_rank
+from contralign.core.sharding import any_rank
+from contralign.data.batches.collator import VLCollator
+from contralign.data.batches.encoded_batch import EncodedBatch
+from contralign.data.records.messages import Sample
+from contralign.models.adapters.adapter import TAKING_OUT, Adapter, UnsupportedModel
+from contralign.models.adapters.registry import adapter_for
 
 logger = logging.getLogger(__name__)
 

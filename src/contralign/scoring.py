@@ -18,14 +18,14 @@ from tqdm.auto import tqdm
 from contralign.contrast.base import Contrast
 from contralign.core.delta import Score
 from contralign.core.passes import TwoLooks
-from contralign.data.bad_record import BadRecord
-from contralign.data.collator import VLCollator
-from contralign.data.encoded_batch import EncodedBatch
-from contralign.data.mixture import SampleSet
-from contralign.data.score_digest import row_digest, samples_digest
-from contralign.data.score_file import read_settings
-from contralign.data.score_parts import ScoreParts
-from contralign.data.score_table import FORMAT, ScoredSample, value_columns
+from contralign.data.batches.collator import VLCollator
+from contralign.data.batches.encoded_batch import EncodedBatch
+from contralign.data.records.bad_record import BadRecord
+from contralign.data.records.mixture import SampleSet
+from contralign.data.scores.score_digest import row_digest, samples_digest
+from contralign.data.scores.score_file import read_settings
+from contralign.data.scores.score_parts import ScoreParts
+from contralign.data.scores.score_table import FORMAT, ScoredSample, value_columns
 from contralign.reading import SCORES, SampleReader, check_batch_size, contrast_settings
 
 PART_SIZE = 2048

@@ -1,9 +1,9 @@
 import pytest
-from small_ablations import write_ablation
+from worlds.small_ablations import write_ablation
 
 from contralign.ablation.ablation_file import dump_ablation, load_ablation
-from contralign.training.recipe_file import load_recipe
-from contralign.training.schema import RecipeError
+from contralign.recipe.recipe_file import load_recipe
+from contralign.recipe.schema import RecipeError
 
 
 def test_a_file_is_named_by_its_file(tmp_path):

@@ -1,10 +1,10 @@
 import pytest
-from small_ablations import planned_cells, write_ablation
+from worlds.small_ablations import planned_cells, write_ablation
 
 from contralign.ablation.ablation_file import load_ablation
 from contralign.ablation.cells import expand
-from contralign.training.recipe_file import ABLATION_KEY, PACKAGED, parse
-from contralign.training.schema import RecipeError
+from contralign.recipe.recipe_file import ABLATION_KEY, PACKAGED, parse
+from contralign.recipe.schema import RecipeError
 
 
 def cells(folder, *overrides, **changes):

@@ -3,12 +3,12 @@
 from dataclasses import replace
 
 import pytest
-from small_ablations import looks, made_directory
+from worlds.small_ablations import looks, made_directory
 
 from contralign.ablation.check import Checked, choose_cell, run_again
-from contralign.ablation.results import collect
+from contralign.ablation.summary.results import collect
 from contralign.ablation.worker import Worker
-from contralign.training.schema import RecipeError
+from contralign.recipe.schema import RecipeError
 
 
 @pytest.fixture(scope="module")

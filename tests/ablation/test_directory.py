@@ -1,5 +1,5 @@
 import pytest
-from small_ablations import made_directory
+from worlds.small_ablations import made_directory
 
 from contralign.ablation.ablation_file import load_ablation
 from contralign.ablation.directory import AblationDirectory, move, write_json

@@ -3,8 +3,8 @@
 import os
 
 import pytest
-from small_ablations import planned_cells
-from small_recipes import small_recipe
+from worlds.small_ablations import planned_cells
+from worlds.small_recipes import small_recipe
 
 from contralign.ablation.ablation_file import load_ablation
 from contralign.ablation.cells import expand

@@ -4,7 +4,7 @@ import sys
 from collections import Counter
 
 import pytest
-from small_ablations import made_directory
+from worlds.small_ablations import made_directory
 
 from contralign.ablation import launch
 from contralign.ablation.directory import write_json

@@ -1,4 +1,4 @@
-from small_ablations import planned_cells
+from worlds.small_ablations import planned_cells
 
 from contralign.ablation.plan import count_work
 

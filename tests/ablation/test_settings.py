@@ -1,8 +1,8 @@
 import pytest
-from small_ablations import VALUES
+from worlds.small_ablations import VALUES
 
 from contralign.ablation.settings import Ablation, label_of
-from contralign.training.schema import RecipeError, from_mapping
+from contralign.recipe.schema import RecipeError, from_mapping
 
 
 def ablation(**changes):

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 import torch
-from small_ablations import looks, made_directory, write_ablation
+from worlds.small_ablations import looks, made_directory, write_ablation
 
 from contralign.ablation import worker as worker_module
 from contralign.ablation.ablation_file import load_ablation
@@ -13,9 +13,9 @@ from contralign.ablation.cells import expand
 from contralign.ablation.claims import Claims
 from contralign.ablation.directory import AblationDirectory
 from contralign.ablation.plan import plan
-from contralign.ablation.results import collect
+from contralign.ablation.summary.results import collect
 from contralign.ablation.worker import Worker
-from contralign.training.steps import StepRunner
+from contralign.run.steps import StepRunner
 
 
 @pytest.fixture

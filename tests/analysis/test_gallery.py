@@ -3,11 +3,11 @@ import io
 
 import pytest
 from PIL import Image
-from tiny_worlds import coloured_samples
+from worlds.tiny_worlds import coloured_samples
 
 from contralign.analysis.caption_delta import CaptionDelta, Piece
 from contralign.analysis.gallery import exhibits, png_base64, read_gallery, write_gallery
-from contralign.data.messages import IMAGE, Sample, Turn
+from contralign.data.records.messages import IMAGE, Sample, Turn
 
 SAMPLES = coloured_samples(3)
 

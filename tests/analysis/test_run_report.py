@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from tiny_worlds import coloured_samples
+from worlds.tiny_worlds import coloured_samples
 
 from contralign.analysis.caption_delta import CaptionDelta
 from contralign.analysis.gallery import exhibits, write_gallery

@@ -3,15 +3,15 @@ from statistics import mean
 
 import pytest
 import torch
-from tiny_worlds import coloured, coloured_samples, seeing_pair
+from worlds.tiny_worlds import coloured, coloured_samples, seeing_pair
 
 from contralign.analysis.token_delta import token_delta
 from contralign.batch import IGNORE_INDEX
 from contralign.contrast.mask import MaskImage
 from contralign.core.passes import look_twice
-from contralign.data.collator import VLCollator
-from contralign.data.messages import Span, Turn
-from contralign.models.registry import adapter_for
+from contralign.data.batches.collator import VLCollator
+from contralign.data.records.messages import Span, Turn
+from contralign.models.adapters.registry import adapter_for
 
 SAMPLES = [*coloured_samples(5), coloured("liar", "red", 0, told="blue")]
 

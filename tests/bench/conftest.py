@@ -1,7 +1,7 @@
 """A workload small enough to run in milliseconds, its weights large enough that Δ varies."""
 
 import pytest
-from small_models import spread
+from worlds.small_models import spread
 
 from contralign.bench.workload import make_workload
 

@@ -6,7 +6,7 @@ import torch
 from contralign.bench.measure import timed_step
 from contralign.bench.steps import MODES
 from contralign.bench.workload import make_workload
-from contralign.models.tiny import build_tiny
+from contralign.models.small.tiny import build_tiny
 
 
 @pytest.fixture(scope="module")

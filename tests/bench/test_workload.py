@@ -6,9 +6,9 @@ import torch
 from contralign.bench import memory
 from contralign.bench.memory import OutOfMemory
 from contralign.bench.workload import make_workload
-from contralign.models.llava import LlavaAdapter
-from contralign.models.llava_next import LlavaNextAdapter
-from contralign.models.registry import adapter_for
+from contralign.models.adapters.llava import LlavaAdapter
+from contralign.models.adapters.llava_next import LlavaNextAdapter
+from contralign.models.adapters.registry import adapter_for
 
 
 @pytest.mark.parametrize(

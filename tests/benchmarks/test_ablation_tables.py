@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
-from small_ablations import made_results
+from worlds.small_ablations import made_results
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 

@@ -4,9 +4,9 @@ import importlib
 from pathlib import Path
 
 import pytest
-from small_families import FAMILIES
+from worlds.small_families import FAMILIES
 
-from contralign.models.measured import MEASURED
+from contralign.models.adapters.measured import MEASURED
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 

@@ -11,8 +11,8 @@ import time
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from small_ablations import write_ablation
 from typer.testing import CliRunner
+from worlds.small_ablations import write_ablation
 
 from contralign.cli.main import app
 

@@ -1,10 +1,10 @@
-"""`contralign build smol`: refusals without the packages' weights; the build itself is in tests/models/test_smol.py."""
+"""`contralign build smol`: refusals without the weights; the build itself is in tests/models/small/test_smol.py."""
 
 import pytest
 from typer.testing import CliRunner
 
 from contralign.cli.main import app
-from contralign.models import smol
+from contralign.models.small import smol
 
 
 def run(*words):

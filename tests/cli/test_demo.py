@@ -5,9 +5,9 @@ import yaml
 from typer.testing import CliRunner
 
 from contralign.cli import demo as demo_module
-from contralign.cli import execute as execute_module
+from contralign.cli.actions import execute as execute_module
 from contralign.cli.main import app
-from contralign.training.recipe_file import dump_recipe, find_recipe, load_recipe
+from contralign.recipe.recipe_file import dump_recipe, find_recipe, load_recipe
 
 
 def test_the_demo_is_the_packaged_recipe_with_the_changes_asked_for(tmp_path, monkeypatch):

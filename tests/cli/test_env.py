@@ -6,7 +6,7 @@ import transformers
 from typer.testing import CliRunner
 
 from contralign.cli.main import app
-from contralign.training import environment
+from contralign.run import environment
 
 
 def test_the_table_names_versions_devices_and_flags():

@@ -9,15 +9,15 @@ import time
 from pathlib import Path
 
 import pytest
-from small_models import spread
-from small_recipes import STAGE, TINY, small_recipe, write_records
 from typer.testing import CliRunner
+from worlds.small_models import spread
+from worlds.small_recipes import STAGE, TINY, small_recipe, write_records
 
 from contralign.cli.main import app
-from contralign.data.score_file import ScoreFile, read_settings
-from contralign.models.tiny import build_tiny
-from contralign.training.build import save_folder
-from contralign.training.recipe_file import dump_recipe
+from contralign.data.scores.score_file import ScoreFile, read_settings
+from contralign.models.small.tiny import build_tiny
+from contralign.recipe.recipe_file import dump_recipe
+from contralign.run.build import save_folder
 
 PARTS, KILLS = 60, 5
 

@@ -4,12 +4,12 @@ import json
 
 import pytest
 import yaml
-from small_recipes import small_recipe, write_records
 from transformers import AutoModelForImageTextToText
 from typer.testing import CliRunner
+from worlds.small_recipes import small_recipe, write_records
 
 from contralign.cli.main import app
-from contralign.training.recipe_file import dump_recipe
+from contralign.recipe.recipe_file import dump_recipe
 
 
 @pytest.fixture

@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from by_hand import assert_delta, delta_by_hand, embedded, image_columns
-from small_models import PICTURE_TOKENS, build_llava, mixed_batch
+from worlds.by_hand import assert_delta, delta_by_hand, embedded, image_columns
+from worlds.small_models import PICTURE_TOKENS, build_llava, mixed_batch
 
 from contralign.contrast.base import Contrast
 from contralign.contrast.mean import MeanPicture, RunningMean
 from contralign.core.passes import look_twice
-from contralign.models.registry import adapter_for
+from contralign.models.adapters.registry import adapter_for
 
 
 def mean_of(model, inputs):

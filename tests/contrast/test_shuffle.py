@@ -5,15 +5,15 @@ from collections import Counter
 
 import pytest
 import torch
-from by_hand import assert_delta, delta_by_hand, embedded, image_columns
-from small_models import PICTURE_TOKENS, build_llava, mixed_batch
+from worlds.by_hand import assert_delta, delta_by_hand, embedded, image_columns
+from worlds.small_models import PICTURE_TOKENS, build_llava, mixed_batch
 
 from contralign.batch import IGNORE_INDEX, VLBatch, column_indices
 from contralign.contrast.base import Contrast
 from contralign.contrast.shuffle import ShufflePictures
 from contralign.core.passes import look_twice
-from contralign.models.generic import GenericAdapter
-from contralign.models.registry import adapter_for
+from contralign.models.adapters.generic import GenericAdapter
+from contralign.models.adapters.registry import adapter_for
 
 IMAGE = 9
 

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from token_cases import FORMS, IN_SAMPLE, token_cases
+from worlds.token_cases import FORMS, IN_SAMPLE, token_cases
 
 from contralign.core.loss import cal_loss, loss_terms, token_nll
 from contralign.core.reference import reference_loss, reference_weights

@@ -2,14 +2,14 @@
 
 import pytest
 import torch
-from small_models import IMAGE_TOKEN, PICTURE_TOKENS, build_llava, mixed_batch
+from worlds.small_models import IMAGE_TOKEN, PICTURE_TOKENS, build_llava, mixed_batch
 
 from contralign.contrast.drop import DropImage
 from contralign.contrast.mask import MaskImage
 from contralign.core import passes as passes_module
 from contralign.core.label_readings import COMPARED, Reading
 from contralign.core.passes import look_twice, run_passes
-from contralign.models.registry import adapter_for
+from contralign.models.adapters.registry import adapter_for
 
 EVERY: tuple[Reading, ...] = ("delta_logit", "delta_centred", "delta_logprob", "nll", "nll_without", "kl")
 

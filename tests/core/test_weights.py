@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from token_cases import FORMS, IN_SAMPLE, token_cases
+from worlds.token_cases import FORMS, IN_SAMPLE, token_cases
 
 from contralign.core.reference import reference_weights
 from contralign.core.weights import cal_weights, check_form, check_map, pool_flat, pool_valid

@@ -15,7 +15,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from contralign.data.messages import IMAGE, Sample, Span, Turn
+from contralign.data.records.messages import IMAGE, Sample, Span, Turn
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 

@@ -2,9 +2,9 @@ import json
 from dataclasses import replace
 
 import pytest
-from tiny_worlds import COLOURS, coloured_samples, seeing_pair
+from worlds.tiny_worlds import COLOURS, coloured_samples, seeing_pair
 
-from contralign.data.messages import IMAGE, Sample, Span, Turn
+from contralign.data.records.messages import IMAGE, Sample, Span, Turn
 from contralign.evaluation.answers import answer_accuracy, question_type
 from contralign.evaluation.evaluation_set import EvaluationSet
 

@@ -1,9 +1,9 @@
 from dataclasses import replace
 
 import pytest
-from tiny_worlds import coloured_samples, seeing_pair
+from worlds.tiny_worlds import coloured_samples, seeing_pair
 
-from contralign.data.messages import Sample, Turn
+from contralign.data.records.messages import Sample, Turn
 from contralign.evaluation.captions import generate
 
 SAMPLES = coloured_samples(12)

@@ -6,18 +6,18 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
-from small_models import spread
-from tiny_worlds import coloured, coloured_samples, seeing_pair, tiny_pair
+from worlds.small_models import spread
+from worlds.tiny_worlds import coloured, coloured_samples, seeing_pair, tiny_pair
 
 from contralign.batch import IGNORE_INDEX
 from contralign.contrast.registry import contrast_named
-from contralign.data.messages import Sample, Turn
+from contralign.data.records.messages import Sample, Turn
 from contralign.evaluation.delta_table import CONTRASTS, delta_table
 from contralign.evaluation.evaluation_set import EvaluationSet
 from contralign.evaluation.label_tokens import SCORES
 from contralign.evaluation.wrong_pictures import with_wrong_pictures
-from contralign.models.generic import GenericAdapter
-from contralign.models.llava import LlavaAdapter
+from contralign.models.adapters.generic import GenericAdapter
+from contralign.models.adapters.llava import LlavaAdapter
 from contralign.reading import SampleReader
 
 SAMPLES = [*coloured_samples(12), *(coloured(f"l{row}", "red", row, told="blue") for row in range(3))]

@@ -1,5 +1,5 @@
 import pytest
-from tiny_worlds import coloured_samples
+from worlds.tiny_worlds import coloured_samples
 
 from contralign.evaluation.evaluation_set import draw
 

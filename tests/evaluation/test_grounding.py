@@ -1,10 +1,10 @@
 import json
 
 import pytest
-from tiny_worlds import blind_pair, coloured, coloured_samples, seeing_pair
+from worlds.tiny_worlds import blind_pair, coloured, coloured_samples, seeing_pair
 
-from contralign.data.messages import Sample, Turn
-from contralign.data.swap_noise import swap_pictures
+from contralign.data.records.messages import Sample, Turn
+from contralign.data.records.swap_noise import swap_pictures
 from contralign.evaluation.evaluation_set import EvaluationSet
 from contralign.evaluation.grounding import grounding
 

@@ -1,15 +1,15 @@
 import numpy as np
 import pytest
 import torch
-from tiny_worlds import coloured, coloured_samples, seeing_pair, tiny_pair
+from worlds.tiny_worlds import coloured, coloured_samples, seeing_pair, tiny_pair
 
 from contralign.batch import IGNORE_INDEX
 from contralign.contrast.blur import BlurPicture
 from contralign.contrast.mask import MaskImage
-from contralign.data.collator import VLCollator
+from contralign.data.batches.collator import VLCollator
 from contralign.evaluation.label_tokens import read_label_tokens, read_right_and_wrong
-from contralign.models.llava import LlavaAdapter
-from contralign.models.registry import adapter_for
+from contralign.models.adapters.llava import LlavaAdapter
+from contralign.models.adapters.registry import adapter_for
 from contralign.reading import without_picture
 
 
@@ -99,7 +99,7 @@ def test_where_dropping_is_not_proven_image_tokens_are_hidden_and_the_numbers_ag
     samples, model, collator = world
     dropped = read_label_tokens(model, collator, samples)
     monkeypatch.setattr(LlavaAdapter, "proven", False)
-    monkeypatch.setattr("contralign.models.adapter.MEASURED", frozenset())
+    monkeypatch.setattr("contralign.models.adapters.adapter.MEASURED", frozenset())
     assert isinstance(without_picture(adapter_for(model)), MaskImage)
     hidden = read_label_tokens(model, collator, samples)
     assert hidden.delta["logit"] == pytest.approx(dropped.delta["logit"], abs=1e-4)

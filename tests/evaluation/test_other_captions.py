@@ -1,8 +1,8 @@
 import pytest
-from tiny_worlds import coloured_samples
+from worlds.tiny_worlds import coloured_samples
 
-from contralign.data.messages import Sample, Span, Turn
-from contralign.data.sets.scenes import scenes
+from contralign.data.records.messages import Sample, Span, Turn
+from contralign.data.sets.scenes.scenes import scenes
 from contralign.evaluation.other_captions import caption, other_captions
 
 

@@ -3,11 +3,11 @@ import json
 import numpy as np
 import pytest
 import torch
-from tiny_worlds import blind_pair, coloured_samples, seeing_pair, tiny_pair
+from worlds.tiny_worlds import blind_pair, coloured_samples, seeing_pair, tiny_pair
 
 from contralign.batch import IGNORE_INDEX
-from contralign.data.collator import VLCollator
-from contralign.data.messages import Sample, Turn
+from contralign.data.batches.collator import VLCollator
+from contralign.data.records.messages import Sample, Turn
 from contralign.evaluation.evaluation_set import EvaluationSet
 from contralign.evaluation.other_captions import caption, other_captions
 from contralign.evaluation.registry import EVALUATIONS

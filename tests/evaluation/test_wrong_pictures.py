@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from tiny_worlds import coloured_samples
+from worlds.tiny_worlds import coloured_samples
 
-from contralign.data.messages import IMAGE, Sample, Turn
+from contralign.data.records.messages import IMAGE, Sample, Turn
 from contralign.evaluation.wrong_pictures import picture_digest, with_wrong_pictures
 
 

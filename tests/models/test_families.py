@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from own_forward import (
+from transformers import AutoModelForImageTextToText
+from worlds.own_forward import (
     IMAGES,
     VIDEOS,
     asked,
@@ -16,9 +17,8 @@ from own_forward import (
     own_step,
     rows_of,
 )
-from small_families import FAMILIES, built, family_batch
-from small_models import IMAGE_TOKEN
-from transformers import AutoModelForImageTextToText
+from worlds.small_families import FAMILIES, built, family_batch
+from worlds.small_models import IMAGE_TOKEN
 
 from contralign import CalConfig, ContrastiveAlignment
 from contralign.contrast.drop import DropImage
@@ -27,9 +27,9 @@ from contralign.contrast.mean import MeanPicture
 from contralign.contrast.shuffle import ShufflePictures
 from contralign.contrast.taking_out import first_run, last_of_runs
 from contralign.core.passes import look_twice
-from contralign.models.adapter import UnsupportedModel
-from contralign.models.recorder import forward_replaced
-from contralign.models.registry import adapter_for
+from contralign.models.adapters.adapter import UnsupportedModel
+from contralign.models.adapters.registry import adapter_for
+from contralign.models.decoder.recorder import forward_replaced
 from contralign.reading import without_picture
 
 RECURRENT = ("Qwen3.5", "LFM2-VL")

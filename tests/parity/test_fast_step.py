@@ -6,7 +6,7 @@ at label tokens, a dot product for Δ, the fused loss.
 
 import pytest
 import torch
-from small_models import IMAGE_TOKEN, PICTURE_TOKENS, build_llava
+from worlds.small_models import IMAGE_TOKEN, PICTURE_TOKENS, build_llava
 
 from contralign import CalConfig, ContrastiveAlignment
 from contralign.batch import SHARED

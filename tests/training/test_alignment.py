@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from small_models import build_llava, mixed_batch
-from tiny_worlds import coloured_samples, tiny_pair
+from worlds.small_models import build_llava, mixed_batch
+from worlds.tiny_worlds import coloured_samples, tiny_pair
 
 from contralign import CalConfig, ContrastiveAlignment
 from contralign.contrast.drop import DropImage
@@ -15,8 +15,8 @@ from contralign.contrast.mean import MeanPicture
 from contralign.contrast.shuffle import ShufflePictures
 from contralign.core.passes import look_twice
 from contralign.core.reference import reference_delta, reference_loss, reference_released, reference_weights
-from contralign.models.adapter import UnsupportedModel
-from contralign.models.generic import GenericAdapter
+from contralign.models.adapters.adapter import UnsupportedModel
+from contralign.models.adapters.generic import GenericAdapter
 
 
 def masked_logits(model, inputs):

@@ -9,9 +9,9 @@ import json
 
 import pytest
 import torch
-from launched import needs_deepspeed, start
 from safetensors.torch import load_file
 from transformers import LlavaForConditionalGeneration
+from worlds.launched import needs_deepspeed, start
 
 LONG = {"steps": 50, "roles": "changing"}
 NUMBERS = ("loss", "nll", "delta_q95", "grad_norm", "norm", "sketch")

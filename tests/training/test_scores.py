@@ -6,28 +6,28 @@ from dataclasses import replace
 
 import pytest
 import torch
-from small_models import spread
-from small_recipes import STAGE, TINY, small_recipe, write_records
-from small_scores import mixed_samples, scored, spread_pair, text_sample
-from tiny_worlds import coloured, coloured_samples
 from transformers import TrainingArguments
+from worlds.small_models import spread
+from worlds.small_recipes import STAGE, TINY, small_recipe, write_records
+from worlds.small_scores import mixed_samples, scored, spread_pair, text_sample
+from worlds.tiny_worlds import coloured, coloured_samples
 
 from contralign import CalConfig, CALTrainer, ContrastiveAlignment
 from contralign.batch import CACHED_DELTA
 from contralign.contrast.drop import DropImage
 from contralign.contrast.mask import MaskImage
-from contralign.data.collator import VLCollator
-from contralign.data.messages import Turn
-from contralign.data.mixture import load_samples
-from contralign.data.score_file import ScoreFile, ScoreMismatch
-from contralign.data.swap_noise import swap_pictures
-from contralign.models.tiny import build_tiny
+from contralign.data.batches.collator import VLCollator
+from contralign.data.records.messages import Turn
+from contralign.data.records.mixture import load_samples
+from contralign.data.records.swap_noise import swap_pictures
+from contralign.data.scores.score_file import ScoreFile, ScoreMismatch
+from contralign.models.small.tiny import build_tiny
+from contralign.recipe.schema import RecipeError
+from contralign.run import steps
+from contralign.run.build import save_folder
+from contralign.run.run import run_recipe
 from contralign.training import scores as scores_module
-from contralign.training import steps
 from contralign.training.alignment import CACHED
-from contralign.training.build import save_folder
-from contralign.training.run import run_recipe
-from contralign.training.schema import RecipeError
 from contralign.training.scores import check_score_files, with_cached_scores
 
 SAMPLES = mixed_samples(11)

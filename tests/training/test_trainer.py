@@ -3,12 +3,12 @@
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from small_arguments import arguments
-from small_models import build_llava, collate, training_rows
 from transformers import Trainer
+from worlds.small_arguments import arguments
+from worlds.small_models import build_llava, collate, training_rows
 
 from contralign import CalConfig, CALTrainer, with_cal
-from contralign.training.checkpoint import ResumingTrainer
+from contralign.checkpoints.resuming_trainer import ResumingTrainer
 
 TOLERANCE = 1e-5
 

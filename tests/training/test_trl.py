@@ -7,7 +7,7 @@ from peft import LoraConfig
 from PIL import Image
 
 from contralign import CalConfig, with_cal
-from contralign.models.tiny import build_tiny
+from contralign.models.small.tiny import build_tiny
 
 trl = pytest.importorskip("trl")
 

@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
-from small_models import build_llava, collate, mixed_batch, training_rows
 from torch.utils.data import Dataset
 from transformers import TrainingArguments
+from worlds.small_models import build_llava, collate, mixed_batch, training_rows
 
 from contralign import CalConfig, CALTrainer, ContrastiveAlignment
 from contralign.core.reference import reference_delta, reference_kl, reference_loss, reference_weights

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from small_readings import token_readings
+from worlds.small_readings import token_readings
 
 from contralign.core.label_readings import COMPARED
 from contralign.weighting.base import check_number, column_of, delta_of, live_readings

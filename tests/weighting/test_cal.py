@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from small_readings import assert_equal_and_varied, listed, token_readings
+from worlds.small_readings import assert_equal_and_varied, listed, token_readings
 
 from contralign.core.reference import reference_weights
 from contralign.core.weights import cal_weights

@@ -2,7 +2,7 @@
 
 import math
 
-from small_readings import assert_equal_and_varied, listed, loop, token_readings
+from worlds.small_readings import assert_equal_and_varied, listed, loop, token_readings
 
 from contralign.weighting.dft import Dft
 

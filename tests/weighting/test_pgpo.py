@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from small_readings import assert_equal_and_varied, listed, loop, token_readings
+from worlds.small_readings import assert_equal_and_varied, listed, loop, token_readings
 
 from contralign.weighting.pgpo import Pgpo
 

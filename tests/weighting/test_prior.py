@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from small_readings import assert_equal_and_varied, listed, loop, token_readings
+from worlds.small_readings import assert_equal_and_varied, listed, loop, token_readings
 
 from contralign.weighting.prior import Prior
 

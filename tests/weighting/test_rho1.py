@@ -1,7 +1,7 @@
 """Rho-1: the tokens with the largest loss beyond a reference model's."""
 
 import pytest
-from small_readings import assert_equal_and_varied, kept, listed, loop, token_readings
+from worlds.small_readings import assert_equal_and_varied, kept, listed, loop, token_readings
 
 from contralign.weighting.rho1 import Rho1
 

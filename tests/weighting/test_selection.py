@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_readings import kept, token_readings
+from worlds.small_readings import kept, token_readings
 
 from contralign.weighting.selection import top_share
 from contralign.weighting.vig import Vig

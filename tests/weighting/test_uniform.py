@@ -1,6 +1,6 @@
 """Every label counts 1."""
 
-from small_readings import loop, token_readings
+from worlds.small_readings import loop, token_readings
 
 from contralign.weighting.uniform import Uniform
 

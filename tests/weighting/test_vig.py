@@ -1,7 +1,7 @@
 """VIG: the tokens with the largest gain in log-probability, and no others."""
 
 import pytest
-from small_readings import assert_equal_and_varied, kept, listed, loop, token_readings
+from worlds.small_readings import assert_equal_and_varied, kept, listed, loop, token_readings
 
 from contralign.weighting.vig import Vig
 

@@ -1,7 +1,7 @@
 """VPPO's filter: the most perceptive tokens of each sample."""
 
 import pytest
-from small_readings import assert_equal_and_varied, kept, listed, loop, token_readings
+from worlds.small_readings import assert_equal_and_varied, kept, listed, loop, token_readings
 
 from contralign.weighting.vppo import Vppo
 

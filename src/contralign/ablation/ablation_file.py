@@ -8,9 +8,9 @@ from pathlib import Path
 import yaml
 
 from contralign.ablation.settings import Ablation, label_of
-from contralign.training.recipe import plain
-from contralign.training.recipe_file import ABLATION_KEY, parse, parse_override, put
-from contralign.training.schema import RecipeError, from_mapping
+from contralign.recipe.recipe import plain
+from contralign.recipe.recipe_file import ABLATION_KEY, parse, parse_override, put
+from contralign.recipe.schema import RecipeError, from_mapping
 
 OWN_KEYS = ("name", "seeds", "grid", "reference", "metrics")
 """Keys of the command line that change the ablation; every other changes the recipe."""

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from contralign.ablation.settings import ARM, Ablation, Point
+from contralign.recipe.recipe import Recipe
+from contralign.recipe.recipe_file import apply_override, read_values, recipe_of, with_changes
+from contralign.recipe.schema import RecipeError, nearest
+from contralign.recipe.stream_rules import refuse_streams
 from contralign.training.config import CalConfig
-from contralign.training.recipe import Recipe
-from contralign.training.recipe_file import apply_override, read_values, recipe_of, with_changes
-from contralign.training.schema import RecipeError, nearest
-from contralign.training.stream_rules import refuse_streams
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,10 +11,10 @@ import torch
 
 from contralign.ablation.directory import AblationDirectory
 from contralign.ablation.plan import PlannedCell
-from contralign.ablation.results import Measured, Results, value_at
 from contralign.ablation.settings import Ablation, Metric
+from contralign.ablation.summary.results import Measured, Results, value_at
 from contralign.ablation.worker import BindEvaluations, Worker
-from contralign.training.schema import RecipeError, nearest
+from contralign.recipe.schema import RecipeError, nearest
 
 TOLERANCE = 1e-6
 CHECKED = "check"

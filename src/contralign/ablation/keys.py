@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from contralign import __version__
+from contralign.recipe.data_settings import DataSettings, is_builtin
+from contralign.recipe.model_settings import PARTS
+from contralign.recipe.recipe import Recipe, plain
 from contralign.training.config import CalConfig
-from contralign.training.data_settings import DataSettings, is_builtin
-from contralign.training.model_settings import PARTS
-from contralign.training.recipe import Recipe, plain
 
 OF_PARTS = ("family", *PARTS, "tokenizer", "projector")
 """Settings of a model that is put together."""

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import yaml
 
-from contralign.training.schema import RecipeError, nearest
+from contralign.recipe.schema import RecipeError, nearest
 
 Better = Literal["higher", "lower"]
 Point = dict[str, str]

@@ -26,12 +26,12 @@ from accelerate.utils import broadcast_object_list
 from contralign.ablation.claims import Claims
 from contralign.ablation.directory import AblationDirectory, move, write_json
 from contralign.ablation.plan import BUILD, PlannedCell, PlannedStep
-from contralign.training.environment import describe_environment
-from contralign.training.recipe import Recipe, plain
-from contralign.training.records import RecordReader
-from contralign.training.run_directory import RunNotes, Step
+from contralign.recipe.recipe import Recipe, plain
+from contralign.run.environment import describe_environment
+from contralign.run.records import RecordReader
+from contralign.run.run_directory import RunNotes, Step
+from contralign.run.steps import Evaluation, StepRunner, StepTime, clock
 from contralign.training.scores import check_score_files
-from contralign.training.steps import Evaluation, StepRunner, StepTime, clock
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image
 
 from contralign.analysis.caption_delta import CaptionDelta, read_json_lines, write_json_lines
-from contralign.data.messages import IMAGE, Picture, Sample, open_picture
+from contralign.data.records.messages import IMAGE, Picture, Sample, open_picture
 
 LONGEST_SIDE = 384
 """Pixels; larger pictures are scaled down to it."""

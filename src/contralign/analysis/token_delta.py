@@ -13,10 +13,10 @@ from contralign.analysis.caption_delta import CaptionDelta, Piece
 from contralign.core.delta import Score
 from contralign.core.passes import TwoLooks
 from contralign.core.weights import cal_weights
-from contralign.data.collator import VLCollator
-from contralign.data.encoded_batch import EncodedBatch
-from contralign.data.loss_mask import TokenSpan
-from contralign.data.messages import Sample
+from contralign.data.batches.collator import VLCollator
+from contralign.data.batches.encoded_batch import EncodedBatch
+from contralign.data.records.messages import Sample
+from contralign.data.text.loss_mask import TokenSpan
 from contralign.reading import SCORES, SampleReader
 
 

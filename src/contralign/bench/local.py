@@ -11,9 +11,9 @@ from transformers import AutoModelForImageTextToText
 
 from contralign.bench.rows import Ingredients
 from contralign.bench.shapes import DEFAULT_ROWS, Shape, check_dtype, default_prefix, given
-from contralign.data.picture_inputs import PictureInputs, picture_inputs
-from contralign.models.anyres import follow_released
-from contralign.models.released import load_processor
+from contralign.data.batches.picture_inputs import PictureInputs, picture_inputs
+from contralign.models.anyres.anyres import follow_released
+from contralign.models.anyres.released import load_processor
 
 _OF_THE_MODEL = ("hidden", "layers", "heads", "intermediate", "vocabulary", "image_tokens")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from contralign.training.environment import describe_environment
+from contralign.run.environment import describe_environment
 
 
 def choose_device(device: str | None) -> str:

@@ -18,7 +18,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 from contralign.batch import IGNORE_INDEX
 from contralign.bench.workload import Workload
 from contralign.core.loss import RELEASED_EPS
-from contralign.models.recorder import forward_replaced, named_arguments
+from contralign.models.decoder.recorder import forward_replaced, named_arguments
 from contralign.training.alignment import CACHED, ContrastiveAlignment
 from contralign.training.config import CalConfig
 from contralign.weighting.registry import WEIGHTINGS

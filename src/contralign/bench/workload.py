@@ -15,7 +15,7 @@ from contralign.bench.local import load_local
 from contralign.bench.memory import memory_named, refuse_what_cannot_fit
 from contralign.bench.rows import Ingredients, make_batch
 from contralign.bench.shapes import NAMED_SHAPES, Shape, anyres_tiles, named_shape, square_side
-from contralign.training.parts import part_of
+from contralign.run.trainable_parts import part_of
 
 _PATCH = 4
 _BOS, _FIRST_WORD = 1, 3

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from contralign.cli.mistakes import Debug, readable_mistakes
+from contralign.cli.user_errors import Debug, readable_mistakes
 
 AblationName = Annotated[str, typer.Argument(metavar="ABLATION", help="A YAML file with recipe:, seeds: and grid:.")]
 Changes = Annotated[
@@ -99,7 +99,7 @@ def ablate(
         )
         if cell is not None and check_seed is not None:
             raise ValueError("--cell names the cell and --check-seed draws one: give one of them")
-        from contralign.cli.ablate_work import AblateWork
+        from contralign.cli.actions.ablate_work import AblateWork
 
         work = AblateWork(ablation, changes or [], output, store)
         if mode == "--worker":

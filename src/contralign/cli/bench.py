@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from contralign.cli.mistakes import Debug, readable_mistakes
+from contralign.cli.user_errors import Debug, readable_mistakes
 
 if TYPE_CHECKING:
     from contralign.bench.workload import Workload

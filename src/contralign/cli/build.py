@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from contralign.cli.mistakes import Debug, readable_mistakes
+from contralign.cli.user_errors import Debug, readable_mistakes
 
 build = typer.Typer(name="build", help="Build a model directory from parts that lie on this machine.")
 
@@ -44,8 +44,8 @@ def smol(
 
         from transformers.utils.logging import disable_progress_bar
 
-        from contralign.models.smol import build_smol
-        from contralign.training.build import DTYPES
+        from contralign.models.small.smol import build_smol
+        from contralign.run.build import DTYPES
 
         if out.exists() and not overwrite:
             raise ValueError(f"{out} exists: give another place, or --overwrite")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from contralign.cli.mistakes import Debug, readable_mistakes
+from contralign.cli.user_errors import Debug, readable_mistakes
 
 if TYPE_CHECKING:
     from contralign.models.convert.conversion import Conversion

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from contralign.cli.mistakes import Debug, readable_mistakes
 from contralign.cli.train import Changes, DryRun
+from contralign.cli.user_errors import Debug, readable_mistakes
 
 RECIPE, NAME = "tiny/demo", "demo"
 
@@ -13,12 +13,12 @@ RECIPE, NAME = "tiny/demo", "demo"
 def demo(changes: Changes = None, dry_run: DryRun = False, debug: Debug = False) -> None:
     """Train MLE and CAL from the same tiny model on CPU and compare them; an earlier demo is replaced."""
     with readable_mistakes(debug):
-        from contralign.training.recipe_file import dump_recipe, find_recipe, load_recipe
+        from contralign.recipe.recipe_file import dump_recipe, find_recipe, load_recipe
 
         recipe = load_recipe(find_recipe(RECIPE), changes or ())
         if dry_run:
             typer.echo(dump_recipe(recipe), nl=False)
             return
-        from contralign.cli.execute import execute
+        from contralign.cli.actions.execute import execute
 
         execute(recipe, overwrite=recipe.output_dir is None and recipe.name == NAME)

@@ -12,7 +12,7 @@ def env(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Show versions, devices, offline flags and known trouble of this machine."""
-    from contralign.training.environment import describe_environment
+    from contralign.run.environment import describe_environment
 
     described = describe_environment()
     if as_json:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from contralign.cli.mistakes import Debug, readable_mistakes
+from contralign.cli.user_errors import Debug, readable_mistakes
 
 if TYPE_CHECKING:
     from contralign.scoring import ScoringSummary
@@ -84,7 +84,7 @@ def score(
     Under torchrun the processes share the work between them.
     """
     with readable_mistakes(debug):
-        from contralign.cli.score_work import do_work, work_of_options, work_of_recipe
+        from contralign.cli.actions.score_work import do_work, work_of_options, work_of_recipe
 
         given = {
             "image_root": image_root,

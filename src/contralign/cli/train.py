@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from contralign.cli.mistakes import Debug, readable_mistakes
+from contralign.cli.user_errors import Debug, readable_mistakes
 
 if TYPE_CHECKING:
-    from contralign.training.recipe import Recipe
+    from contralign.recipe.recipe import Recipe
 
 RecipeName = Annotated[str, typer.Argument(help="A YAML file, or the name of a recipe of contralign: tiny/demo.")]
 Changes = Annotated[
@@ -48,8 +48,8 @@ def train(
 ) -> None:
     """Train what a recipe says, evaluate it, and write a run directory."""
     with readable_mistakes(debug):
-        from contralign.training.recipe_file import dump_recipe, find_recipe, load_recipe
-        from contralign.training.rehearsal import rehearsal_line
+        from contralign.recipe.recipe_file import dump_recipe, find_recipe, load_recipe
+        from contralign.recipe.rehearsal import rehearsal_line
 
         _refuse_idle_options(dry_run, resolve, resume or overwrite, gpus is not None or gpu is not None)
         resolved = load_recipe(find_recipe(recipe), changes or ())
@@ -62,7 +62,7 @@ def train(
         if dry_run:
             _print_forecast(resolved, gpus, gpu or "a100")
             return
-        from contralign.cli.execute import execute
+        from contralign.cli.actions.execute import execute
 
         execute(resolved, resume=resume, overwrite=overwrite)
 
@@ -86,7 +86,7 @@ def _print_forecast(recipe: Recipe, gpus: int | None, gpu: str) -> None:
 
     from contralign.bench.forecast import forecast
     from contralign.bench.forecast.render import printed
-    from contralign.cli.evaluations import bind_evaluations
+    from contralign.cli.actions.evaluations import bind_evaluations
 
     bind_evaluations(recipe)
     console = Console(highlight=False, emoji=False)

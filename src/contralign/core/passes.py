@@ -27,7 +27,7 @@ View = Callable[[VLBatch], VLBatch]
 
 @runtime_checkable
 class Reader(Protocol):
-    """What the two passes ask of a model; `contralign.models.adapter.Adapter` is the real one.
+    """What the two passes ask of a model; `contralign.models.adapters.adapter.Adapter` is the real one.
 
     Attributes:
         model: the bare model.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from contralign.data.collator import VLCollator
-from contralign.data.messages import IMAGE, Sample
+from contralign.data.batches.collator import VLCollator
+from contralign.data.records.messages import IMAGE, Sample
 from contralign.data.sets.easy_vqa import wording
 from contralign.evaluation.captions import generate
 from contralign.evaluation.evaluation_set import EvaluationSet, draw

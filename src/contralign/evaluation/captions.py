@@ -12,12 +12,12 @@ from tqdm.auto import tqdm
 
 from contralign.batch import IGNORE_INDEX
 from contralign.core.passes import second_look
-from contralign.data.collator import VLCollator
-from contralign.data.loss_mask import Encoded, prompt_ids
-from contralign.data.messages import Sample, open_picture
-from contralign.data.picture_inputs import picture_inputs
-from contralign.data.splice import splice
-from contralign.models.registry import bare_model
+from contralign.data.batches.collator import VLCollator
+from contralign.data.batches.picture_inputs import picture_inputs
+from contralign.data.records.messages import Sample, open_picture
+from contralign.data.text.image_token_expansion import splice
+from contralign.data.text.loss_mask import Encoded, prompt_ids
+from contralign.models.adapters.registry import bare_model
 
 
 def generate(

@@ -12,7 +12,7 @@ from typing import Any
 
 from contralign.contrast.base import Contrast
 from contralign.contrast.registry import contrast_named
-from contralign.data.collator import VLCollator
+from contralign.data.batches.collator import VLCollator
 from contralign.evaluation.delta_areas import caption_aucs, token_aucs
 from contralign.evaluation.evaluation_set import EvaluationSet, draw
 from contralign.evaluation.label_tokens import LabelTokens, read_right_and_wrong

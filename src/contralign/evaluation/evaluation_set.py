@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from contralign.data.messages import Sample
+from contralign.data.records.messages import Sample
 
 
 @dataclass(frozen=True, kw_only=True)

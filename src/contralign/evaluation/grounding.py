@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from contralign.data.collator import VLCollator
-from contralign.data.messages import Sample
+from contralign.data.batches.collator import VLCollator
+from contralign.data.records.messages import Sample
 from contralign.evaluation.delta_areas import caption_aucs, token_aucs
 from contralign.evaluation.evaluation_set import EvaluationSet, draw
 from contralign.evaluation.label_tokens import LabelTokens, read_label_tokens, read_right_and_wrong

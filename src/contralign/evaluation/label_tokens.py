@@ -15,9 +15,9 @@ from contralign.contrast.base import Contrast
 from contralign.core.delta import Score
 from contralign.core.passes import TwoLooks
 from contralign.core.weights import cal_weights
-from contralign.data.collator import VLCollator
-from contralign.data.encoded_batch import EncodedBatch
-from contralign.data.messages import Sample
+from contralign.data.batches.collator import VLCollator
+from contralign.data.batches.encoded_batch import EncodedBatch
+from contralign.data.records.messages import Sample
 from contralign.reading import SampleReader
 
 SCORES: tuple[Score, ...] = get_args(Score)

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
-from contralign.data.messages import Sample, Span
+from contralign.data.records.messages import Sample, Span
 
 Negatives = Literal["random", "hard"]
 Place = tuple[str, str]

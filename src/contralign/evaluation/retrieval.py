@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from contralign.batch import IGNORE_INDEX
 from contralign.core.passes import TwoLooks
-from contralign.data.collator import VLCollator
-from contralign.data.encoded_batch import EncodedBatch
-from contralign.data.messages import Sample, Turn
+from contralign.data.batches.collator import VLCollator
+from contralign.data.batches.encoded_batch import EncodedBatch
+from contralign.data.records.messages import Sample, Turn
 from contralign.evaluation.evaluation_set import EvaluationSet, draw
 from contralign.evaluation.metrics.accuracy import accuracy
 from contralign.evaluation.other_captions import Negatives, caption, other_captions

@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
-from contralign.data.messages import Sample, open_picture
+from contralign.data.records.messages import Sample, open_picture
 
 
 def with_wrong_pictures(samples: Sequence[Sample], seed: int) -> list[Sample]:

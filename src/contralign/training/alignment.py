@@ -23,11 +23,11 @@ from contralign.core.head import accurate
 from contralign.core.label_loss import label_loss
 from contralign.core.loss import ratio, token_coefficients
 from contralign.core.passes import Passes, laid_out, run_passes
-from contralign.models.adapter import Adapter, PictureEncoder
-from contralign.models.registry import adapter_for
+from contralign.core.zero_loss import live
+from contralign.models.adapters.adapter import Adapter, PictureEncoder
+from contralign.models.adapters.registry import adapter_for
 from contralign.reading import drop_is_proven, fitted, is_proven
 from contralign.training.config import CalConfig
-from contralign.training.live_loss import live
 from contralign.weighting.base import TokenReadings, Wanted, column_of, live_readings
 
 logger = logging.getLogger(__name__)

@@ -6,16 +6,16 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from contralign.data.collator import VLCollator
-from contralign.data.messages import Sample
-from contralign.data.mixture import SampleSet
-from contralign.data.score_file import ScoreFile, check_settings, read_settings
+from contralign.data.batches.collator import VLCollator
+from contralign.data.records.messages import Sample
+from contralign.data.records.mixture import SampleSet
+from contralign.data.scores.score_file import ScoreFile, check_settings, read_settings
 from contralign.reading import contrast_settings
+from contralign.recipe.data_settings import DataSettings
+from contralign.recipe.recipe import Recipe
+from contralign.recipe.schema import RecipeError
 from contralign.training.alignment import contrast_of
 from contralign.training.config import START, CalConfig
-from contralign.training.data_settings import DataSettings
-from contralign.training.recipe import Recipe
-from contralign.training.schema import RecipeError
 from contralign.weighting.base import column_of
 
 logger = logging.getLogger(__name__)

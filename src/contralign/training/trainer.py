@@ -22,11 +22,11 @@ from torch.distributed.fsdp import MixedPrecisionPolicy
 from transformers import Trainer
 from transformers.trainer_utils import EvalLoopOutput
 
+from contralign.checkpoints.resuming_trainer import ResumingTrainer
 from contralign.core.loss import ratio
-from contralign.data.collator import VLCollator
+from contralign.data.batches.collator import VLCollator
 from contralign.reading import check_batch_size
 from contralign.training.alignment import CACHED, CalOutput, ContrastiveAlignment
-from contralign.training.checkpoint import ResumingTrainer
 from contralign.training.config import CalConfig
 from contralign.training.scores import with_cached_scores
 from contralign.training.statistics import CalStatistics

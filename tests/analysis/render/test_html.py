@@ -4,13 +4,13 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
-from tiny_worlds import coloured_samples
+from worlds.tiny_worlds import coloured_samples
 
 from contralign.analysis.caption_delta import CaptionDelta, Piece
 from contralign.analysis.gallery import exhibits
 from contralign.analysis.render.html import render, write_report
 from contralign.analysis.run_report import Report
-from contralign.data.messages import IMAGE, Turn
+from contralign.data.records.messages import IMAGE, Turn
 
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>{{ 7 * 7 }}&amp;"
 

@@ -1,7 +1,7 @@
-from tiny_worlds import coloured, coloured_samples, tiny_pair
+from worlds.tiny_worlds import coloured, coloured_samples, tiny_pair
 
 from contralign.analysis.render.tables import result_tables
-from contralign.data.swap_noise import swap_pictures
+from contralign.data.records.swap_noise import swap_pictures
 from contralign.evaluation.delta_table import delta_table
 from contralign.evaluation.evaluation_set import EvaluationSet
 from contralign.evaluation.grounding import grounding

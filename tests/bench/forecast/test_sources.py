@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
-from small_recipes import write_records
+from worlds.small_recipes import write_records
 
 from contralign.bench.forecast.sources import look_at_sources
-from contralign.training.data_settings import DataSettings
+from contralign.recipe.data_settings import DataSettings
 
 
 def looked_at(**settings):

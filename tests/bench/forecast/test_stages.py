@@ -6,13 +6,13 @@ import math
 
 import pytest
 from accelerate.data_loader import BatchSamplerShard
-from small_recipes import small_recipe
 from torch.utils.data import BatchSampler
+from worlds.small_recipes import small_recipe
 
 from contralign.bench.forecast import forecast
 from contralign.bench.forecast.render import printed
-from contralign.training.recipe_file import find_recipe, load_recipe
-from contralign.training.schema import RecipeError
+from contralign.recipe.recipe_file import find_recipe, load_recipe
+from contralign.recipe.schema import RecipeError
 
 
 def of(name: str, *changes: str, **where):

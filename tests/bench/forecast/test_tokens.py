@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from contralign.bench.forecast.tokens import TOKENS_A_WORD, measure, reckon
-from contralign.data.collator import VLCollator
-from contralign.data.messages import IMAGE, Sample, Turn
-from contralign.models.tiny import build_tiny
+from contralign.data.batches.collator import VLCollator
+from contralign.data.records.messages import IMAGE, Sample, Turn
+from contralign.models.small.tiny import build_tiny
 
 TOWER = SimpleNamespace(image_size=336, patch_size=14)
 LLAVA = SimpleNamespace(model_type="llava", vision_config=TOWER)

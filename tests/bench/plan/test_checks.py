@@ -6,7 +6,7 @@ import pytest
 
 from contralign.bench.plan import checks
 from contralign.bench.plan.cluster import Efficiency
-from contralign.bench.plan.counts import flop_ratio
+from contralign.bench.plan.operations.counts import flop_ratio
 
 
 def test_the_calibrated_number_is_the_default():

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 
 from contralign.bench.plan.cluster import Cluster, Efficiency
-from contralign.bench.plan.counting import Counting
-from contralign.bench.plan.counts import count
 from contralign.bench.plan.gpus import GIB, GPUS
 from contralign.bench.plan.models import MODELS
+from contralign.bench.plan.operations.counting import Counting
+from contralign.bench.plan.operations.counts import count
 
 WEIGHTS = MODELS["llava-next-7b"].trained_parameters
 PERFECT = Efficiency(products=1, memory=1, network=1)

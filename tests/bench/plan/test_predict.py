@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from contralign.bench.plan.cluster import Efficiency
-from contralign.bench.plan.counting import MODES, Counting
 from contralign.bench.plan.models import MODELS
+from contralign.bench.plan.operations.counting import MODES, Counting
 from contralign.bench.plan.predict import predict, predict_all
 
 

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from contralign.bench.plan import plan_dict, plan_table, predict_all, table
-from contralign.bench.plan.counting import MODES
+from contralign.bench.plan.operations.counting import MODES
 
 
 def printed(drawn) -> str:

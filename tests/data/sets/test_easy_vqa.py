@@ -2,7 +2,7 @@ import sys
 
 import pytest
 
-from contralign.data.messages import IMAGE, open_picture
+from contralign.data.records.messages import IMAGE, open_picture
 from contralign.data.sets import SETS
 from contralign.data.sets.easy_vqa import (
     COLOURS,

@@ -3,8 +3,8 @@ import logging
 import pytest
 from PIL import Image
 
-from contralign.data.bad_record import BadRecord
-from contralign.data.messages import IMAGE, open_picture
+from contralign.data.records.bad_record import BadRecord
+from contralign.data.records.messages import IMAGE, open_picture
 from contralign.data.sets import SETS
 from contralign.data.sets.packages import MissingPackage
 from contralign.data.sets.stamps import PACKAGE, read_stamps, sentence_fold, stamps

@@ -10,8 +10,8 @@ from transformers import PreTrainedTokenizerFast
 
 from contralign.models.convert import ConversionError, load_original_llava
 from contralign.models.convert.processors import GEMMA_TEMPLATE, llava_processor, vicuna_template
-from contralign.models.convert.sentencepiece_tokenizer import read_tokenizer
-from contralign.models.image_token import add_image_token
+from contralign.models.convert.tokenizers.sentencepiece_tokenizer import read_tokenizer
+from contralign.models.decoder.image_token import add_image_token
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 TOWERS = GOLDEN / "ckpt"

@@ -3,8 +3,8 @@
 import pytest
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from small_mini_gemini import small_config
 from transformers import AutoConfig, AutoModelForImageTextToText, ConvNextConfig, GemmaConfig, LlamaConfig
+from worlds.small_mini_gemini import small_config
 
 from contralign.models.mini_gemini import MiniGeminiConfig, MiniGeminiModel
 

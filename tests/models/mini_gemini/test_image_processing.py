@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from small_mini_gemini import small_config
 from transformers import AutoImageProcessor
+from worlds.small_mini_gemini import small_config
 
-from contralign.data.aspect import pad_to_square
+from contralign.data.batches.aspect import pad_to_square
 from contralign.models.mini_gemini import MiniGeminiConfig, MiniGeminiImageProcessor
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)

@@ -2,9 +2,16 @@
 
 import pytest
 import torch
-from small_mini_gemini import IMAGE_TOKEN, build_mini_gemini, picture_batch, pictures_of, small_config, without_labels
 from torch.nn.functional import cross_entropy
 from transformers import AutoModel, AutoModelForImageTextToText
+from worlds.small_mini_gemini import (
+    IMAGE_TOKEN,
+    build_mini_gemini,
+    picture_batch,
+    pictures_of,
+    small_config,
+    without_labels,
+)
 
 from contralign.models.mini_gemini import MiniGeminiForConditionalGeneration, MiniGeminiModel
 from contralign.models.mini_gemini.image_processing import small_pictures

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from small_mini_gemini import build_mini_gemini, small_config
 from transformers import AutoProcessor, PreTrainedTokenizerFast
+from worlds.small_mini_gemini import build_mini_gemini, small_config
 
-from contralign.data.collator import VLCollator
-from contralign.data.messages import IMAGE, Sample, Turn
-from contralign.data.picture_inputs import picture_inputs
+from contralign.data.batches.collator import VLCollator
+from contralign.data.batches.picture_inputs import picture_inputs
+from contralign.data.records.messages import IMAGE, Sample, Turn
 from contralign.models.mini_gemini import MiniGeminiConfig, MiniGeminiProcessor
 
 TOKENIZER = Path(__file__).parents[2] / "golden" / "llama_like_tokenizer" / "tokenizer.json"

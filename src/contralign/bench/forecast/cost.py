@@ -11,8 +11,8 @@ from contralign.bench.plan.from_config import decoder_of, fine_tower_of, tower_o
 from contralign.bench.plan.gpus import GIB, GPUS
 from contralign.bench.plan.predict import Plan, predict
 from contralign.bench.plan.shapes import Sample, Tower, VLModel
+from contralign.recipe.recipe import Recipe
 from contralign.training.config import CalConfig
-from contralign.training.recipe import Recipe
 
 
 def cost_of(

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from contralign.data.bad_record import BadRecord
-from contralign.data.glance import Glance, glance_at
-from contralign.data.messages import Sample
-from contralign.data.streaming import StreamedSamples
-from contralign.training.data_settings import DataSettings, is_builtin
-from contralign.training.model_settings import ModelSettings
-from contralign.training.published_data import PUBLISHED
-from contralign.training.records import make_set
+from contralign.data.records.bad_record import BadRecord
+from contralign.data.records.data_preview import Glance, glance_at
+from contralign.data.records.messages import Sample
+from contralign.data.streams.streaming import StreamedSamples
+from contralign.recipe.data_settings import DataSettings, is_builtin
+from contralign.recipe.model_settings import ModelSettings
+from contralign.recipe.published_sizes import PUBLISHED
+from contralign.run.records import make_set
 
 LOOKED_AT = 500
 

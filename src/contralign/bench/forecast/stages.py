@@ -15,16 +15,16 @@ from contralign.bench.forecast.tokens import RecordTokens, measure, reckon
 from contralign.bench.plan.gpus import GPUS
 from contralign.bench.plan.names import by_name
 from contralign.bench.plan.predict import Plan
-from contralign.training.arguments import count_steps
-from contralign.training.build import load_processor, outline_model, ready_to_learn
+from contralign.recipe.arguments import count_steps
+from contralign.recipe.data_settings import DataSettings
+from contralign.recipe.model_settings import TINY
+from contralign.recipe.recipe import Recipe
+from contralign.recipe.stage_settings import Stage
+from contralign.recipe.stream_rules import stream_steps
+from contralign.run.build import load_processor, outline_model, ready_to_learn
+from contralign.run.records import make_collator
+from contralign.run.trainable_parts import part_of
 from contralign.training.config import CalConfig
-from contralign.training.data_settings import DataSettings
-from contralign.training.model_settings import TINY
-from contralign.training.parts import part_of
-from contralign.training.recipe import Recipe
-from contralign.training.records import make_collator
-from contralign.training.stage_settings import Stage
-from contralign.training.stream_rules import stream_steps
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,11 +11,11 @@ import torch
 
 from contralign.batch import IGNORE_INDEX
 from contralign.bench.plan.models import GEMMA_PREFIX, LABELS, TEXT, V1_PREFIX
-from contralign.data.bad_record import BadRecord
-from contralign.data.collator import VLCollator
-from contralign.data.messages import IMAGE, Sample
-from contralign.data.pictures import open_picture
-from contralign.models.anyres import best_grid, num_tokens
+from contralign.data.batches.collator import VLCollator
+from contralign.data.records.bad_record import BadRecord
+from contralign.data.records.messages import IMAGE, Sample
+from contralign.data.records.pictures import open_picture
+from contralign.models.anyres.anyres import best_grid, num_tokens
 
 MEASURED = 32
 """Records whose pictures are opened to measure."""

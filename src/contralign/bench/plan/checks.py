@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from contralign.bench.plan.cluster import Efficiency
-from contralign.bench.plan.counting import Counting
-from contralign.bench.plan.counts import flop_ratio
+from contralign.bench.plan.operations.counting import Counting
+from contralign.bench.plan.operations.counts import flop_ratio
 from contralign.bench.plan.predict import predict
 from contralign.bench.plan.shapes import Decoder, Sample, VLModel
 

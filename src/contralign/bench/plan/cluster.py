@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from contralign.bench.plan.counting import Counting
 from contralign.bench.plan.gpus import Gpu
+from contralign.bench.plan.operations.counting import Counting
+from contralign.bench.plan.operations.work import SampleCost, Work
 from contralign.bench.plan.shapes import VLModel
-from contralign.bench.plan.work import SampleCost, Work
 
 STATE_BYTES = 12  # float32 master weights and two Adam moments
 UPDATE_TRAFFIC = 30  # reads a bf16 gradient and the state, writes the state and the bf16 weight

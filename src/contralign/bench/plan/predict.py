@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from contralign.bench.plan.cluster import Cluster, Efficiency
-from contralign.bench.plan.counting import MODES, Counting, Mode, check_mode
-from contralign.bench.plan.counts import count
 from contralign.bench.plan.gpus import GIB, GPUS
-from contralign.bench.plan.logits import loss_memory
 from contralign.bench.plan.models import find_model
 from contralign.bench.plan.names import by_name
+from contralign.bench.plan.operations.counting import MODES, Counting, Mode, check_mode
+from contralign.bench.plan.operations.counts import count
+from contralign.bench.plan.operations.logits import loss_memory
 from contralign.bench.plan.shapes import VLModel
 
 

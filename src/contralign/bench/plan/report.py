@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from contralign.bench.plan import checks
-from contralign.bench.plan.counting import Counting, Mode
-from contralign.bench.plan.counts import flop_ratio
 from contralign.bench.plan.models import MODELS
+from contralign.bench.plan.operations.counting import Counting, Mode
+from contralign.bench.plan.operations.counts import flop_ratio
 from contralign.bench.plan.predict import predict
 from contralign.bench.plan.shapes import VLModel
 

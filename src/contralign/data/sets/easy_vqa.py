@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
-from contralign.data.messages import IMAGE, Sample, Span, Turn
+from contralign.data.records.messages import IMAGE, Sample, Span, Turn
 
 Split = Literal["train", "test"]
 Form = Literal["questions", "sentences", "affirmations"]

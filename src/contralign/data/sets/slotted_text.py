@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from contralign.data.messages import Span, SpanKind
+from contralign.data.records.messages import Span, SpanKind
 
 _SLOT = re.compile(r"\{(\w+)\}")
 _WORD = re.compile(r"\w+|[^\w\s]")

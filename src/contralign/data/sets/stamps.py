@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from contralign.data.messages import IMAGE, Sample, Turn
-from contralign.data.pictures import locate_picture
+from contralign.data.records.messages import IMAGE, Sample, Turn
+from contralign.data.records.pictures import locate_picture
 from contralign.data.sets.packages import DataPackage
 
 logger = logging.getLogger(__name__)

@@ -16,18 +16,18 @@ from transformers.utils import logging
 
 from contralign.models.convert.checkpoint import ConversionError, read_json, reading, tensor_names
 from contralign.models.convert.families import FAMILIES, family_of_converted, family_of_original
-from contralign.models.convert.llava import DERIVED
+from contralign.models.convert.llava.llava import DERIVED
 from contralign.models.convert.output import free_place, written_beside
-from contralign.models.convert.sentencepiece_tokenizer import (
+from contralign.models.convert.sources import find_source, whole_checkpoint
+from contralign.models.convert.tokenizers.sentencepiece_tokenizer import (
     ADDED_FILE,
     FAST_FILE,
     MODEL_FILE,
     SETTINGS_FILE,
     read_tokenizer,
 )
-from contralign.models.convert.sources import find_source, whole_checkpoint
-from contralign.models.convert.vocabulary import add_image_row, original_rows
-from contralign.models.image_token import add_image_token
+from contralign.models.convert.tokenizers.vocabulary import add_image_row, original_rows
+from contralign.models.decoder.image_token import add_image_token
 
 ORIGINAL_TOKENIZER = "original_tokenizer"
 TOKENIZER_FILES = (MODEL_FILE, FAST_FILE, SETTINGS_FILE, "special_tokens_map.json", ADDED_FILE)

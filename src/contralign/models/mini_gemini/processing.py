@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers.processing_utils import MultiModalData, ProcessorMixin
 
-from contralign.models.image_token import IMAGE_TOKEN, add_image_token
+from contralign.models.decoder.image_token import IMAGE_TOKEN, add_image_token
 from contralign.models.mini_gemini.configuration import MiniGeminiConfig
 from contralign.models.mini_gemini.image_processing import MiniGeminiImageProcessor
 

@@ -1,0 +1,150 @@
+"""What a whole checkpoint consists of, written into it last: a damaged one is recognised, and the one before is taken.
+
+Sizes and fingerprints of all files. A fingerprint is a digest of the whole file up to 4 MiB, and of 64 blocks spread
+over it beyond: enough to notice what a machine that lost power leaves (a file cut off, or of zeros), at no cost.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+from accelerate.utils import gather_object
+
+from contralign.checkpoints.saving import remove, write_text
+
+logger = logging.getLogger(__name__)
+
+MANIFEST = "whole.json"
+WRITING = "_writing"
+"""Folder beside the checkpoints: what is being written, or removed, lies in it. The hub upload leaves out `_*`."""
+DAMAGED = "damaged-"
+_STATE = "trainer_state.json"
+_BLOCK, _BLOCKS = 64 * 1024, 64
+
+
+def write_manifest(folder: Path, processes: int, only_weights: bool) -> None:
+    """Write down what a folder holds; the last thing that is written into a checkpoint.
+
+    Args:
+        folder: the checkpoint.
+        processes: that trained it.
+        only_weights: True where the rest of the state was left out, and no run can go on from it exactly.
+    """
+    files = {
+        str(path.relative_to(folder)): [path.stat().st_size, fingerprint(path)]
+        for path in sorted(_files(folder))
+        if path.name != MANIFEST
+    }
+    content = {"processes": processes, "only_weights": only_weights, "files": files}
+    write_text(folder / MANIFEST, json.dumps(content, indent=1) + "\n")
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """What `write_manifest` wrote; None where there is none, as in a checkpoint of the plain Trainer."""
+    path = folder / MANIFEST
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def damage(folder: Path) -> str | None:
+    """What is wrong with a checkpoint, in words; None for a whole one.
+
+    One without a manifest is of the plain Trainer, which writes trainer_state.json last: with that, it passes.
+    """
+    try:
+        manifest = read_manifest(folder)
+    except ValueError:
+        return f"{MANIFEST} cannot be read"
+    if manifest is None:
+        return None if _is_json(folder / _STATE) else f"it has no {_STATE}, which is written last"
+    for name, (size, wanted) in manifest["files"].items():
+        path = folder / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if path.stat().st_size != size:
+            return f"{name} has {path.stat().st_size} of {size} bytes"
+        if fingerprint(path) != wanted:
+            return f"{name} does not hold what was written"
+    return None
+
+
+def unfit(folder: Path) -> str | None:
+    """What keeps a run from going on exactly with a checkpoint, in words; None where nothing does."""
+    found = damage(folder)
+    if found is None and (read_manifest(folder) or {}).get("only_weights"):
+        return "it holds weights alone (save_only_model)"
+    return found
+
+
+def fingerprint(path: Path) -> str:
+    """Digest of a file, or of blocks spread over it where it is large."""
+    size = path.stat().st_size
+    digest = hashlib.blake2b(digest_size=16)
+    with path.open("rb") as file:
+        if size <= _BLOCK * _BLOCKS:
+            digest.update(file.read())
+        else:
+            for number in range(_BLOCKS):
+                file.seek((size - _BLOCK) * number // (_BLOCKS - 1))
+                digest.update(file.read(_BLOCK))
+    return digest.hexdigest()
+
+
+def checkpoint_steps(folder: Path) -> list[int]:
+    """Steps of the checkpoints in a folder, whole or not, newest first."""
+    if not folder.is_dir():
+        return []
+    found = [re.fullmatch(r"checkpoint-(\d+)", path.name) for path in folder.iterdir() if path.is_dir()]
+    return sorted((int(match[1]) for match in found if match), reverse=True)
+
+
+def whole_steps(folder: Path) -> list[int]:
+    """Steps of the whole checkpoints of a folder, newest first; a warning names those that are damaged."""
+    whole = []
+    for step in checkpoint_steps(folder):
+        found = unfit(folder / f"checkpoint-{step}")
+        if found is None:
+            whole.append(step)
+        else:
+            logger.warning("%s is passed over: %s", folder / f"checkpoint-{step}", found)
+    return whole
+
+
+def last_whole_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint that a run can go on with, the same on every rank; every rank has to call it.
+
+    Machines that do not share the folder have parts of their own: the newest that is whole on all of them is taken.
+    """
+    state = PartialState()
+    looks = state.is_local_main_process
+    mine: list[Sequence[int] | None] = [whole_steps(folder) if looks else None]
+    everybody = gather_object(mine) if state.num_processes > 1 else mine
+    shared = set.intersection(*(set(steps) for steps in everybody if steps is not None))
+    return folder / f"checkpoint-{max(shared)}" if shared else None
+
+
+def put_damaged_aside(folder: Path) -> None:
+    """Take damaged checkpoints out of the way: their names will be needed again."""
+    for step in checkpoint_steps(folder):
+        if damage(folder / f"checkpoint-{step}") is not None:
+            aside = folder / f"{DAMAGED}checkpoint-{step}"
+            remove(aside)
+            os.replace(folder / f"checkpoint-{step}", aside)
+
+
+def _files(folder: Path) -> list[Path]:
+    return [Path(place, name) for place, _, names in os.walk(folder) for name in names]
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        return path.is_file() and isinstance(json.loads(path.read_text(encoding="utf-8")), dict)
+    except ValueError:
+        return False

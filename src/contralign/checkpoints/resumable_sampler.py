@@ -1,0 +1,217 @@
+"""Which record comes when: LLaVA's order, and streams; both depend on seeds alone, so that resumed runs keep them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from accelerate.data_loader import prepare_data_loader
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
+from transformers import Trainer
+
+from contralign.checkpoints.manifest import last_whole_checkpoint
+from contralign.checkpoints.nan_guard import WithRecords
+from contralign.checkpoints.stopping import StaysWhenAsked
+from contralign.data.batches.collator import VLCollator
+from contralign.data.batches.modality_sampler import epoch_generator, modality_length_order
+from contralign.data.records.bad_record import BadRecord
+from contralign.data.records.skipped_records import LeftOut, LeftOutOfBatches
+from contralign.data.streams.streaming import PASSED, StreamedSamples
+
+LEFT_OUT = "left_out"
+"""Folder beside the checkpoints in which what is left out of batches, and of streams, is noted."""
+
+
+class ModalityLengthSampler(Sampler[int]):
+    """The order of `contralign.data.batches.modality_sampler`, a new one every epoch, and the same on every rank.
+
+    The original draws from torch's global state, so that its order depends on all that was drawn before it; here it
+    depends on the seed and the epoch alone, and a resumed run goes on in the order it began.
+
+    Args:
+        lengths: of `modality_lengths`.
+        batch_size: records of one rank and micro-batch.
+        num_chunks: ranks times micro-batches a step.
+        seed: of the order.
+    """
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, num_chunks: int, seed: int) -> None:
+        self.lengths = lengths
+        self.batch_size = batch_size
+        self.num_chunks = num_chunks
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """The next pass is that of `epoch`."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        draws = epoch_generator(self.seed, self.epoch)
+        yield from modality_length_order(
+            self.lengths, self.batch_size, self.num_chunks, generator=draws, shuffle_generator=draws
+        )
+
+
+class SamplingTrainer(Trainer):
+    """A Trainer that can order its records by modality and length, and that takes `StreamedSamples`.
+
+    A sampler always knows the epoch. A stream is shared by the ranks without accelerate, which would have rank 0 read
+    for all and cut its batches by rows, wrong where a batch has more pictures than rows. It has no end, so no rank ever
+    waits for another; `max_steps` is the end. A resumed run passes over what was trained on without opening a picture.
+    """
+
+    _modality_lengths: Sequence[int] | None = None
+    _stream: StreamedSamples | None = None
+
+    def group_by_modality(self, lengths: Sequence[int]) -> None:
+        """Take the training records in the order of `ModalityLengthSampler`.
+
+        Args:
+            lengths: of `contralign.data.batches.modality_sampler.modality_lengths`, one for every training record.
+
+        Raises:
+            ValueError: other numbers of lengths and records, or a sampling strategy of the Trainer's own.
+        """
+        records = getattr(self.train_dataset, "__len__", lambda: 0)()
+        if len(lengths) != records:
+            raise ValueError(f"{len(lengths)} lengths for {records} training records; give one for each, in order")
+        if self.args.train_sampling_strategy != "random":
+            raise ValueError(
+                f"train_sampling_strategy={self.args.train_sampling_strategy!r} has no effect where records are "
+                "ordered by modality and length: leave one of them out"
+            )
+        self._modality_lengths = lengths
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
+        """Ours where it was asked for; it follows `data_seed`, and `seed` where that is None."""
+        if self._modality_lengths is None:
+            return super()._get_train_sampler(train_dataset)
+        args = self.args
+        return ModalityLengthSampler(
+            self._modality_lengths,
+            batch_size=self._train_batch_size,
+            num_chunks=args.world_size * args.gradient_accumulation_steps,
+            seed=self._data_seed,
+        )
+
+    @property
+    def _data_seed(self) -> int:
+        return self.args.seed if self.args.data_seed is None else self.args.data_seed
+
+    def get_train_dataloader(self) -> DataLoader:
+        """The usual loader; over a stream one that reads this rank's part.
+
+        Raises:
+            ValueError: ranks that take the same batches, since they share a model by tensor, context or sequence.
+        """
+        notes = self._notes()
+        if not isinstance(self.train_dataset, StreamedSamples):
+            return self._loader_of_all(LeftOutOfBatches(LeftOut(notes), self.accelerator.process_index))
+        args, accelerator = self.args, self.accelerator
+        sharers = self.get_total_train_batch_size(args) // (self._train_batch_size * args.gradient_accumulation_steps)
+        if sharers != accelerator.num_processes:
+            raise ValueError(
+                f"a stream is dealt to {accelerator.num_processes} ranks, but {sharers} take batches of their own: "
+                "train without tensor, context and sequence parallelism, or without data.streaming"
+            )
+        self._stream = self.train_dataset.part(
+            accelerator.process_index, accelerator.num_processes, self._data_seed, notes
+        )
+        loader = DataLoader(
+            self._stream,
+            batch_size=self._train_batch_size,
+            collate_fn=_noting(cast(Callable[..., Any], self.data_collator), self._stream.leave_out),
+            num_workers=args.dataloader_num_workers,
+            pin_memory=args.dataloader_pin_memory,
+            prefetch_factor=args.dataloader_prefetch_factor,
+            multiprocessing_context=args.dataloader_multiprocessing_context,
+            worker_init_fn=StaysWhenAsked(None),
+        )
+        alone = prepare_data_loader(
+            loader,
+            device=accelerator.device,
+            num_processes=1,
+            process_index=0,
+            put_on_device=accelerator.device_placement,
+            dispatch_batches=False,
+            non_blocking=accelerator.non_blocking,
+        )
+        alone._is_accelerate_prepared = True  # type: ignore[attr-defined]
+        return cast(DataLoader, accelerator.prepare(alone))
+
+    def _notes(self) -> Path:
+        """The folder for notes of what is left out: emptied where a run begins, kept where one goes on."""
+        folder = Path(str(self.args.output_dir))
+        begins = last_whole_checkpoint(folder) is None  # the ranks find out together
+        with self.accelerator.main_process_first():
+            if begins and self.accelerator.is_main_process:
+                shutil.rmtree(folder / LEFT_OUT, ignore_errors=True)
+        return folder / LEFT_OUT
+
+    def _loader_of_all(self, leave_out: Callable[[BadRecord], None]) -> DataLoader:
+        """The usual loader; what its batches leave out is noted."""
+        collate = self.data_collator
+        self.data_collator = _noting(cast(Callable[..., Any], collate), leave_out)
+        try:
+            loader: Any = super().get_train_dataloader()
+        finally:
+            self.data_collator = collate
+        loader.worker_init_fn = StaysWhenAsked(loader.worker_init_fn)
+        return loader
+
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        """The usual epoch; before it the sampler learns which it is, and a stream what a resumed run passes over."""
+        if self._stream is not None and kwargs["resume_from_checkpoint"] is not None:
+            self._stream.pass_over(kwargs["steps_trained_in_current_epoch"], self._train_batch_size)
+        sampler = innermost_sampler(kwargs["train_dataloader"])
+        if hasattr(sampler, "set_epoch"):
+            sampler.set_epoch(kwargs["epoch"])  # type: ignore[union-attr]
+        super()._run_epoch(*args, **kwargs)
+
+
+class NotingCollator:
+    """A collator that notes what it leaves out of batches, in whichever worker it runs.
+
+    Records of a stream that are passed over make an empty batch, which the Trainer drops unseen.
+
+    Args:
+        collate: makes the batches; of one that is no `VLCollator` nothing is known.
+        leave_out: notes a record.
+    """
+
+    def __init__(self, collate: Callable[..., Any], leave_out: Callable[[BadRecord], None]) -> None:
+        self.collate = collate
+        self.leave_out = leave_out
+
+    def __call__(self, samples: Sequence[Any]) -> Any:
+        """The batch."""
+        if samples[0] is PASSED:
+            return {}
+        if not isinstance(self.collate, VLCollator):
+            return self.collate(samples)
+        known = len(self.collate.left_out)
+        batch = self.collate(samples)
+        for fault in list(self.collate.left_out.values())[known:]:
+            self.leave_out(fault)
+        return batch
+
+
+def _noting(collate: Callable[..., Any], leave_out: Callable[[BadRecord], None]) -> Callable[..., Any]:
+    """The Trainer's collator with notes; what names the records of its batches stays around it."""
+    if isinstance(collate, WithRecords):
+        return WithRecords(NotingCollator(collate.collate, leave_out))
+    return NotingCollator(collate, leave_out)
+
+
+def innermost_sampler(loader: Any) -> Any:
+    """The sampler that batches are cut from, under whatever shares and skips them; None where there is none."""
+    batches = getattr(loader, "batch_sampler", None)
+    while isinstance(batches, BatchSampler) and hasattr(batches, "batch_sampler"):
+        batches = batches.batch_sampler  # type: ignore[attr-defined]
+    return getattr(batches, "sampler", None)

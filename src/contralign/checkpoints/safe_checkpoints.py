@@ -1,0 +1,272 @@
+"""Checkpoints of any Trainer that are whole or not there, and a run that goes on with the last whole one.
+
+transformers writes into checkpoint-N itself, so that a run killed meanwhile leaves half of one, which is what is loaded
+next. Here all ranks write into _writing/checkpoint-N; once all have, and the files are on the disk, a manifest
+says what there is, the folder gets its name, and only then older ones go.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import Trainer
+from transformers.trainer_utils import TrainOutput, sort_checkpoints
+
+from contralign.checkpoints.manifest import (
+    WRITING,
+    checkpoint_steps,
+    last_whole_checkpoint,
+    put_damaged_aside,
+    read_manifest,
+    unfit,
+    write_manifest,
+)
+from contralign.checkpoints.run_errors import GO_ON, CannotWrite, DamagedCheckpoint, NotFinite, explained
+from contralign.checkpoints.saving import is_write_failure, refusal, remove, size_of, sync, sync_folder
+from contralign.core.sharding import any_rank
+
+logger = logging.getLogger(__name__)
+
+_STATE = "trainer_state.json"
+
+
+class SafeCheckpoints(Trainer):
+    """The overrides with which a Trainer writes whole checkpoints, finds them, and survives one that cannot be written.
+
+    Attributes:
+        failed_checkpoints: checkpoints that the disk refused, of this run.
+    """
+
+    failed_checkpoints = 0
+    _staging = False
+    _to_push: str | None = None
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
+        """The usual training; `resume_from_checkpoint=True` takes the last whole checkpoint.
+
+        Raises:
+            DamagedCheckpoint: the one that was named is not whole.
+            WorkerDied, RankDied: a process that the step needs is gone.
+            NotFinite, CannotWrite: see `contralign.checkpoints.run_errors`.
+        """
+        folder = Path(str(self.args.output_dir))
+        if resume_from_checkpoint is True:
+            found = last_whole_checkpoint(folder)
+            resume_from_checkpoint = True if found is None else str(found)
+        if isinstance(resume_from_checkpoint, str):
+            self._check_named(Path(resume_from_checkpoint))
+        if self.args.local_process_index == 0:
+            remove(folder / WRITING)
+            if resume_from_checkpoint:
+                put_damaged_aside(folder)
+        try:
+            return super().train(resume_from_checkpoint, *args, **kwargs)
+        except Exception as error:
+            mishap = explained(error, self.args.world_size, self.state.global_step + 1, self.last_checkpoint_words())
+            if mishap is None:
+                raise
+            raise mishap from error
+
+    def last_checkpoint_words(self) -> str:
+        """A sentence about what this run can go on with."""
+        folder = Path(str(self.args.output_dir))
+        steps = [step for step in checkpoint_steps(folder) if step <= self.state.global_step]
+        if not steps:
+            return "No checkpoint has been written in this stage (trainer.save_steps=N writes one every N steps)"
+        return f"The last checkpoint is of step {steps[0]}, in {folder / f'checkpoint-{steps[0]}'}: {GO_ON}"
+
+    def _check_named(self, checkpoint: Path) -> None:
+        found = unfit(checkpoint) if checkpoint.is_dir() else None
+        if found is not None:
+            raise DamagedCheckpoint(
+                f"{checkpoint} is no checkpoint to go on with: {found}. Name another, or "
+                "resume_from_checkpoint=True to take the last whole one"
+            )
+        manifest = read_manifest(checkpoint) if checkpoint.is_dir() else None
+        if manifest is not None and manifest["processes"] != self.args.world_size:
+            logger.warning(
+                "%s was written by %d processes and is read by %d: the order of the records and what is drawn at "
+                "random will not be what they would have been",
+                checkpoint,
+                manifest["processes"],
+                self.args.world_size,
+            )
+
+    def _init_training_state(self, max_steps: int, *args: Any, **kwargs: Any) -> Any:
+        """The usual state; how often to log, evaluate and save is what the arguments say now, not what they said."""
+        found = super()._init_training_state(max_steps, *args, **kwargs)
+        self.state.compute_steps(self.args, max_steps)
+        return found
+
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        """The usual epoch; the base class would make one more step after a checkpoint of the last one."""
+        if self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+        else:
+            super()._run_epoch(*args, **kwargs)
+
+    def _get_output_dir(self, trial: Any) -> str:
+        place = super()._get_output_dir(trial)
+        return os.path.join(place, WRITING) if self._staging else place
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        """Upload once the checkpoint has its name: the upload reads it in the background."""
+        if self._staging:
+            self._to_push = checkpoint_folder
+        else:
+            super()._push_from_checkpoint(checkpoint_folder)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """Write a whole checkpoint; where the disk refuses, warn and go on without it.
+
+        Raises:
+            NotFinite: a weight is NaN or infinite.
+            CannotWrite: the disk refuses, and the ranks are in the middle of something together.
+        """
+        self.refuse_broken_weights()
+        place = Path(self._get_output_dir(trial))
+        staged, best = place / WRITING / f"checkpoint-{self.state.global_step}", self.state.best_model_checkpoint
+        for work in (lambda: self._write(model, trial, place, staged), lambda: self._seal(staged)):
+            error = _write_failure_of(work)
+            refused = error is not None
+            if self._writes_apart():
+                refused = any_rank(refused, self.args.device)
+            if refused:
+                self.state.best_model_checkpoint = best
+                self._do_without(place, staged, error)
+                return
+            self.accelerator.wait_for_everyone()
+        self._publish(place, staged)
+        self._forget_old(place)
+        if self._to_push is not None:
+            self._to_push = None
+            super()._push_from_checkpoint(str(place / staged.name))
+
+    def _write(self, model: nn.Module, trial: Any, place: Path, staged: Path) -> None:
+        """What the base class writes; every rank adds its part."""
+        with self._into_staging():
+            super()._save_checkpoint(model, trial)
+        self._name_best(place, staged)
+        if self.args.should_save:
+            self.state.save_to_json(str(staged / _STATE))
+
+    def _seal(self, staged: Path) -> None:
+        """All parts are there: bring them to the disk and write down what there is."""
+        if self.args.local_process_index == 0:
+            sync(staged)
+        if self.args.process_index == 0:
+            write_manifest(staged, self.args.world_size, self.args.save_only_model)
+
+    @contextmanager
+    def _into_staging(self) -> Iterator[None]:
+        self._staging = True
+        try:
+            yield
+        finally:
+            self._staging = False
+
+    def _name_best(self, place: Path, staged: Path) -> None:
+        """The base class looks for the best checkpoint where it writes; its name is that of the final folder."""
+        if not self.state.best_global_step:
+            return
+        best = place / f"checkpoint-{self.state.best_global_step}"
+        if best.name == staged.name or best.is_dir():
+            self.state.best_model_checkpoint = str(best)
+
+    def _publish(self, place: Path, staged: Path) -> None:
+        """Give the folder its name: the main process first, then those of machines that do not share its disk."""
+        if self.args.process_index == 0:
+            _rename(staged, place)
+        self.accelerator.wait_for_everyone()
+        if self.args.process_index != 0 and self.args.local_process_index == 0 and staged.is_dir():
+            with contextlib.suppress(FileNotFoundError):
+                write_manifest(staged, self.args.world_size, self.args.save_only_model)
+                _rename(staged, place)
+        self.accelerator.wait_for_everyone()
+
+    def _forget_old(self, place: Path) -> None:
+        """Remove what `save_total_limit` does not keep; a folder loses its name before it loses its files."""
+        limit = self.args.save_total_limit
+        if self.args.local_process_index != 0:
+            return
+        if limit is not None and limit > 0:
+            best = self.state.best_model_checkpoint
+            newest_first = list(reversed(sort_checkpoints(str(place), use_mtime=True)))
+            kept = {newest_first[0], *({str(Path(best))} if best else ())} if newest_first else set()
+            for old in newest_first:
+                if len(kept) < limit:
+                    kept.add(old)
+                elif old not in kept:
+                    with contextlib.suppress(FileNotFoundError):
+                        os.replace(old, place / WRITING / f"old-{Path(old).name}")
+        remove(place / WRITING)
+
+    def _do_without(self, place: Path, staged: Path, error: Exception | None) -> None:
+        """Go on without the checkpoint that could not be written; a later one may find room."""
+        self.failed_checkpoints += 1
+        steps = checkpoint_steps(place)
+        needed = size_of(place / f"checkpoint-{steps[0]}") if steps else size_of(staged)
+        said = (
+            refusal(place / staged.name, error, needed) if error else f"{staged.name}: another process could not write"
+        )
+        if self.args.local_process_index == 0:
+            remove(place / WRITING)
+        words = f"{said}. {self.last_checkpoint_words()}"
+        if not self._writes_apart():
+            raise CannotWrite(words) from error
+        logger.warning("%s. Training goes on without it (%d of this run so far)", words, self.failed_checkpoints)
+
+    def _writes_apart(self) -> bool:
+        """True where no rank waits for another while a checkpoint is written, so that all can go on without it."""
+        alone = self.args.world_size == 1
+        return alone or not (self.is_fsdp_enabled or self.is_deepspeed_enabled or self.state.best_global_step)
+
+    def refuse_broken_weights(self) -> None:
+        """Every rank looks at its weights, or its parts of them.
+
+        Raises:
+            NotFinite: some are NaN or infinite.
+        """
+        broken = [name for name, weight in self._learnt() if not bool(torch.isfinite(weight.detach()).all())]
+        if any_rank(bool(broken), self.args.device):
+            named = f"{broken[0]} and {len(broken) - 1} more" if broken else "weights of another process"
+            raise NotFinite(
+                f"step {self.state.global_step}: the weights are no longer finite ({named}), so they are not saved. "
+                f"The step before was too large: lower the learning rate. {self.last_checkpoint_words()}"
+            )
+
+    def _learnt(self) -> Iterator[tuple[str, Tensor]]:
+        """Trainable weights of this rank, or its parts of them."""
+        assert isinstance(self.model, nn.Module)
+        for name, parameter in self.model.named_parameters():
+            if parameter.requires_grad:
+                held: Any = getattr(parameter, "ds_tensor", parameter)
+                yield name, held.to_local() if hasattr(held, "to_local") else held
+
+
+def _write_failure_of(work: Callable[[], None]) -> Exception | None:
+    """Do the work; the error of a disk that refuses is given back, any other is raised."""
+    try:
+        work()
+    except Exception as error:
+        if isinstance(error, CannotWrite) or is_write_failure(error):
+            return error
+        raise
+    return None
+
+
+def _rename(staged: Path, place: Path) -> None:
+    """_writing/checkpoint-N becomes checkpoint-N; one of that name, of the same step, makes room."""
+    final = place / staged.name
+    if final.exists():
+        os.replace(final, staged.with_name(f"before-{staged.name}"))
+    os.replace(staged, final)
+    sync_folder(place)

@@ -1,0 +1,75 @@
+"""What `train` and `demo` do with a resolved recipe: train, evaluate, report, print."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from accelerate import PartialState
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from contralign.analysis.render.html import write_report
+from contralign.analysis.render.tables import Cell, Results, ResultTable, result_tables
+from contralign.analysis.run_report import report_of_run
+from contralign.checkpoints.run_errors import Stopped
+from contralign.checkpoints.saving import written_whole
+from contralign.cli.actions.evaluations import bind_evaluations
+from contralign.cli.ranks import leave_process_group
+from contralign.recipe.recipe import Recipe
+from contralign.run.run import run_recipe
+
+
+def execute(recipe: Recipe, resume: bool = False, overwrite: bool = False) -> None:
+    """Run a recipe, write its report, and print its results and where they lie.
+
+    Raises:
+        Mishap: the run had to stop and can go on.
+    """
+    try:
+        directory = run_recipe(recipe, bind_evaluations(recipe), resume=resume, overwrite=overwrite)
+    except Stopped:  # all ranks have stopped together
+        leave_process_group()
+        raise
+    is_main = PartialState().is_main_process
+    leave_process_group()
+    if not is_main:
+        return
+    results = json.loads((directory / "results.json").read_text(encoding="utf-8"))
+    console = Console()
+    for table in printed(results["arms"]):
+        console.print(table)
+    console.print(f"Run directory: {directory.path}", highlight=False, markup=False, soft_wrap=True)
+    if recipe.report:
+        page = directory / "report.html"
+        with written_whole(page) as partial:
+            write_report(partial, report_of_run(directory.path))
+        console.print(f"Report: {page}", highlight=False, markup=False, soft_wrap=True)
+
+
+def printed(results: Results) -> Iterator[Table]:
+    """The result tables of the report that are not folded, for the terminal."""
+    for table in result_tables(results):
+        if not table.folded:
+            yield _for_terminal(table)
+
+
+def _for_terminal(table: ResultTable) -> Table:
+    lines = Table("", *table.arms, title=table.title, title_justify="left", box=SIMPLE_HEAD)
+    above = ""
+    for row in table.rows:
+        if row.group and row.group != above:
+            lines.add_row(f"[bold]{escape(row.group)}")
+        above = row.group
+        lines.add_row(f"{'  ' if row.group else ''}{escape(row.name)}", *map(_words, row.cells))
+    return lines
+
+
+def _words(cell: Cell | None) -> str:
+    """The value with its interval, the unit said once: 41.2 % (39.8 to 42.7)."""
+    if cell is None:
+        return ""
+    interval = cell.interval.replace(" %", "")
+    return escape(f"{cell.value} ({interval})" if interval else cell.value)

@@ -1,0 +1,57 @@
+"""What a user got wrong is said in one message and exit code 2; a fault of the program keeps its traceback.
+
+What befell a run (`contralign.checkpoints.run_errors`) is said in one message, too, with an exit code of its kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Annotated
+
+import typer
+
+from contralign.checkpoints.run_errors import Mishap
+
+EXIT_CODE = 2
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of a mistake.")]
+"""The option of every verb whose mistakes are made readable."""
+
+
+@contextmanager
+def readable_mistakes(debug: bool) -> Iterator[None]:
+    """Turn a mistake or a mishap inside the block into a message and an exit code; `debug` lets it through."""
+    try:
+        yield
+    except Mishap as mishap:
+        if debug:
+            raise
+        _say("Stopped: ", str(mishap))
+        raise typer.Exit(mishap.exit_code) from None
+    except Exception as error:
+        if debug or not is_users_mistake(error):
+            raise
+        _say("Error: ", f"{error}\n(--debug shows where in the code)")
+        raise typer.Exit(EXIT_CODE) from None
+
+
+def _say(kind: str, message: str) -> None:
+    typer.secho(kind, fg=typer.colors.RED, bold=True, nl=False, err=True)
+    typer.echo(message, err=True)
+
+
+def is_users_mistake(error: BaseException) -> bool:
+    """True for a ValueError that contralign itself raised, and for a file that is missing or may not be read."""
+    if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError | NotADirectoryError):
+        return True
+    return isinstance(error, ValueError) and _raised_in(error.__traceback__).split(".")[0] == "contralign"
+
+
+def _raised_in(traceback: TracebackType | None) -> str:
+    """Name of the module of the innermost frame."""
+    module = ""
+    while traceback is not None:
+        module = str(traceback.tb_frame.f_globals.get("__name__", ""))
+        traceback = traceback.tb_next
+    return module

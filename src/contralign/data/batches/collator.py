@@ -1,0 +1,295 @@
+"""From samples to the tensors a model takes: every picture at its full length, rows padded, labels only on answers."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from contralign.batch import CACHED_DELTA, IGNORE_INDEX
+from contralign.data.batches.aspect import ImageAspect
+from contralign.data.batches.encoded_batch import EncodedBatch
+from contralign.data.batches.picture_inputs import PictureInputs, picture_inputs
+from contralign.data.records.bad_record import BadRecord
+from contralign.data.records.messages import Sample, open_picture
+from contralign.data.scores.score_digest import image_processor_digest, tokenizer_digest
+from contralign.data.scores.score_file import ScoreFile
+from contralign.data.text.image_token_expansion import Spliced, splice
+from contralign.data.text.loss_mask import Encoded, encode, resolve_template
+from contralign.data.text.templates import Template
+
+logger = logging.getLogger(__name__)
+
+PaddingSide = Literal["right", "left"]
+
+MARKS_ANSWERS = frozenset({"PaliGemmaProcessor"})
+"""Processors whose `token_type_ids` are 1 at the answer; where they are 0, a PaliGemma reads in both directions."""
+
+
+class VLCollator:
+    """Makes batches of samples.
+
+    Returns `input_ids`, `attention_mask` and `labels` (batch, seq), whatever the processor makes of the pictures
+    (`pixel_values`, `image_sizes` …; absent from a batch of text alone), and `pictures` under `keep_pictures`: for
+    every row the tuple of its original pictures. Which tokens a picture takes is what the processor says. With `scores`
+    there is also `cached_delta` (batch, seq), float32: their column (Δ unless told otherwise) at label tokens, else 0.
+
+    Args:
+        processor: a Hugging Face processor, or a bare tokenizer for text alone. It needs a pad token.
+        template: plain, vicuna_v1, gemma, chat (the model's own), or a template.
+        max_length: longest row; what goes beyond is cut, a picture never in two. None cuts nothing.
+        keep_pictures: keep the original pictures, for contrasts that degrade them.
+        on_bad: what becomes of a picture that cannot be decoded and of a sample with no label left: "error" raises,
+            "skip" leaves the row out, counts it in `skipped` and logs it once.
+        image_aspect: what is done to a picture before the processor: "processor" nothing, "pad" pads it to a square
+            with the mean colour, "square" crops it to a square.
+        padding_side: "right" for training.
+        scores: Δ of the samples, or another column, for `CalConfig(scores=FILE)`.
+
+    Attributes:
+        skipped: rows left out, by reason; a record that comes again counts again.
+        left_out: what was wrong with the records of these rows, by name. Of this process alone, as `skipped` is.
+
+    Raises:
+        ValueError: an unknown setting, or one that has no effect on a bare tokenizer; no pad token; no chat template.
+        ScoreMismatch: the score file was made with other settings.
+    """
+
+    def __init__(
+        self,
+        processor: Any,
+        template: str | Template = "chat",
+        max_length: int | None = None,
+        keep_pictures: bool = False,
+        on_bad: Literal["error", "skip"] = "error",
+        image_aspect: ImageAspect = "processor",
+        padding_side: PaddingSide = "right",
+        scores: ScoreFile | None = None,
+    ) -> None:
+        _refuse_unknown("on_bad", on_bad, ("error", "skip"))
+        _refuse_unknown("image_aspect", image_aspect, get_args(ImageAspect))
+        _refuse_unknown("padding_side", padding_side, get_args(PaddingSide))
+        if max_length is not None and max_length < 2:
+            raise ValueError(f"max_length={max_length}: wanted 2 or more, or None")
+        self.processor = processor
+        self.tokenizer = getattr(processor, "tokenizer", processor)
+        self.reads_pictures = self.tokenizer is not processor
+        if not self.reads_pictures and (keep_pictures or image_aspect != "processor"):
+            raise ValueError("keep_pictures and image_aspect have no effect on a bare tokenizer; give a processor")
+        if self.tokenizer.pad_token_id is None:
+            raise ValueError("the tokenizer has no pad token; set tokenizer.pad_token (its unk_token does for LLaMA)")
+        self.template = resolve_template(template, processor)
+        self.template_name = template if isinstance(template, str) else type(template).__name__
+        self.max_length = max_length
+        self.keep_pictures = keep_pictures
+        self.on_bad = on_bad
+        self.image_aspect: ImageAspect = image_aspect
+        self.padding_side = padding_side
+        self.skipped: Counter[str] = Counter()
+        self.left_out: dict[str, BadRecord] = {}
+        names = processor.model_input_names if self.reads_pictures else ()
+        self.token_fields = tuple(name for name in names if name.endswith("token_type_ids"))
+        self._answer = int(type(processor).__name__ in MARKS_ANSWERS)
+        self.scores: ScoreFile | None = None
+        if scores is not None:
+            scores.check(self.settings)
+            self.scores = scores
+
+    def __call__(self, samples: Sequence[Sample]) -> dict[str, Any]:
+        """The batch as a model takes it."""
+        return self.encode_batch(samples).inputs
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What token ids and pixels depend on beside the sample: a score file keeps it."""
+        return {
+            "template": self.template_name,
+            "max_length": self.max_length,
+            "image_aspect": self.image_aspect,
+            "tokenizer": tokenizer_digest(self.tokenizer),
+            "image_processor": image_processor_digest(self.processor),
+        }
+
+    def with_scores(self, scores: ScoreFile | None) -> VLCollator:
+        """The same collator with Δ of another file in its batches, or with none; both count into one `skipped`.
+
+        Raises:
+            ScoreMismatch: the score file was made with other settings.
+        """
+        if scores is not None:
+            scores.check(self.settings)
+        other = copy.copy(self)
+        other.scores = scores
+        return other
+
+    def apart(self) -> VLCollator:
+        """The same collator, which remembers for itself what it leaves out: for a look at samples on the side."""
+        other = copy.copy(self)
+        other.skipped, other.left_out = Counter(), {}
+        return other
+
+    def check(self, sample: Sample) -> None:
+        """Refuse a sample that gives nothing to learn; pictures are not opened, so cutting is not foreseen.
+
+        Raises:
+            BadRecord: the template cannot lay it out, or finds no answer in it.
+        """
+        self._encode(sample)
+
+    def encode_batch(self, samples: Sequence[Sample]) -> EncodedBatch:
+        """The batch, and which sample, characters and kind every token belongs to.
+
+        Raises:
+            BadRecord: a bad sample under `on_bad="error"`.
+            ScoreMismatch: the score file does not hold a sample as it is now.
+            TypeError: records in place of samples.
+            ValueError: no samples.
+        """
+        if not samples:
+            raise ValueError("an empty batch; wanted at least one sample")
+        other = next((sample for sample in samples if not isinstance(sample, Sample)), None)
+        if other is not None:
+            raise TypeError(
+                f"a sample of type {type(other).__name__}: wanted those of contralign.data.records.mixture.load_samples"
+                ", which reads LLaVA records and chat messages, from files, datasets and lists"
+            )
+        read: list[_Read] = []
+        left_out: list[BadRecord] = []
+        for sample in samples:
+            with self._bad_may_be_skipped(sample, left_out):
+                read.append(self._read(sample))
+        made = self._make([picture for line in read for picture in line.pictures])
+        rows: list[_Row] = []
+        first = 0
+        for line in read:
+            own = slice(first, first + len(line.pictures))
+            first = own.stop
+            with self._bad_may_be_skipped(line.sample, left_out):
+                rows.append(self._splice(line, made, own))
+        kept = [picture for row in rows for picture in row.pictures]
+        vision = made.vision if len(kept) == first else self.picture_inputs(kept)
+        return self._batch(rows or [_empty_row(self.tokenizer.pad_token_id)], vision, tuple(left_out))
+
+    def picture_inputs(self, pictures: Sequence[Image.Image]) -> dict[str, Tensor]:
+        """Pictures as the vision tower takes them, just as in a batch; for contrasts that degrade pictures."""
+        return self._make(pictures).vision
+
+    def _make(self, pictures: Sequence[Image.Image]) -> PictureInputs:
+        return picture_inputs(self.processor, pictures, self.image_aspect)
+
+    @contextmanager
+    def _bad_may_be_skipped(self, sample: Sample, left_out: list[BadRecord]) -> Iterator[None]:
+        try:
+            yield
+        except BadRecord as fault:
+            named = fault.named(f"{sample.source}, {sample.id}" if sample.source else sample.id)
+            if self.on_bad == "error":
+                raise named from fault
+            left_out.append(named)
+            self.skipped[fault.reason] += 1
+            if named.record not in self.left_out:
+                self.left_out[named.record] = named
+                logger.warning("skipped: %s", named)
+
+    def _read(self, sample: Sample) -> _Read:
+        if sample.pictures and not self.reads_pictures:
+            raise BadRecord("no_picture_place", "a sample with pictures, but the collator has a bare tokenizer")
+        return _Read(sample, self._encode(sample), tuple(open_picture(picture) for picture in sample.pictures))
+
+    def _encode(self, sample: Sample) -> Encoded:
+        encoded = encode(sample, self.template, self.processor, self.max_length)
+        if encoded.num_labels == 0:
+            raise BadRecord("no_label", "the template finds no answer to learn in this sample")
+        return encoded
+
+    def _splice(self, read: _Read, made: PictureInputs, own: slice) -> _Row:
+        blocks = made.blocks[own]
+        tokens = splice(read.encoded, blocks, self.max_length)
+        if tokens.num_labels == 0:
+            raise BadRecord(
+                "no_label_left",
+                f"no label is left of {len(read.encoded.input_ids) - len(blocks)} text tokens and "
+                f"{sum(map(len, blocks))} image tokens after cutting to max_length={self.max_length}; raise it",
+            )
+        fields = {name: values[own] for name, values in made.token_fields.items()}
+        return _Row(read.sample, tokens, read.pictures[: len(tokens.image_starts)], fields)
+
+    def _batch(self, rows: Sequence[_Row], vision: dict[str, Tensor], left_out: tuple[BadRecord, ...]) -> EncodedBatch:
+        width = max(len(row.tokens.input_ids) for row in rows)
+        offsets = [0 if self.padding_side == "right" else width - len(row.tokens.input_ids) for row in rows]
+
+        def padded(values: Callable[[_Row], Sequence[int]], filling: int) -> Tensor:
+            matrix = torch.full((len(rows), width), filling)
+            for line, row, begin in zip(matrix, rows, offsets, strict=True):
+                line[begin : begin + len(row.tokens.input_ids)] = torch.tensor(values(row))
+            return matrix
+
+        inputs: dict[str, Any] = {
+            "input_ids": padded(lambda row: row.tokens.input_ids, self.tokenizer.pad_token_id),
+            "attention_mask": padded(lambda row: [1] * len(row.tokens.input_ids), 0),
+            "labels": padded(lambda row: row.tokens.labels, IGNORE_INDEX),
+            **{name: padded(lambda row, name=name: row.field(name, self._answer), 0) for name in self.token_fields},
+            **vision,
+        }
+        if self.keep_pictures:
+            inputs["pictures"] = tuple(row.pictures for row in rows)
+        if self.scores is not None:
+            inputs[CACHED_DELTA] = _cached_delta(self.scores, rows, offsets, width)
+        return EncodedBatch(
+            inputs=inputs,
+            samples=tuple(row.sample for row in rows),
+            rows=tuple(row.tokens for row in rows),
+            offsets=tuple(offsets),
+            left_out=left_out,
+        )
+
+
+@dataclass(frozen=True)
+class _Read:
+    sample: Sample
+    encoded: Encoded
+    pictures: tuple[Image.Image, ...]
+
+
+@dataclass(frozen=True)
+class _Row:
+    sample: Sample | None
+    tokens: Spliced
+    pictures: tuple[Image.Image, ...]
+    fields: dict[str, list[tuple[int, ...]]]
+
+    def field(self, name: str, answer: int = 0) -> list[int]:
+        """A field of the row's tokens: the processor's in pictures, 0 in text, `answer` from the first label on."""
+        begin = min(self.tokens.label_positions, default=len(self.tokens.input_ids))
+        values = [0] * begin + [answer] * (len(self.tokens.input_ids) - begin)
+        for start, block in zip(self.tokens.image_starts, self.fields.get(name, ()), strict=False):
+            values[start : start + len(block)] = block
+        return values
+
+
+def _cached_delta(scores: ScoreFile, rows: Sequence[_Row], offsets: Sequence[int], width: int) -> Tensor:
+    """(batch, seq) what a file holds of the label tokens of every row."""
+    cached = torch.zeros(len(rows), width)
+    for line, row, begin in zip(cached, rows, offsets, strict=True):
+        if row.sample is not None:
+            places = torch.tensor(row.tokens.label_positions) + begin
+            line[places] = torch.tensor(scores.values_of(row.sample, row.tokens))
+    return cached
+
+
+def _refuse_unknown(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name}={value!r}: wanted {' or '.join(choices)}")
+
+
+def _empty_row(pad_token: int) -> _Row:
+    """Two tokens and nothing to learn: what is left of a batch without a good sample."""
+    return _Row(None, Spliced((pad_token,) * 2, (IGNORE_INDEX,) * 2, (None, None)), (), {})

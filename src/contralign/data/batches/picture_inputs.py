@@ -1,0 +1,58 @@
+"""What a processor makes of pictures: the tokens each takes in a row, and the tensors for the vision tower."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from PIL import Image
+from torch import Tensor
+
+from contralign.data.batches.aspect import ASPECTS, ImageAspect
+from contralign.data.text.chat_template import image_marker
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureInputs:
+    """Pictures as a model takes them.
+
+    Attributes:
+        blocks: the token ids of every picture, markers around it and between its tiles included.
+        token_fields: what else the processor says of these tokens, such as `token_type_ids`; one tuple a picture.
+        vision: the tensors that feed the vision tower (`pixel_values`, `image_sizes` …).
+    """
+
+    blocks: list[tuple[int, ...]] = field(default_factory=list)
+    token_fields: dict[str, list[tuple[int, ...]]] = field(default_factory=dict)
+    vision: dict[str, Tensor] = field(default_factory=dict)
+
+
+def picture_inputs(processor: Any, pictures: Sequence[Image.Image], aspect: ImageAspect = "processor") -> PictureInputs:
+    """Ask the processor, which is shown the image token and one picture at a time.
+
+    Args:
+        processor: a Hugging Face processor with in-line image tokens.
+        pictures: RGB.
+        aspect: what is done to their shape before.
+    """
+    if not pictures:
+        return PictureInputs()
+    made = processor(
+        text=[image_marker(processor)] * len(pictures),
+        images=[[ASPECTS[aspect](picture)] for picture in pictures],
+        add_special_tokens=False,
+        padding=True,
+        return_tensors="pt",
+    )
+    ids, present = made["input_ids"], made["attention_mask"].bool()
+    beside_ids = {name for name, value in made.items() if value.shape == ids.shape}
+
+    def unpadded(values: Tensor) -> list[tuple[int, ...]]:
+        return [tuple(row[here].tolist()) for row, here in zip(values, present, strict=True)]
+
+    return PictureInputs(
+        blocks=unpadded(ids),
+        token_fields={name: unpadded(made[name]) for name in beside_ids - {"input_ids", "attention_mask"}},
+        vision={name: value for name, value in made.items() if name not in beside_ids},
+    )

@@ -1,0 +1,98 @@
+"""Hugging Face chat messages: {"messages": [{"role", "content": text or typed parts}, …], "images": …}."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from contralign.data.records.bad_record import BadRecord
+from contralign.data.records.llava_json import LITERAL_IMAGE, checked_text, picture_values, record_id
+from contralign.data.records.messages import IMAGE, Role, Sample, Turn
+from contralign.data.records.pictures import Picture, as_picture
+
+
+def chat_sample(record: Mapping[str, Any], name: str, image_root: Path | None, source: str = "") -> Sample:
+    """A sample from chat messages.
+
+    A picture's place is a part of type "image"; its picture lies in the part itself (`image` or `path`) or, in order,
+    in the record's `images` or `image`. Messages of plain text with pictures beside them: as many ``<image>`` as
+    pictures are their places, and where there is none, all pictures go in front of the first user turn.
+
+    Args:
+        record: the messages, and perhaps `images` or `image`.
+        name: id of the sample where the record has none.
+        image_root: folder of pictures given by file name.
+        source: file the record came from.
+
+    Raises:
+        BadRecord: with what is wrong.
+    """
+    beside = list(picture_values(record))
+    given = len(beside)
+    pictures: list[Picture] = []
+    turns = [_turn(message, index, beside, pictures, image_root) for index, message in enumerate(_messages(record))]
+    if given and len(beside) == given and not pictures:
+        turns, pictures = _placed(turns, given), [as_picture(value, image_root) for value in beside]
+    elif beside:
+        raise BadRecord("picture_count", f"{len(beside)} pictures more than parts of type image; drop them")
+    if turns[-1].role != "assistant":
+        raise BadRecord("no_answer", "the last message is not the assistant's; nothing to learn from")
+    return Sample(record_id(record, name), tuple(turns), tuple(pictures), source=source)
+
+
+def _messages(record: Mapping[str, Any]) -> Sequence[Any]:
+    messages = record.get("messages")
+    if messages is None:
+        raise BadRecord("missing_key", f"keys {', '.join(map(str, record))}; wanted 'messages'")
+    if not isinstance(messages, (list, tuple)):
+        raise BadRecord("wrong_type", f"messages of type {type(messages).__name__}; wanted a list")
+    if not messages:
+        raise BadRecord("no_turns", "no messages; wanted a question and an answer")
+    return messages
+
+
+def _turn(message: object, index: int, beside: list[Any], pictures: list[Picture], root: Path | None) -> Turn:
+    """The turn; pictures of its image parts move from `beside` to `pictures`."""
+    if not isinstance(message, Mapping):
+        raise BadRecord("wrong_type", f"message {index} is of type {type(message).__name__}; wanted an object")
+    missing = [key for key in ("role", "content") if key not in message]
+    if missing:
+        raise BadRecord("missing_key", f"message {index} has no {' and no '.join(map(repr, missing))}")
+    role, content = message["role"], message["content"]
+    if role not in get_args(Role):
+        raise BadRecord("wrong_role", f"message {index} has role {role!r}; wanted {', '.join(get_args(Role))}")
+    if isinstance(content, str):
+        return Turn(role, checked_text(content, index))
+    if not isinstance(content, (list, tuple)):
+        raise BadRecord("wrong_type", f"message {index} has content of type {type(content).__name__}")
+    return Turn(role, "".join(_parts(content, index, beside, pictures, root)))
+
+
+def _parts(
+    content: Sequence[Any], index: int, beside: list[Any], pictures: list[Picture], root: Path | None
+) -> Iterator[str]:
+    for part in content:
+        kind = part.get("type") if isinstance(part, Mapping) else None
+        if kind == "text":
+            yield checked_text(part.get("text"), index)
+        elif kind == "image":
+            own = next((part[key] for key in ("image", "path", "url") if part.get(key) is not None), None)
+            if own is None and not beside:
+                raise BadRecord("picture_count", f"message {index} has an image part but no picture is left for it")
+            pictures.append(as_picture(beside.pop(0) if own is None else own, root))
+            yield IMAGE
+        else:
+            raise BadRecord("wrong_part", f"message {index} has a part of type {kind!r}; wanted text or image")
+
+
+def _placed(turns: list[Turn], num_pictures: int) -> list[Turn]:
+    """Turns of plain text with places for the pictures that lie beside them."""
+    written = sum(turn.text.count(LITERAL_IMAGE) for turn in turns)
+    if written == num_pictures:
+        return [Turn(turn.role, turn.text.replace(LITERAL_IMAGE, IMAGE)) for turn in turns]
+    first = next((index for index, turn in enumerate(turns) if turn.role == "user"), None)
+    if written or first is None:
+        raise BadRecord("picture_count", f"{num_pictures} pictures but {written} of {LITERAL_IMAGE} in the messages")
+    opened = Turn("user", IMAGE * num_pictures + turns[first].text)
+    return [*turns[:first], opened, *turns[first + 1 :]]

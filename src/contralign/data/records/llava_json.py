@@ -1,0 +1,106 @@
+"""LLaVA's JSON records: {"id", "image", "conversations": [{"from": "human" | "gpt", "value"}, …]} (spec 2.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from contralign.data.records.bad_record import BadRecord
+from contralign.data.records.messages import IMAGE, Role, Sample, Turn
+from contralign.data.records.pictures import as_picture
+
+LITERAL_IMAGE = "<image>"
+ROLES: dict[str, Role] = {"human": "user", "gpt": "assistant"}
+
+
+def llava_sample(record: Mapping[str, Any], name: str, image_root: Path | None, source: str = "") -> Sample:
+    """A sample from a LLaVA record.
+
+    With one picture, ``<image>`` moves to the front of its turn and several in a turn become one, as LLaVA does it.
+    With several pictures the markers stay where they are. Without a picture ``<image>`` is text. A first turn of the
+    assistant is dropped (ShareGPT data has them).
+
+    Args:
+        record: may hold `image` (or `images`): a file name under the image root, a picture, or a list of them.
+        name: id of the sample where the record has none.
+        image_root: folder of the pictures.
+        source: file the record came from.
+
+    Raises:
+        BadRecord: with what is wrong.
+    """
+    spoken = [_turn(turn, index) for index, turn in enumerate(_conversations(record))]
+    spoken = spoken[1:] if spoken[0].role == "assistant" else spoken
+    if not spoken or spoken[-1].role != "assistant":
+        raise BadRecord("no_answer", f"{len(spoken)} turns, the last not from gpt; nothing to learn from")
+    held = picture_values(record)
+    pictures = tuple(as_picture(value, image_root) for value in held)
+    turns = tuple(_marked(turn, len(held)) for turn in spoken)
+    return Sample(record_id(record, name), turns, pictures, source=source)
+
+
+def picture_values(record: Mapping[str, Any]) -> Sequence[Any]:
+    """What the record holds as pictures, under `image` or `images`.
+
+    Raises:
+        BadRecord: `ambiguous`, both are there.
+    """
+    found = [record[key] for key in ("image", "images") if record.get(key) is not None]
+    if len(found) > 1:
+        raise BadRecord("ambiguous", "both 'image' and 'images' are there; keep one")
+    if not found:
+        return ()
+    return found[0] if isinstance(found[0], (list, tuple)) else (found[0],)
+
+
+def record_id(record: Mapping[str, Any], name: str) -> str:
+    """The record's own id, or its name."""
+    own = record.get("id")
+    if own is None or own == "":
+        return name
+    if isinstance(own, bool) or not isinstance(own, (str, int)):
+        raise BadRecord("wrong_type", f"id {own!r} of type {type(own).__name__}; wanted text or a whole number")
+    return str(own)
+
+
+def checked_text(text: object, index: int) -> str:
+    """The text of turn `index`, if it is text that may stand in a sample."""
+    if not isinstance(text, str):
+        raise BadRecord("wrong_type", f"turn {index} has text of type {type(text).__name__}; wanted str")
+    if IMAGE in text:
+        raise BadRecord("reserved_character", f"turn {index} holds U+FFFC, which marks pictures here; remove it")
+    return text
+
+
+def _conversations(record: Mapping[str, Any]) -> list[Any]:
+    conversations = record.get("conversations")
+    if conversations is None:
+        raise BadRecord("missing_key", f"keys {', '.join(map(str, record))}; wanted 'conversations'")
+    if not isinstance(conversations, list):
+        raise BadRecord("wrong_type", f"conversations of type {type(conversations).__name__}; wanted a list")
+    if not conversations:
+        raise BadRecord("no_turns", "an empty conversation; wanted a question and an answer")
+    return conversations
+
+
+def _turn(turn: object, index: int) -> Turn:
+    if not isinstance(turn, Mapping):
+        raise BadRecord("wrong_type", f"turn {index} is of type {type(turn).__name__}; wanted an object")
+    missing = [key for key in ("from", "value") if key not in turn]
+    if missing:
+        raise BadRecord("missing_key", f"turn {index} has no {' and no '.join(map(repr, missing))}")
+    speaker = turn["from"]
+    if not isinstance(speaker, str) or speaker not in ROLES:
+        raise BadRecord("wrong_role", f"turn {index} is from {speaker!r}; wanted {' or '.join(ROLES)}")
+    return Turn(ROLES[speaker], checked_text(turn["value"], index))
+
+
+def _marked(turn: Turn, num_pictures: int) -> Turn:
+    """The turn with picture markers."""
+    if num_pictures == 0 or LITERAL_IMAGE not in turn.text:
+        return turn
+    if num_pictures > 1:
+        return Turn(turn.role, turn.text.replace(LITERAL_IMAGE, IMAGE))
+    words = turn.text.replace(LITERAL_IMAGE, "").strip()
+    return Turn(turn.role, f"{IMAGE}\n{words}".strip())

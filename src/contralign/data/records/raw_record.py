@@ -1,0 +1,168 @@
+"""A record of a stream before anyone looked into it: cheap to pass over, read when its turn comes.
+
+Reading it takes its text alone. Its pictures are looked for, read and checked when a batch needs them, so that records
+can be passed over, in a resumed run or on another rank, without opening a picture.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from contralign.data.records.archive_member import PackedBytes
+from contralign.data.records.bad_record import BadRecord
+from contralign.data.records.messages import Sample
+from contralign.data.records.pictures import DeferredPicture, checked_name
+from contralign.data.records.record_sample import record_sample, to_learn_from
+
+_MAX_JSON_BYTES = 64 * 2**20
+
+
+class RawRecord(Protocol):
+    """What a shard gives.
+
+    Attributes:
+        name: file and place in it.
+    """
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+
+    def read(self) -> Any:
+        """The record; its pictures may be file names, {"bytes": …} or parts of an archive."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class JsonLine:
+    """A line of a JSONL file."""
+
+    name: str
+    line: bytes
+
+    def read(self) -> Any:
+        """See `RawRecord`."""
+        return parsed(self.line)
+
+
+@dataclass(frozen=True, slots=True)
+class TableRow:
+    """A row of a table, pictures still encoded."""
+
+    name: str
+    row: Mapping[str, Any]
+
+    def read(self) -> Any:
+        """See `RawRecord`."""
+        return self.row
+
+
+@dataclass(frozen=True, slots=True)
+class PackedRecord:
+    """A record of a tar archive: its JSON, and its pictures in the order of the archive."""
+
+    name: str
+    text: PackedBytes
+    pictures: tuple[PackedBytes, ...]
+
+    def read(self) -> Any:
+        """The JSON with the archive's pictures in the place of what it names, one for one.
+
+        Raises:
+            BadRecord: `cut_off`, `bad_json`, `ambiguous`, or `picture_count` where it names another number of them.
+        """
+        try:
+            record = parsed(self.text.read())
+        except OSError as error:
+            raise BadRecord("unreadable_shard", f"{self.text.path.name} cannot be read: {error}") from error
+        if not isinstance(record, Mapping):
+            return record
+        named = [key for key in ("image", "images") if record.get(key) is not None]
+        if len(named) > 1:
+            raise BadRecord("ambiguous", "both 'image' and 'images' are there; keep one")
+        value = record[named[0]] if named else self.pictures
+        count = len(value) if isinstance(value, (list, tuple)) else 1
+        if not named and not count:
+            return record
+        if count != len(self.pictures):
+            raise BadRecord(
+                "picture_count", f"{named[0]!r} names {count} pictures, the archive has {len(self.pictures)} for it"
+            )
+        return {**record, named[0] if named else "images": list(self.pictures)}
+
+
+def parsed(text: bytes) -> Any:
+    """What JSON says.
+
+    Raises:
+        BadRecord: `bad_json`.
+    """
+    if len(text) > _MAX_JSON_BYTES:
+        raise BadRecord("bad_json", f"{len(text):,} bytes of JSON in one record; wanted {_MAX_JSON_BYTES:,} or fewer")
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise BadRecord("bad_json", f"this is no JSON: {error}") from error
+
+
+def streamed_sample(raw: RawRecord, root: Path | None, origin: str) -> Sample:
+    """The sample of a raw record, its pictures deferred.
+
+    Args:
+        raw: the record.
+        root: folder of the pictures that it names.
+        origin: file or set it came from.
+
+    Raises:
+        BadRecord: with the record's name, and what is wrong with its text.
+    """
+    try:
+        return to_learn_from(record_sample(_deferred(raw.read(), root), raw.name, root, origin))
+    except BadRecord as fault:
+        raise fault.named(raw.name) from fault
+
+
+def _deferred(record: Any, root: Path | None) -> Any:
+    """The record with a `DeferredPicture` in the place of every picture."""
+    if not isinstance(record, Mapping):
+        return record
+    changed = dict(record)
+    for key in ("image", "images"):
+        value = record.get(key)
+        if isinstance(value, (list, tuple)):
+            changed[key] = [_deferred_picture(each, root) for each in value]
+        elif value is not None:
+            changed[key] = _deferred_picture(value, root)
+    messages = record.get("messages")
+    if isinstance(messages, (list, tuple)):
+        changed["messages"] = [_deferred_message(message, root) for message in messages]
+    return changed
+
+
+def _deferred_message(message: Any, root: Path | None) -> Any:
+    content = message.get("content") if isinstance(message, Mapping) else None
+    if not isinstance(content, (list, tuple)):
+        return message
+    return {**message, "content": [_deferred_part(part, root) for part in content]}
+
+
+def _deferred_part(part: Any, root: Path | None) -> Any:
+    if not isinstance(part, Mapping) or part.get("type") != "image":
+        return part
+    return {**part, **{key: _deferred_picture(part.get(key), root) for key in ("image", "path", "url")}}
+
+
+def _deferred_picture(value: Any, root: Path | None) -> Any:
+    """The picture, unread; what cannot be one stays, for the reader of the record to refuse."""
+    if isinstance(value, str):
+        return DeferredPicture(*checked_name(value, root))
+    if isinstance(value, PackedBytes):
+        return DeferredPicture(value)
+    if not isinstance(value, Mapping):
+        return value
+    if value.get("bytes") is None and root is None:
+        checked_name(value.get("path"), root)
+    return DeferredPicture(value, root)

@@ -1,0 +1,122 @@
+"""What was left out, written down where workers and ranks can all write and one process can read."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import weakref
+from pathlib import Path
+
+from torch.utils.data import get_worker_info
+
+from contralign.data.records.bad_record import BadRecord
+from contralign.data.records.mixture import LoadReport
+
+
+class LeftOut:
+    """A folder with two files a reader: how many records it gave, and which bad ones it left out.
+
+    Args:
+        folder: where; None is a new one that goes when this object goes.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        if folder is None:
+            folder = Path(tempfile.mkdtemp(prefix="contralign-stream-"))
+            weakref.finalize(self, _remove, folder, os.getpid())
+        self.folder = folder
+
+    def reader(self, number: int) -> LeftOutByReader:
+        """The notes of one reader; it counts anew, and what it left out before an interruption stays."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return LeftOutByReader(self.folder / f"{number:05d}")
+
+    def report(self) -> LoadReport:
+        """What all readers noted: records as often as they were given, and every bad one that was not once."""
+        given = sum(int.from_bytes(path.read_bytes(), "little") for path in self.folder.glob("*.count"))
+        bad: dict[str, BadRecord] = {}
+        never_given = 0
+        for path in sorted(self.folder.glob("*.jsonl")):
+            for line in path.read_text(encoding="utf-8").splitlines():
+                if line.endswith("]"):  # not broken off by a kill
+                    *words, was_given = json.loads(line)
+                    fault = BadRecord(*words)
+                    never_given += fault.record not in bad and not was_given
+                    bad.setdefault(fault.record, fault)
+        return LoadReport(total=given + never_given, bad=tuple(bad.values()), renamed=())
+
+
+class LeftOutOfBatches:
+    """Notes of records that turned out to be bad when their batch was made; a worker has a copy of its own.
+
+    Args:
+        notes: of all workers and ranks.
+        rank: that the batches are for.
+    """
+
+    def __init__(self, notes: LeftOut, rank: int) -> None:
+        self.notes = notes
+        self.rank = rank
+
+    def __call__(self, fault: BadRecord) -> None:
+        """Note a record."""
+        notes = self.notes.reader(reader_number(self.rank, 1)[0])
+        notes.add(fault, given=True)
+        notes.close()
+
+
+def reader_number(rank: int, ranks: int) -> tuple[int, int]:
+    """Number of this process among all that read for all ranks, and how many these are.
+
+    Args:
+        rank: that it reads for, as a worker of it or as the rank itself.
+        ranks: how many there are.
+    """
+    info = get_worker_info()
+    worker, workers = (0, 1) if info is None else (info.id, info.num_workers)
+    return rank * workers + worker, ranks * workers
+
+
+def _remove(folder: Path, owner: int) -> None:
+    """Remove a folder, in the process that made it: a worker has a copy of everything."""
+    if os.getpid() == owner:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class LeftOutByReader:
+    """Notes that are on the disk at once, so that they outlive a worker that is killed."""
+
+    def __init__(self, stem: Path) -> None:
+        self._bad = stem.with_suffix(".jsonl").open("a", encoding="utf-8", buffering=1)
+        self._count = stem.with_suffix(".count").open("wb", buffering=0)
+        self._named: set[str] = set()
+        self._given = 0
+
+    def count(self) -> None:
+        """Another record was given."""
+        self._given += 1
+        self._count.seek(0)
+        self._count.write(self._given.to_bytes(8, "little"))
+
+    def add(self, fault: BadRecord, given: bool = False) -> bool:
+        """Note a bad record.
+
+        Args:
+            fault: with its name.
+            given: it was counted, and turned out to be bad when its batch was made.
+
+        Returns:
+            True the first time that this reader meets it.
+        """
+        if fault.record in self._named:
+            return False
+        self._named.add(fault.record)
+        self._bad.write("\n" + json.dumps([fault.reason, fault.message, fault.record, given]) + "\n")
+        return True
+
+    def close(self) -> None:
+        """Close the files."""
+        self._bad.close()
+        self._count.close()

@@ -1,0 +1,37 @@
+"""Records of a Hugging Face data set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import datasets
+
+from contralign.data.records.pictures import StoredPicture
+
+
+def stored_records(source: datasets.Dataset, root: Path | None) -> Iterator[tuple[str, Any]]:
+    """(name, record) of every row; its pictures stay in the data set, undecoded, until a batch needs them.
+
+    Args:
+        source: picture columns are those of type `datasets.Image`, or lists of it.
+        root: image root, for data sets that hold file names.
+    """
+    single = [name for name, kind in source.features.items() if isinstance(kind, datasets.Image)]
+    several = [
+        name
+        for name, kind in source.features.items()
+        if isinstance(kind, datasets.List) and isinstance(kind.feature, datasets.Image)
+    ]
+    for name in single:
+        source = source.cast_column(name, datasets.Image(decode=False))
+    for name in several:
+        source = source.cast_column(name, datasets.List(datasets.Image(decode=False)))
+    for index, row in enumerate(source):
+        stored = dict(row)
+        for name in single:
+            stored[name] = None if row[name] is None else StoredPicture(source, index, name, None, root)
+        for name in several:
+            stored[name] = [StoredPicture(source, index, name, place, root) for place in range(len(row[name] or ()))]
+        yield f"row {index}", stored

@@ -1,0 +1,117 @@
+"""What scores are bound to: digests of a row's tokens, labels and pictures, and of what tokenises and resizes them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from contralign.data.records.messages import Sample
+from contralign.data.records.pictures import Picture, contents
+from contralign.data.text.image_token_expansion import Spliced
+
+_SAMPLED_BLOCKS, _BLOCK = 16, 1 << 16
+_IDLE_SETTINGS = ("image_processor_type", "processor_class", "_processor_class", "_name_or_path")
+
+
+@dataclass(frozen=True, slots=True)
+class RowDigest:
+    """64-bit digests of one row; they change with what Δ depends on, and with nothing else (no path, no id).
+
+    Attributes:
+        whole: of everything below, and of the labels.
+        text: of the token ids, image tokens included.
+        pictures: of the pictures whose tokens are in the row, in order.
+    """
+
+    whole: int
+    text: int
+    pictures: int
+
+
+def row_digest(sample: Sample, row: Spliced) -> RowDigest:
+    """Digests of a sample as the collator laid it out; its pictures are read once more, but not decoded.
+
+    Args:
+        sample: whose pictures they are.
+        row: before padding, after cutting.
+    """
+    text = np.asarray(row.input_ids, dtype="<i4").tobytes()
+    labels = np.asarray(row.labels, dtype="<i4").tobytes()
+    pictures = _number(picture_bytes(sample.pictures[: len(row.image_starts)]))
+    return RowDigest(_number((text, labels, pictures.to_bytes(8, "little"))), _number((text,)), pictures)
+
+
+def picture_bytes(pictures: Sequence[Picture]) -> Iterable[bytes]:
+    """What every picture is known by: see `contralign.data.records.pictures.contents`."""
+    return (contents(picture) for picture in pictures)
+
+
+def samples_digest(samples: Iterable[Sample]) -> str:
+    """Digest of records before they are tokenised: ids, texts, and names of picture files (pixels of others)."""
+    digest = hashlib.blake2b(digest_size=16)
+    for sample in samples:
+        words = [sample.id, *(word for turn in sample.turns for word in (turn.role, turn.text))]
+        digest.update(json.dumps(words).encode())
+        for picture in sample.pictures:
+            digest.update(str(picture).encode() if isinstance(picture, Path) else contents(picture))
+    return digest.hexdigest()
+
+
+def tokenizer_digest(tokenizer: Any) -> str:
+    """Digest of a vocabulary, added tokens included."""
+    vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda entry: (entry[1], entry[0]))
+    return _hex(json.dumps(vocabulary).encode())
+
+
+def image_processor_digest(processor: Any) -> str | None:
+    """Digest of what a processor does to pictures; None for a bare tokenizer."""
+    image_processor = getattr(processor, "image_processor", None)
+    if image_processor is None:
+        return None
+    settings = {
+        name: value
+        for name, value in image_processor.to_dict().items()
+        if value is not None and name not in _IDLE_SETTINGS
+    }
+    return _hex(json.dumps(settings, sort_keys=True, default=_plain).encode())
+
+
+def model_digest(folder: Path) -> str:
+    """Digest of a model directory: its config, and of every weight file the size and samples all through it.
+
+    A trained model is told from its start without reading all of it: 1 MiB a file.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for name in ("config.json", "adapter_config.json"):
+        if (folder / name).is_file():
+            digest.update((folder / name).read_bytes())
+    for path in sorted(folder.glob("*.safetensors")):
+        size = path.stat().st_size
+        digest.update(f"{path.name} {size}".encode())
+        with path.open("rb") as weights:
+            for place in np.linspace(0, max(size - _BLOCK, 0), _SAMPLED_BLOCKS, dtype=np.int64):
+                weights.seek(int(place))
+                digest.update(weights.read(_BLOCK))
+    return digest.hexdigest()
+
+
+def _number(pieces: Iterable[bytes]) -> int:
+    digest = hashlib.blake2b(digest_size=8)
+    for piece in pieces:
+        digest.update(len(piece).to_bytes(8, "little"))
+        digest.update(piece)
+    return int.from_bytes(digest.digest(), "little")
+
+
+def _hex(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    return dict(value) if isinstance(value, Mapping) else str(value)

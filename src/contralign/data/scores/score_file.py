@@ -1,0 +1,207 @@
+"""Cached scores: Δ, or a loss, of every label token of a data set, read for training (`cal.scores=FILE`).
+
+`contralign score` writes the file; `contralign.data.scores.score_table` says what is in it. A flat table, one line
+a token:
+
+    pandas.read_parquet(file).explode([*ScoreFile.open(file).token_columns])
+    duckdb: select id, unnest(position) as position, unnest(delta_logit) as delta_logit from 'scores.parquet'
+    polars.read_parquet(file).explode("position", "label", "delta_logit", "delta_logprob", "nll", "nll_without")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from contralign.core.delta import Score
+from contralign.data.records.messages import Sample
+from contralign.data.scores.score_digest import RowDigest, row_digest
+from contralign.data.scores.score_index import ScoreIndex, id_key
+from contralign.data.scores.score_table import FORMAT, differing, settings_of, token_columns, value_columns
+from contralign.data.text.image_token_expansion import Spliced
+
+
+class ScoreMismatch(ValueError):
+    """A score file that does not belong to the data, the collator or the configuration; never skipped as bad data."""
+
+
+class ScoreFile:
+    """One column of a score file, found by sample.
+
+    A sample is found by its id (without the "#2" that `load_samples` gives to ids that come again, since that depends
+    on the mixture) and, among the rows of that id, by the digest of its tokens, labels and pictures: the order of the
+    data, shuffling and mixtures do not matter, and changed data are refused.
+
+    Memory: 4 bytes a label token and 28 a sample, in plain arrays that forked DataLoader workers share: 665,000 samples
+    of 150 label tokens are 0.42 GB. Spawned workers open the file themselves.
+
+    Attributes:
+        path: of the file.
+        column: that is read: Δ of a score, `nll` or `nll_without`; see `contralign.data.scores.score_table`.
+        settings: what the file was made with: model, template, contrast, max_length, data …
+    """
+
+    def __init__(self, path: Path, column: str, settings: Mapping[str, Any], index: ScoreIndex) -> None:
+        self.path = path
+        self.column = column
+        self.settings = dict(settings)
+        self.index = index
+
+    @classmethod
+    def open(cls, path: str | Path, column: str = "delta_logit") -> ScoreFile:
+        """Read one column into memory.
+
+        Raises:
+            ValueError: no such file, no score file, another format, or one without this column.
+        """
+        path = Path(path)
+        settings = read_settings(path)
+        held = value_columns(settings["scores"])
+        if column not in held:
+            raise ValueError(f"score file {str(path)!r} holds {', '.join(held)}, not {column!r}: {_way_to(column)}")
+        with pq.ParquetFile(path) as file:
+            return cls(path, column, settings, ScoreIndex.read(file, column, settings["num_tokens"]))
+
+    def __len__(self) -> int:
+        return len(self.index.rows)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ScoreFile.open, (str(self.path), self.column)
+
+    @property
+    def token_columns(self) -> tuple[str, ...]:
+        """Columns with one entry a label token."""
+        return token_columns(self.settings["scores"])
+
+    def check(self, settings: Mapping[str, Any]) -> None:
+        """See `check_settings`."""
+        check_settings(self.path, self.settings, settings)
+
+    def check_ids(self, ids: Iterable[str]) -> None:
+        """Refuse data with samples that the file does not have, before training finds the first of them.
+
+        Raises:
+            ScoreMismatch: with their number and the first three.
+        """
+        names = list(ids)
+        keys = np.fromiter((id_key(name) for name in names), np.uint64, len(names))
+        unknown = np.flatnonzero(~np.isin(keys, self.index.keys))
+        if len(unknown):
+            first = ", ".join(repr(names[place]) for place in unknown[:3])
+            raise ScoreMismatch(
+                f"score file {str(self.path)!r} lacks {len(unknown):,} of {len(names):,} samples, such as {first}: it "
+                f"holds {len(self):,} samples of {self._origin()}. Score what you train on"
+            )
+
+    def values_of(self, sample: Sample, row: Spliced) -> NDArray[np.float32]:
+        """The column's values at the label tokens of a row, in order.
+
+        Args:
+            sample: of the row.
+            row: its tokens before padding, after cutting.
+
+        Raises:
+            ScoreMismatch: the file does not hold this sample, or with other tokens, labels or pictures.
+        """
+        digest = row_digest(sample, row)
+        values = self.index.find(id_key(sample.id), digest.whole)
+        if values is None:
+            raise ScoreMismatch(self._explain(sample, row, digest))
+        return values
+
+    def tokens(self) -> pa.Table:
+        """The flat table: one line a label token, with `id`, `index` and `source` of its sample."""
+        table = pq.read_table(self.path)
+        parents = pc.list_parent_indices(table["position"].combine_chunks())  # type: ignore[attr-defined]
+        repeated = {name: table[name].take(parents) for name in ("id", "index", "source")}
+        flat = {name: pc.list_flatten(table[name]) for name in self.token_columns}  # type: ignore[attr-defined]
+        return pa.table(repeated | flat)
+
+    def _origin(self) -> str:
+        return ", ".join(self.settings["sources"]) or "no named source"
+
+    def _explain(self, sample: Sample, row: Spliced, digest: RowDigest) -> str:
+        """What differs from what was scored, and what to do."""
+        name = f"{sample.source}, {sample.id}" if sample.source else sample.id
+        return f"score file {str(self.path)!r}, sample {name}: {self._difference(name, sample, digest)}"
+
+    def _difference(self, name: str, sample: Sample, digest: RowDigest) -> str:
+        table = pq.read_table(self.path, columns=["id", "text_digest", "picture_digest"])
+        key = id_key(sample.id)
+        rows = [row for row in table.to_pylist() if id_key(row["id"]) == key]
+        if not rows:
+            left_out = [bad for bad in self.settings["bad_records"] if bad["record"] in (name, sample.id)]
+            if left_out:
+                return f"it was left out when the data were scored: {left_out[0]['message']} [{left_out[0]['reason']}]"
+            return f"unknown id; the file holds {len(self):,} samples of {self._origin()}. Score what you train on"
+        same_text = [row for row in rows if row["text_digest"] == digest.text]
+        if not same_text:
+            picture = "" if any(row["picture_digest"] == digest.pictures for row in rows) else " and another picture"
+            return (
+                f"another text{picture} (token ids differ) than was scored; the record, the tokenizer, the template, "
+                "max_length or the size of pictures has changed. Score again, or take the data that were scored"
+            )
+        if all(row["picture_digest"] != digest.pictures for row in same_text):
+            return (
+                "another picture than was scored; the file of the picture has changed, or swap_noise gave the record "
+                "another one. Score with the recipe of the training (--recipe), or take the pictures that were scored"
+            )
+        return "other labels than were scored: the label mask (template) has changed. Score again"
+
+
+def _way_to(column: str) -> str:
+    """What to do for a column that a file lacks."""
+    columns = {f"delta_{score}": score for score in get_args(Score)} | {"nll_without": "logprob"}
+    if column not in columns:
+        return "no score file does"
+    return f"score again with --score {columns[column]}, or train with what it holds (cal.score)"
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """What a score file was made with; only its footer is read.
+
+    Raises:
+        ValueError: no such file, no score file, or another format.
+    """
+    if not path.is_file():
+        raise ValueError(f"score file {str(path)!r} is not there, or a folder; `contralign score` writes one")
+    try:
+        settings = settings_of(pq.read_schema(path))
+    except (pa.ArrowInvalid, pa.ArrowException, ValueError) as error:
+        raise ValueError(f"{str(path)!r} is no score file: {error}") from error
+    if not settings:
+        raise ValueError(f"{str(path)!r} is a parquet file, but not of `contralign score`")
+    if settings.get("format") != FORMAT:
+        raise ValueError(
+            f"score file {str(path)!r} has format {settings.get('format')}; this version reads {FORMAT}: score again"
+        )
+    return settings
+
+
+def check_settings(path: Path, scored: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Refuse a file that was made with other settings.
+
+    Args:
+        path: of the file, for the message.
+        scored: its settings.
+        wanted: those that it has to have; "column" is one that it holds.
+
+    Raises:
+        ScoreMismatch: naming every setting that differs.
+    """
+    found = differing(scored, {name: value for name, value in wanted.items() if name != "column"})
+    held = value_columns(scored["scores"])
+    if "column" in wanted and wanted["column"] not in held:
+        found.append(f"it holds {', '.join(held)}, not {wanted['column']}")
+    if found:
+        raise ScoreMismatch(
+            f"score file {str(path)!r} was made otherwise: {'; '.join(found)}. Score again with the settings of this "
+            "training (contralign score --recipe RECIPE takes them from a recipe), or train with those of the file"
+        )

@@ -1,0 +1,164 @@
+"""A score file in the making: parts of fixed ranges of samples beside it, so that a killed run loses one part at most.
+
+    scores.parquet.parts/manifest.json       the settings that every part was made with
+                         part-00000.parquet  samples 0 to part_size - 1, and so on
+
+Every file is written under another name, brought to disk and renamed: what bears its name is whole. The parts become
+one file in the same way, and only then go. Several processes may write parts side by side.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from contralign.data.records.bad_record import BadRecord
+from contralign.data.scores.score_file import read_settings
+from contralign.data.scores.score_table import (
+    ScoredSample,
+    differing,
+    score_schema,
+    score_table,
+    settings_of,
+    with_settings,
+)
+from contralign.data.to_disk import to_disk
+
+
+class ScoreParts:
+    """The parts of one score file.
+
+    Args:
+        output: the score file that comes of it.
+        settings: what it is made with; `scores`, `num_samples` and `part_size` among them. They go into the file.
+    """
+
+    def __init__(self, output: Path, settings: Mapping[str, Any]) -> None:
+        self.output = output
+        self.settings = dict(settings)
+        self.folder = output.with_name(f"{output.name}.parts")
+        self.manifest = self.folder / "manifest.json"
+
+    def begin(self, fresh: bool = False) -> bool:
+        """Make ready to write parts, or to go on with those of a run that was killed.
+
+        Args:
+            fresh: throw away the parts of an earlier run; a score file that is there is replaced at the end.
+
+        Returns:
+            True where there is nothing to do: the score file was made with these very settings.
+
+        Raises:
+            ValueError: the output is something else, or it or its parts were made with other settings.
+        """
+        found = self._differences_to_output() if self.output.exists() else None
+        if fresh:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        elif found == []:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            return True
+        elif self.manifest.exists():
+            self._check_manifest()
+        elif found:
+            raise ValueError(
+                f"{str(self.output)!r} is a score file made with other settings ({'; '.join(found)}): write to another "
+                "file, or replace it with --fresh"
+            )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if not self.manifest.exists():
+            with self._renamed_when_whole(self.manifest) as partial:
+                partial.write_text(json.dumps(self.settings, indent=2, sort_keys=True), encoding="utf-8")
+        return False
+
+    @property
+    def ranges(self) -> list[range]:
+        """Samples of every part."""
+        count, size = self.settings["num_samples"], self.settings["part_size"]
+        return [range(first, min(first + size, count)) for first in range(0, count, size)]
+
+    @property
+    def missing(self) -> list[int]:
+        """Numbers of the parts that are not there yet."""
+        return [number for number in range(len(self.ranges)) if not self._path(number).exists()]
+
+    def write(self, number: int, rows: Sequence[ScoredSample], bad: Sequence[BadRecord]) -> None:
+        """Write one part: its rows, and the records that were left out of it."""
+        table = score_table(rows, self.settings["scores"])
+        about = {"num_tokens": sum(len(row.position) for row in rows), "bad_records": bad_as_json(bad)}
+        with self._renamed_when_whole(self._path(number)) as partial:
+            pq.write_table(table.cast(with_settings(table.schema, about)), partial, compression="zstd")
+
+    def merge(self, bad: Sequence[BadRecord] = ()) -> dict[str, Any]:
+        """Join the parts, one row group each, and remove them; of two processes that try, one may find it done.
+
+        Args:
+            bad: records that were left out before they came to a part.
+
+        Returns:
+            The settings in the file, with `num_scored`, `num_tokens` and `bad_records`.
+        """
+        try:
+            return self._merge(bad)
+        except FileNotFoundError:
+            if self.output.exists() and not self._differences_to_output():
+                return read_settings(self.output)
+            raise
+
+    def _merge(self, bad: Sequence[BadRecord]) -> dict[str, Any]:
+        paths = [self._path(number) for number in range(len(self.ranges))]
+        about = [settings_of(pq.read_schema(path)) for path in paths]
+        settings = {
+            **self.settings,
+            "num_scored": sum(pq.read_metadata(path).num_rows for path in paths),
+            "num_tokens": sum(part["num_tokens"] for part in about),
+            "bad_records": bad_as_json(bad) + [record for part in about for record in part["bad_records"]],
+        }
+        schema = with_settings(score_schema(self.settings["scores"]), settings)
+        with (
+            self._renamed_when_whole(self.output) as partial,
+            pq.ParquetWriter(partial, schema, compression="zstd") as writer,
+        ):
+            for path in paths:
+                table = pq.read_table(path)
+                writer.write_table(table.cast(schema), row_group_size=max(table.num_rows, 1))
+        shutil.rmtree(self.folder, ignore_errors=True)
+        return settings
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"part-{number:05d}.parquet"
+
+    @contextmanager
+    def _renamed_when_whole(self, path: Path) -> Iterator[Path]:
+        """A name in the folder to write under, of this process alone; all of it is on disk before it is renamed."""
+        partial = self.folder / f"{path.name}.{os.getpid()}.partial"
+        yield partial
+        to_disk(partial)
+        partial.replace(path)
+        to_disk(path.parent)
+
+    def _differences_to_output(self) -> list[str]:
+        try:
+            there = read_settings(self.output)
+        except ValueError as error:
+            raise ValueError(f"will not write over what is there: {error}. Write to another file") from error
+        return differing(there, self.settings)
+
+    def _check_manifest(self) -> None:
+        found = differing(json.loads(self.manifest.read_text(encoding="utf-8")), self.settings)
+        if found:
+            raise ValueError(
+                f"{str(self.folder)!r} holds parts of a run with other settings ({'; '.join(found)}): go on with those "
+                "settings, throw the parts away with --fresh, or write to another file"
+            )
+
+
+def bad_as_json(bad: Sequence[BadRecord]) -> list[dict[str, str]]:
+    """Bad records as the metadata of a file holds them."""
+    return [{"record": fault.record, "reason": fault.reason, "message": fault.message} for fault in bad]

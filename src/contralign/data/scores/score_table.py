@@ -1,0 +1,127 @@
+"""The table of a score file: one row a sample, lists with one entry a label token, and what it was made with.
+
+    id, index, source                     the sample, its place in the scored data, the file it came from
+    digest, text_digest, picture_digest   what was scored (`contralign.data.scores.score_digest`)
+    num_pictures                          0: Δ is 0
+    position, label                       of every label token: place in the row (image tokens counted), token id
+    delta_logit, delta_centred,
+    delta_logprob                         Δ; a file may hold some of them
+    nll, nll_without                      nats, with the picture and without (the latter needs logprob)
+
+Settings are JSON values in the metadata of the schema, under "contralign.NAME".
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from contralign.core.delta import Score
+from contralign.data.records.messages import Sample
+from contralign.data.scores.score_digest import RowDigest
+
+FORMAT = 1
+_PREFIX = "contralign."
+_SAMPLE_FIELDS = {
+    "id": pa.string(),
+    "index": pa.int64(),
+    "source": pa.string(),
+    "digest": pa.uint64(),
+    "text_digest": pa.uint64(),
+    "picture_digest": pa.uint64(),
+    "num_pictures": pa.int32(),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoredSample:
+    """One row of the table.
+
+    Attributes:
+        sample: that was scored.
+        index: its place in the scored data.
+        digest: of its row.
+        position: of every label token, int32.
+        label: its id, int32.
+        values: float32 by column of `value_columns`, one entry a label token.
+    """
+
+    sample: Sample
+    index: int
+    digest: RowDigest
+    position: NDArray[np.int32]
+    label: NDArray[np.int32]
+    values: Mapping[str, NDArray[np.float32]]
+
+
+def value_columns(scores: Sequence[Score]) -> tuple[str, ...]:
+    """The float columns of a file with these scores."""
+    without = ("nll_without",) if "logprob" in scores else ()
+    return (*(f"delta_{score}" for score in scores), "nll", *without)
+
+
+def token_columns(scores: Sequence[Score]) -> tuple[str, ...]:
+    """The columns with one entry a label token."""
+    return ("position", "label", *value_columns(scores))
+
+
+def score_schema(scores: Sequence[Score]) -> pa.Schema:
+    """Names and types of the columns."""
+    lists = {name: pa.list_(pa.float32()) for name in value_columns(scores)}
+    places = {name: pa.list_(pa.int32()) for name in ("position", "label")}
+    return pa.schema(_SAMPLE_FIELDS | places | lists)
+
+
+def score_table(rows: Sequence[ScoredSample], scores: Sequence[Score]) -> pa.Table:
+    """Rows as a table."""
+    lengths = [len(row.position) for row in rows]
+    offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
+
+    def lists(values: Sequence[NDArray[Any]], kind: pa.DataType) -> pa.Array:
+        flat = np.concatenate(values) if values else np.zeros(0)
+        return pa.ListArray.from_arrays(offsets, pa.array(flat, type=kind))
+
+    columns = [
+        pa.array([row.sample.id for row in rows], pa.string()),
+        pa.array([row.index for row in rows], pa.int64()),
+        pa.array([row.sample.source for row in rows], pa.string()),
+        pa.array([row.digest.whole for row in rows], pa.uint64()),
+        pa.array([row.digest.text for row in rows], pa.uint64()),
+        pa.array([row.digest.pictures for row in rows], pa.uint64()),
+        pa.array([len(row.sample.pictures) for row in rows], pa.int32()),
+        lists([row.position for row in rows], pa.int32()),
+        lists([row.label for row in rows], pa.int32()),
+        *(lists([row.values[name] for row in rows], pa.float32()) for name in value_columns(scores)),
+    ]
+    return pa.Table.from_arrays(columns, schema=score_schema(scores))
+
+
+def with_settings(schema: pa.Schema, settings: Mapping[str, Any]) -> pa.Schema:
+    """The schema with settings in its metadata."""
+    packed = {f"{_PREFIX}{name}": json.dumps(value, sort_keys=True) for name, value in settings.items()}
+    return schema.with_metadata(packed)
+
+
+def settings_of(schema: pa.Schema) -> dict[str, Any]:
+    """The settings that a schema carries; empty where it is not ours."""
+    packed = {name.decode(): value for name, value in (schema.metadata or {}).items()}
+    return {name.removeprefix(_PREFIX): json.loads(value) for name, value in packed.items() if name.startswith(_PREFIX)}
+
+
+def differing(scored: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """One line for every setting of `now` that is another in `scored`."""
+    return [
+        f"{name} was {scored.get(name)!r}, is {value!r}"
+        for name, value in now.items()
+        if _as_json(scored.get(name)) != _as_json(value)
+    ]
+
+
+def _as_json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)

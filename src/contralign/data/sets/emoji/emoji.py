@@ -1,0 +1,90 @@
+"""`emoji`: one emoji a picture, with its name in a short sentence: real drawings, 1,906 names, nothing else to see.
+
+The pictures are those of the npm package emoji-datasource-google, which is not shipped and never downloaded here:
+`emoji_pictures.PACKAGE` says where it is looked for and how to get it.
+"""
+
+from __future__ import annotations
+
+import random
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, get_args
+
+from contralign.data.records.messages import IMAGE, Sample, Turn
+from contralign.data.sets.emoji.emoji_pictures import Emoji, read_emoji
+from contralign.data.sets.slotted_text import fill
+
+Split = Literal["train", "heldout"]
+
+HELDOUT_SHARE = 5
+"""One in so many names is held out."""
+
+REQUEST = "describe the picture."
+TEMPLATES = (
+    "{name}.",
+    "this is the sign for {name}.",
+    "the picture shows {name}.",
+    "a small drawing of {name}.",
+    "what one sees here is {name}.",
+)
+
+
+def emoji(
+    split: Split = "train",
+    root: str | Path | None = None,
+    groups: Sequence[str] | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+) -> list[Sample]:
+    """One sample for every emoji of a split.
+
+    Args:
+        split: "train" or "heldout"; the name decides, so no picture and no name is in both. A few flags and families
+            look the same under different names.
+        root: folder of the unpacked package; None looks where `emoji_pictures.PACKAGE` says.
+        groups: only these, as the package calls them: "Smileys & Emotion", "People & Body", "Animals & Nature",
+            "Food & Drink", "Travel & Places", "Activities", "Objects", "Symbols", "Flags". None is all.
+        limit: only so many, drawn without replacement and shuffled by `seed`; None is all, in the package's order.
+        seed: of that draw, and of which sentence a name stands in.
+
+    Returns:
+        Samples with paths of pictures under the package's folder. The words of the name are "visual", the other words
+        "filler".
+
+    Raises:
+        MissingPackage: the package is not there; the message says how to get it.
+        ValueError: an unknown split or group, a limit that the split does not have, or a damaged package.
+    """
+    if split not in get_args(Split):
+        raise ValueError(f"split={split!r}: wanted one of {', '.join(get_args(Split))}")
+    chosen = [one for one in _of_groups(read_emoji(root), groups) if name_fold(one.name) == split]
+    if limit is not None:
+        if not 0 <= limit <= len(chosen):
+            raise ValueError(f"limit={limit}: emoji {split} has 0 to {len(chosen)} pictures to give")
+        chosen = random.Random(f"emoji {seed} {split}").sample(chosen, limit)
+    return [_make(one, split, seed) for one in chosen]
+
+
+def name_fold(name: str) -> Split:
+    """The split that a name belongs to: its hash decides."""
+    return "heldout" if zlib.crc32(name.encode()) % HELDOUT_SHARE == 0 else "train"
+
+
+def _of_groups(found: list[Emoji], groups: Sequence[str] | None) -> list[Emoji]:
+    if groups is None:
+        return found
+    known = sorted({one.group for one in found})
+    wanted = [groups] if isinstance(groups, str) else list(groups)
+    unknown = [group for group in wanted if group not in known]
+    if unknown or not wanted:
+        raise ValueError(f"groups={wanted}: wanted one or more of {', '.join(known)}")
+    return [one for one in found if one.group in wanted]
+
+
+def _make(one: Emoji, split: Split, seed: int) -> Sample:
+    template = random.Random(f"emoji {seed} {one.name}").choice(TEMPLATES)
+    text, spans = fill(template, {"name": one.name})
+    turns = (Turn("user", f"{IMAGE}\n{REQUEST}"), Turn("assistant", text))
+    return Sample(f"emoji/{split}/{one.picture.stem}", turns, (one.picture,), spans, source=f"emoji/{split}")

@@ -1,0 +1,231 @@
+"""Samples of sets larger than the disk or the memory: an endless stream that a resumed run goes on with.
+
+A pass goes over all shards in an order drawn from (seed, pass), and through a buffer from which records are drawn at
+random. The stream has no end: one pass follows another, so that ranks whose parts are not equally long never wait for
+each other at the end of one. Nothing of it is kept in a checkpoint: passing over the records that were trained on, with
+no picture opened, leads to the next one.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import count, islice
+from pathlib import Path
+from random import Random
+from typing import Any, get_args
+
+from torch.utils.data import IterableDataset
+
+from contralign.data.records.bad_record import BadRecord
+from contralign.data.records.messages import Sample
+from contralign.data.records.mixture import LoadReport, OnBad, root_for_each
+from contralign.data.records.raw_record import RawRecord, streamed_sample
+from contralign.data.records.skipped_records import LeftOut, LeftOutByReader, reader_number
+from contralign.data.streams.shards import HubShard, Shard, find_shards
+
+logger = logging.getLogger(__name__)
+
+SHUFFLE_BUFFER = 1000
+_FRUITLESS_PASSES = 20
+
+_Found = tuple[Shard | HubShard, RawRecord | BadRecord]
+
+
+class Passed:
+    """Stands in a batch for a record that a resumed run passes over."""
+
+
+PASSED = Passed()
+
+
+class StreamedSamples(IterableDataset[Sample]):
+    """An endless stream of samples; pictures are looked for, read and checked when a batch needs them.
+
+    A reader is a worker of a rank. Where the number of shards is a multiple of the readers, shards are dealt whole, so
+    that each is read by one reader; otherwise every reader goes over all shards and takes each n-th record. Either way
+    a pass gives every record to one reader, once.
+
+    Args:
+        sources: see `contralign.data.streams.shards.find_shards`; several are joined.
+        image_roots: one folder for all sources, or one (or None) for each.
+        on_bad: "error" raises at a bad record, "skip" leaves it out, notes and logs it.
+        shuffle_buffer: records that the next one is drawn from; 1 keeps the order inside of shards.
+        seed: of the order; None keeps that of the sources.
+        passes: None never ends.
+        change: what is done to every sample; has to be picklable where workers are spawned.
+
+    Attributes:
+        shards: what is read.
+
+    Raises:
+        ValueError: a source that is not there or cannot be streamed, or other numbers of roots and sources.
+    """
+
+    def __init__(
+        self,
+        sources: str | Path | Sequence[str | Path],
+        image_roots: str | Path | Sequence[str | Path | None] | None = None,
+        *,
+        on_bad: OnBad = "error",
+        shuffle_buffer: int = SHUFFLE_BUFFER,
+        seed: int | None = 0,
+        passes: int | None = None,
+        change: Callable[[Sample], Sample] | None = None,
+    ) -> None:
+        if on_bad not in get_args(OnBad):
+            raise ValueError(f"on_bad={on_bad!r}: wanted error or skip")
+        if shuffle_buffer < 1:
+            raise ValueError(f"shuffle_buffer={shuffle_buffer}: wanted 1 or more")
+        listed = [sources] if isinstance(sources, (str, Path)) else sources
+        self.shards = tuple(
+            shard
+            for source, root in zip(listed, root_for_each(image_roots, len(listed)), strict=True)
+            for shard in find_shards(source, root)
+        )
+        self.on_bad: OnBad = on_bad
+        self.shuffle_buffer = shuffle_buffer
+        self.seed = seed
+        self.passes = passes
+        self.change = change
+        self.rank, self.ranks = 0, 1
+        self._left_out = LeftOut()
+        self._passed_batches, self._batch_size = 0, 1
+        self._notes: LeftOutByReader | None = None
+
+    def part(self, rank: int, ranks: int, seed: int, notes: Path) -> StreamedSamples:
+        """The part of one rank, in an order of `seed`; what is left out is noted for all ranks in one folder.
+
+        Args:
+            rank: from 0 on.
+            ranks: how many share the stream.
+            seed: in the place of that which it was made with.
+            notes: the folder; the same on every rank.
+        """
+        part = copy.copy(self)
+        part.rank, part.ranks, part.seed = rank, ranks, seed
+        self._left_out = part._left_out = LeftOut(notes)
+        return part
+
+    def one_pass(self) -> StreamedSamples:
+        """All samples once, in the order of the sources."""
+        whole = copy.copy(self)
+        whole.rank, whole.ranks, whole.seed, whole.passes = 0, 1, None, 1
+        whole._left_out, whole._passed_batches = LeftOut(), 0
+        return whole
+
+    @property
+    def samples(self) -> StreamedSamples:
+        """What a `SampleSet` has under this name: all samples once."""
+        return self.one_pass()
+
+    @property
+    def report(self) -> LoadReport:
+        """What was left out so far, every bad record once; in the total records count as often as passes gave them."""
+        return self._left_out.report()
+
+    def pass_over(self, batches: int, batch_size: int) -> None:
+        """Give `PASSED` in the place of the samples of the first batches, so that no picture of theirs is opened.
+
+        Args:
+            batches: of this rank, over all its workers.
+            batch_size: samples in a batch.
+        """
+        self._passed_batches, self._batch_size = batches, batch_size
+
+    def leave_out(self, fault: BadRecord) -> None:
+        """Note a sample that this reader gave, and whose pictures turned out to be bad when its batch was made."""
+        if self._notes is not None:
+            self._notes.add(fault, given=True)
+
+    def __iter__(self) -> Iterator[Any]:
+        reader, readers = reader_number(self.rank, self.ranks)
+        workers = readers // self.ranks
+        worker = reader % workers
+        to_pass = len(range(worker, self._passed_batches, workers)) * self._batch_size
+        self._notes = notes = self._left_out.reader(reader)
+        try:
+            for sample in self._endless(reader, readers, notes, to_pass):
+                yield PASSED if to_pass > 0 else sample
+                to_pass -= 1
+        finally:
+            self._notes = None
+            notes.close()
+
+    def _endless(self, reader: int, readers: int, notes: LeftOutByReader, unread: int) -> Iterator[Sample | Passed]:
+        """What one reader takes of pass after pass; bad records are noted, or raised.
+
+        Where a bad record is an error, the first `unread` ones, which training has seen, were good: they stay unread.
+        """
+        fruitless = 0
+        for number in count() if self.passes is None else range(self.passes):
+            fruitless += 1
+            for shard, record in self._drawn(number, reader, readers):
+                if unread > 0 and self.on_bad == "error":
+                    unread -= 1
+                    sample: Sample | Passed | None = PASSED
+                else:
+                    sample = self._read(shard, record, notes)
+                if sample is not None:
+                    fruitless = 0
+                    notes.count()
+                    yield sample
+            if fruitless == _FRUITLESS_PASSES:
+                raise ValueError(self._why_fruitless(reader, readers))
+
+    def _drawn(self, number: int, reader: int, readers: int) -> Iterator[_Found]:
+        """Unread records of one pass, in the order in which one reader takes them."""
+        shards = list(self.shards)
+        if self.seed is not None:
+            Random(f"{self.seed} {number}").shuffle(shards)
+        if len(shards) % readers == 0:
+            records: Iterator[_Found] = _records(shards[reader::readers])
+        else:
+            records = islice(_records(shards), reader, None, readers)
+        if self.seed is None or self.shuffle_buffer == 1:
+            return records
+        return _shuffled(records, self.shuffle_buffer, Random(f"{self.seed} {number} {reader}"))
+
+    def _read(self, shard: Shard | HubShard, record: RawRecord | BadRecord, notes: LeftOutByReader) -> Sample | None:
+        """The sample; None where it is bad and may be left out."""
+        try:
+            sample = _sample(shard, record)
+        except BadRecord as fault:
+            if self.on_bad == "error" or fault.reason == "no_image_root":
+                raise
+            if notes.add(fault):
+                logger.warning("skipped: %s", fault)
+            return None
+        return sample if self.change is None else self.change(sample)
+
+    def _why_fruitless(self, reader: int, readers: int) -> str:
+        return (
+            f"{_FRUITLESS_PASSES} passes gave reader {reader} of {readers} no good record of {len(self.shards)} shards "
+            f"({self.report}): mend them, or lower trainer.dataloader_num_workers, since every worker of every rank "
+            "needs records"
+        )
+
+
+def _shuffled(records: Iterable[_Found], size: int, draws: Random) -> Iterator[_Found]:
+    """The records, each drawn from `size` that are held."""
+    held: list[_Found] = []
+    for found in records:
+        if len(held) < size:
+            held.append(found)
+            continue
+        place = draws.randrange(size)
+        yield held[place]
+        held[place] = found
+    draws.shuffle(held)
+    yield from held
+
+
+def _records(shards: Sequence[Shard | HubShard]) -> Iterator[_Found]:
+    return ((shard, record) for shard in shards for record in shard.records())
+
+
+def _sample(shard: Shard | HubShard, record: RawRecord | BadRecord) -> Sample:
+    if isinstance(record, BadRecord):
+        raise record
+    return streamed_sample(record, shard.root, shard.name)

@@ -1,0 +1,65 @@
+"""Pictures spliced into the token row, and the row cut to its longest length (spec 1.3, truncation; 2.5)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from contralign.batch import IGNORE_INDEX
+from contralign.data.text.loss_mask import IMAGE_SENTINEL, Encoded
+
+
+@dataclass(frozen=True, slots=True)
+class Spliced(Encoded):
+    """Token ids with every picture at its full length.
+
+    Attributes:
+        image_starts: where the picture blocks begin; after cutting, those of the first pictures.
+    """
+
+    image_starts: tuple[int, ...] = ()
+
+    @property
+    def label_positions(self) -> tuple[int, ...]:
+        """Where the labels of a row stand; its first token has none, since nothing predicts it."""
+        return tuple(place for place, label in enumerate(self.labels) if place and label != IGNORE_INDEX)
+
+
+def expand(
+    encoded: Encoded, image_lengths: Sequence[int], image_token_id: int, max_length: int | None = None
+) -> Spliced:
+    """Every sentinel becomes `image_lengths[n]` image tokens; see `splice`."""
+    return splice(encoded, [(image_token_id,) * length for length in image_lengths], max_length)
+
+
+def splice(encoded: Encoded, blocks: Sequence[Sequence[int]], max_length: int | None = None) -> Spliced:
+    """Every sentinel becomes its block of ids, and what goes beyond `max_length` is cut off.
+
+    No picture is cut in two: where the limit falls inside a block, the row ends before it and the picture is dropped.
+
+    Args:
+        encoded: a sample with one sentinel a picture.
+        blocks: the ids each picture takes, in reading order; nothing is learned on them.
+        max_length: longest row; None never cuts.
+
+    Raises:
+        ValueError: other numbers of sentinels and blocks, or `max_length` below 1.
+    """
+    sentinels = encoded.input_ids.count(IMAGE_SENTINEL)
+    if sentinels != len(blocks):
+        raise ValueError(f"{sentinels} picture places but {len(blocks)} blocks; give one block for every picture")
+    if max_length is not None and max_length < 1:
+        raise ValueError(f"max_length={max_length}: wanted 1 or more, or None")
+    limit = max_length if max_length is not None else len(encoded.input_ids) + sum(map(len, blocks))
+    ids, labels, spans, starts = [], [], [], []
+    for token, label, span in zip(encoded.input_ids, encoded.labels, encoded.token_spans, strict=True):
+        is_picture = token == IMAGE_SENTINEL
+        block = blocks[len(starts)] if is_picture else (token,)
+        if len(ids) + len(block) > limit:
+            break
+        if is_picture:
+            starts.append(len(ids))
+        ids += block
+        labels += [IGNORE_INDEX] * len(block) if is_picture else [label]
+        spans += [None] * len(block) if is_picture else [span]
+    return Spliced(tuple(ids), tuple(labels), tuple(spans), tuple(starts))

@@ -1,0 +1,217 @@
+"""A sample as token ids with labels: which token is learned, and which characters of an answer it stands for.
+
+Text is tokenised in pieces around the pictures, each picture is one `IMAGE_SENTINEL`, and every assistant turn is
+learned through its end token (spec 2.3). `splice.expand` later makes every sentinel as long as its picture.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from contralign.batch import IGNORE_INDEX
+from contralign.data.records.bad_record import BadRecord
+from contralign.data.records.messages import Sample
+from contralign.data.text.chat_template import chat_template, image_marker
+from contralign.data.text.templates import TEMPLATES, Layout, Template
+
+IMAGE_SENTINEL = -200
+
+TokenSpan = tuple[int, int, int]
+Token = tuple[int, int, int]  # id, start and end of its characters in the layout's text
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Token ids of a sample, one entry a token in all three.
+
+    Attributes:
+        input_ids: `IMAGE_SENTINEL` stands for a whole picture.
+        labels: the token's own id where it is learned, else `IGNORE_INDEX`. All ignored: the template found no answer.
+        token_spans: (turn, start, end): the characters of an assistant turn that a learned token stands for; None for
+            all other tokens, end tokens among them.
+    """
+
+    input_ids: tuple[int, ...]
+    labels: tuple[int, ...]
+    token_spans: tuple[TokenSpan | None, ...]
+
+    @property
+    def num_labels(self) -> int:
+        """How many tokens are learned; a picture inside an answer is not."""
+        return sum(label not in (IGNORE_INDEX, IMAGE_SENTINEL) for label in self.labels)
+
+
+def resolve_template(template: str | Template, tokenizer: Any) -> Template:
+    """The template of a name; "chat" is the one of the processor or tokenizer given.
+
+    Raises:
+        ValueError: unknown name, or no chat template.
+    """
+    if not isinstance(template, str):
+        return template
+    if template == "chat":
+        return chat_template(tokenizer)
+    if template not in TEMPLATES:
+        raise ValueError(f"template={template!r}: wanted one of chat, {', '.join(TEMPLATES)}")
+    words = getattr(tokenizer, "tokenizer", tokenizer)
+    for token in TEMPLATES[template].control_tokens:
+        if not _knows(words, token):
+            raise ValueError(f"template={template!r} needs the token {token!r}, which this tokenizer has not; use chat")
+    return TEMPLATES[template]
+
+
+def _knows(tokenizer: Any, token: str) -> bool:
+    index = tokenizer.convert_tokens_to_ids(token)
+    return index is not None and tokenizer.convert_ids_to_tokens(index) == token
+
+
+def encode(sample: Sample, template: str | Template, tokenizer: Any, max_length: int | None = None) -> Encoded:
+    """Token ids and labels of a sample that ends with an answer.
+
+    Nothing is cut here: `max_length` only decides what is learned of a record whose later turns cannot be told apart.
+    The original drops all labels of such a record, but not if the turns before already fill `max_length` (spec 10.4).
+
+    Args:
+        sample: the record.
+        template: plain, vicuna_v1, gemma, chat, or a template.
+        tokenizer: a fast tokenizer, or a processor that holds one.
+        max_length: longest row, in tokens with a picture as one.
+
+    Raises:
+        BadRecord: no answer at the end, or the template has no place for something in the sample.
+    """
+    if sample.turns[-1].role != "assistant":
+        raise BadRecord("no_answer", "the last turn is not the assistant's; nothing to learn from")
+    layout = resolve_template(template, tokenizer).layout(sample)
+    tokens = tokenise(layout, tokenizer)
+    answers = layout.answers if layout.complete or _fills(tokens, layout, max_length) else ()
+    learned = [_inside(token, layout.text, answers) for token in tokens]
+    return Encoded(
+        tuple(token[0] for token in tokens),
+        tuple(token[0] if learn else IGNORE_INDEX for token, learn in zip(tokens, learned, strict=True)),
+        tuple(_span(token, layout) if learn else None for token, learn in zip(tokens, learned, strict=True)),
+    )
+
+
+def prompt_ids(sample: Sample, template: str | Template, tokenizer: Any) -> tuple[int, ...]:
+    """Token ids up to the open assistant turn, for generation; an answer at the end of the sample is left out."""
+    layout = resolve_template(template, tokenizer).layout(sample, open_prompt=True)
+    return tuple(token[0] for token in tokenise(layout, tokenizer))
+
+
+def kinds(sample: Sample, encoded: Encoded) -> list[str | None]:
+    """Kind of every token: that of the span that covers the token's first character that is no space."""
+    return [_kind(sample, span) for span in encoded.token_spans]
+
+
+def _kind(sample: Sample, token: TokenSpan | None) -> str | None:
+    if token is None:
+        return None
+    turn, start, end = token
+    text = sample.turns[turn].text[start:end]
+    first = start + len(text) - len(text.lstrip())
+    return next((span.kind for span in sample.spans if span.turn == turn and span.start <= first < span.end), None)
+
+
+def tokenise(layout: Layout, tokenizer: Any) -> list[Token]:
+    """Ids of a layout, each with its characters in the layout's text; pictures are `IMAGE_SENTINEL`.
+
+    Raises:
+        ValueError: the tokenizer does not read the template's image token as one token.
+    """
+    words = getattr(tokenizer, "tokenizer", tokenizer)
+    tokens = _opening(words) if layout.open_with_bos else []
+    if layout.whole and layout.text.count(layout.marker) == len(layout.images):
+        return tokens + _whole(layout, words)
+    image_token, begin = image_marker(tokenizer), 0
+    for image in layout.images:
+        tokens += _tokens(layout.text[begin:image], begin, words, image_token)
+        begin = image + len(layout.marker)
+        tokens.append((IMAGE_SENTINEL, image, begin))
+    tokens += _tokens(layout.text[begin:], begin, words, image_token)
+    return tokens
+
+
+def _opening(tokenizer: Any) -> list[Token]:
+    """What the tokenizer puts in front of a text; an end token that it may add is not wanted here."""
+    ids = tokenizer("")["input_ids"]
+    return [(token, 0, 0) for token in ids if token != tokenizer.eos_token_id or token == tokenizer.bos_token_id][:1]
+
+
+def _whole(layout: Layout, tokenizer: Any) -> list[Token]:
+    """The text in one go, as the model's processor reads it; every image token is then a picture."""
+    tokens = list(_tokens(layout.text, 0, tokenizer, None))
+    if not layout.images:
+        return tokens
+    marker = tokenizer.convert_tokens_to_ids(layout.marker)
+    if not _knows(tokenizer, layout.marker) or sum(token == marker for token, _, _ in tokens) != len(layout.images):
+        raise ValueError(f"the tokenizer does not read {layout.marker!r} as one token; add it as a special token")
+    return [(IMAGE_SENTINEL if token == marker else token, start, end) for token, start, end in tokens]
+
+
+def _tokens(text: str, begin: int, tokenizer: Any, image_token: str | None) -> Iterable[Token]:
+    """Tokens of a piece of text that starts at `begin`; an image token's name in it stays text."""
+    if not text:
+        return
+    if image_token and image_token in text:
+        yield from _literal_tokens(text, begin, tokenizer, image_token)
+        return
+    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    for token, (start, end) in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True):
+        yield token, begin + start, begin + end
+
+
+def _literal_tokens(text: str, begin: int, tokenizer: Any, image_token: str) -> Iterable[Token]:
+    """Tokens of a text in which somebody wrote the image token's name: all control tokens but that one count."""
+    added = [str(token.content) for token in tokenizer.added_tokens_decoder.values()]
+    control = sorted((token for token in added if token != image_token), key=len, reverse=True)
+    pieces = re.split("(" + "|".join(map(re.escape, control)) + ")", text) if control else [text]
+    for piece in pieces:
+        if piece in control:
+            yield tokenizer.convert_tokens_to_ids(piece), begin, begin + len(piece)
+        else:
+            yield from _plain_tokens(piece, begin, tokenizer, image_token)
+        begin += len(piece)
+
+
+def _plain_tokens(piece: str, begin: int, tokenizer: Any, image_token: str) -> Iterable[Token]:
+    """Tokens of a text in which no control token counts."""
+    encoded = tokenizer(
+        piece, add_special_tokens=False, return_offsets_mapping=True, split_special_tokens=True, verbose=False
+    )
+    if tokenizer.convert_tokens_to_ids(image_token) in encoded["input_ids"]:
+        raise BadRecord(
+            "image_token_in_text", f"a text holds {image_token!r}, which this tokenizer cannot read as text; rewrite it"
+        )
+    for token, (start, end) in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True):
+        yield token, begin + start, begin + end
+
+
+def _fills(tokens: list[Token], layout: Layout, max_length: int | None) -> bool:
+    """Whether the turns before the one that cannot be told apart are as long as a row may be."""
+    if max_length is None or not layout.answers:
+        return False
+    return sum(end <= layout.answers[-1][1] for _, _, end in tokens) >= max_length
+
+
+def _inside(token: Token, text: str, answers: tuple[tuple[int, int], ...]) -> bool:
+    """Whether the token's first character that is no space (its first, if all are spaces) lies in an answer."""
+    _, start, end = token
+    if start == end:
+        return False
+    spoken = text[start:end]
+    first = start + len(spoken) - len(spoken.lstrip()) if spoken.strip() else start
+    return any(begin <= first < stop for begin, stop in answers)
+
+
+def _span(token: Token, layout: Layout) -> TokenSpan | None:
+    if token[0] == IMAGE_SENTINEL:
+        return None
+    for turn, (at, first, last) in layout.places.items():
+        start, end = max(token[1] - at + first, first), min(token[2] - at + first, last)
+        if start < end:
+            return turn, start, end
+    return None

@@ -1,0 +1,58 @@
+"""Which adapter serves a model: families by class name, everything else by the generic adapter or not at all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from accelerate.utils import extract_model_from_parallel
+from transformers import PreTrainedModel
+
+from contralign.models.adapters.adapter import Adapter, PictureEncoder, UnsupportedModel
+from contralign.models.adapters.deepstack import DeepstackAdapter
+from contralign.models.adapters.gemma import Gemma3Adapter, Gemma4Adapter, PaliGemmaAdapter
+from contralign.models.adapters.generic import GenericAdapter
+from contralign.models.adapters.llava import LlavaAdapter
+from contralign.models.adapters.llava_next import LlavaNextAdapter
+from contralign.models.adapters.mini_gemini import MiniGeminiAdapter
+from contralign.models.adapters.mllama import MllamaAdapter
+from contralign.models.adapters.ovis2 import Ovis2Adapter
+
+ADAPTERS: dict[str, type[Adapter]] = {
+    "Gemma3ForConditionalGeneration": Gemma3Adapter,
+    "Gemma4ForConditionalGeneration": Gemma4Adapter,
+    "LlavaForConditionalGeneration": LlavaAdapter,
+    "LlavaNextForConditionalGeneration": LlavaNextAdapter,
+    "MiniGeminiForConditionalGeneration": MiniGeminiAdapter,
+    "MllamaForConditionalGeneration": MllamaAdapter,
+    "Ovis2ForConditionalGeneration": Ovis2Adapter,
+    "PaliGemmaForConditionalGeneration": PaliGemmaAdapter,
+    "Qwen3VLForConditionalGeneration": DeepstackAdapter,
+    "Qwen3VLMoeForConditionalGeneration": DeepstackAdapter,
+}
+
+
+def bare_model(model: Any) -> PreTrainedModel:
+    """The Hugging Face model inside DDP, torch.compile and PEFT wrappers.
+
+    Raises:
+        UnsupportedModel: there is none inside, or PEFT puts virtual tokens in front of the sequence.
+    """
+    inner = extract_model_from_parallel(model)
+    if not isinstance(inner, PreTrainedModel) and hasattr(inner, "get_base_model"):
+        if inner.active_peft_config.is_prompt_learning:
+            raise UnsupportedModel("PEFT prompt learning moves every token by its virtual ones; use LoRA")
+        inner = inner.get_base_model()
+    if not isinstance(inner, PreTrainedModel):
+        raise UnsupportedModel(f"got {type(inner).__name__}; wanted a Hugging Face image-text-to-text model")
+    return inner
+
+
+def adapter_for(model: Any, encode_pictures: PictureEncoder | None = None) -> Adapter:
+    """The adapter of a model, its wrappers taken off.
+
+    Raises:
+        UnsupportedModel: no adapter can serve it correctly; the message says why.
+    """
+    inner = bare_model(model)
+    family = ADAPTERS.get(type(inner).__name__.removeprefix("FSDP"))  # fully_shard renames the class
+    return family(inner, encode_pictures) if family else GenericAdapter(inner, encode_pictures)

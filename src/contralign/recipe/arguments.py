@@ -1,0 +1,87 @@
+"""The Trainer's arguments of one stage, every one that matters set in plain sight."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from transformers import TrainingArguments
+
+from contralign.recipe.recipe import Recipe
+from contralign.recipe.schema import RecipeError
+from contralign.recipe.stage_settings import Stage
+from contralign.recipe.stream_rules import stream_steps
+from contralign.run.engine import check_engine, check_parts
+
+DEFAULTS: dict[str, Any] = {
+    "optim": "adamw_torch",
+    "ddp_find_unused_parameters": True,  # a batch of text alone; transformers looks only without checkpointing
+    "logging_strategy": "steps",
+    "logging_steps": 10,
+    "logging_first_step": True,
+    "save_total_limit": 2,  # one to go back to where the last is damaged
+    "prediction_loss_only": True,
+    "report_to": "none",
+    "disable_tqdm": True,
+}
+"""Ours where the Trainer's own default does not suit; a recipe's `trainer` goes before them."""
+
+
+def training_arguments(recipe: Recipe, name: str, folder: Path) -> TrainingArguments:
+    """Arguments of a stage, with checkpoints in `folder` where the recipe asks for some (`trainer.save_steps`).
+
+    The seed of every arm is the recipe's, so arms see the same records in the same order.
+
+    Raises:
+        RecipeError: transformers refuses a setting, the devices there are cannot share a stage's global batch, or
+            accelerate was launched with another setting.
+    """
+    stage = recipe.stages[name]
+    accumulation = recipe.accumulation(name, PartialState().num_processes)
+    given = dict(recipe.trainer)
+    saves = "save_steps" in given or "save_strategy" in given
+    chosen = {
+        **DEFAULTS,
+        "use_cpu": not torch.accelerator.is_available(),
+        "dataloader_pin_memory": torch.cuda.is_available(),
+        "save_strategy": "steps" if saves else "no",
+        **given,
+    }
+    try:
+        args = TrainingArguments(
+            output_dir=str(folder),
+            seed=recipe.seed,
+            data_seed=recipe.seed,
+            max_steps=-1 if stage.steps is None else stage.steps,
+            num_train_epochs=1.0 if stage.epochs is None else stage.epochs,
+            per_device_train_batch_size=stage.batch_size,
+            gradient_accumulation_steps=accumulation,
+            learning_rate=stage.learning_rate,
+            lr_scheduler_type=stage.schedule,
+            warmup_steps=stage.warmup,
+            weight_decay=stage.weight_decay,
+            max_grad_norm=stage.max_grad_norm,
+            remove_unused_columns=False,
+            **chosen,
+        )
+    except ValueError as error:
+        raise RecipeError(f"trainer: {error}") from error
+    args.max_steps = stream_steps(recipe, name, args.world_size) or args.max_steps
+    check_engine(args)
+    check_parts(args, recipe.model, stage.train, saves=args.save_strategy != "no")
+    return args
+
+
+def count_steps(stage: Stage, num_records: int) -> int:
+    """Steps of a stage without a Trainer to count them."""
+    if stage.steps is not None:
+        return stage.steps
+    return math.ceil((stage.epochs or 0) * num_records / stage.batch_size)
+
+
+def warmup_share(stage: Stage, steps: int) -> float:
+    """`warmup` as a share of the steps, whichever way it was given."""
+    return stage.warmup if stage.warmup < 1 else stage.warmup / steps

@@ -1,0 +1,90 @@
+"""A damaged checkpoint is recognised, and the one before it is taken."""
+
+import json
+
+import pytest
+
+from contralign.checkpoints.manifest import (
+    MANIFEST,
+    damage,
+    last_whole_checkpoint,
+    put_damaged_aside,
+    unfit,
+    write_manifest,
+)
+
+
+def checkpoint(folder, step, only_weights=False):
+    made = folder / f"checkpoint-{step}"
+    (made / "shards").mkdir(parents=True)
+    (made / "model.safetensors").write_bytes(bytes(range(256)) * 40_000)
+    (made / "shards" / "rng_state_0.pth").write_bytes(b"state")
+    (made / "trainer_state.json").write_text("{}")
+    write_manifest(made, 1, only_weights)
+    return made
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def zeroed(path):
+    """A stretch of zeros, as a machine that lost power leaves it."""
+    content = path.read_bytes()
+    path.write_bytes(content[:5_000_000] + bytes(1_000_000) + content[6_000_000:])
+
+
+@pytest.mark.parametrize(
+    ("name", "harm", "words"),
+    [
+        ("model.safetensors", cut, "model.safetensors has 10239999 of 10240000 bytes"),
+        ("model.safetensors", zeroed, "model.safetensors does not hold what was written"),
+        ("shards/rng_state_0.pth", lambda path: path.unlink(), "shards/rng_state_0.pth is missing"),
+        ("shards/rng_state_0.pth", lambda path: path.write_bytes(b"stale"), "does not hold what was written"),
+        (MANIFEST, lambda path: path.write_text("{"), "whole.json cannot be read"),
+    ],
+)
+def test_every_kind_of_damage_is_seen(name, harm, words, tmp_path):
+    made = checkpoint(tmp_path, 4)
+    assert damage(made) is None
+    harm(made / name)
+    assert words in damage(made)
+
+
+def test_the_newest_whole_one_is_taken_and_the_damaged_ones_are_named(tmp_path, caplog):
+    for step in (8, 12, 100):
+        checkpoint(tmp_path, step)
+    assert last_whole_checkpoint(tmp_path) == tmp_path / "checkpoint-100"
+    cut(tmp_path / "checkpoint-100" / "model.safetensors")
+    assert last_whole_checkpoint(tmp_path) == tmp_path / "checkpoint-12"
+    assert "checkpoint-100 is passed over: model.safetensors has" in caplog.text
+    put_damaged_aside(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "checkpoint-12",
+        "checkpoint-8",
+        "damaged-checkpoint-100",
+    ]
+
+
+def test_what_is_being_written_is_no_checkpoint(tmp_path):
+    checkpoint(tmp_path / "_writing", 4)
+    assert last_whole_checkpoint(tmp_path) is None
+    assert last_whole_checkpoint(tmp_path / "nowhere") is None
+
+
+def test_a_checkpoint_of_the_plain_trainer_passes_once_it_has_its_state(tmp_path):
+    made = tmp_path / "checkpoint-4"
+    made.mkdir()
+    assert damage(made) == "it has no trainer_state.json, which is written last"
+    (made / "trainer_state.json").write_text('{"global_')
+    assert damage(made) is not None
+    (made / "trainer_state.json").write_text(json.dumps({"global_step": 4}))
+    assert damage(made) is None
+
+
+def test_weights_alone_are_no_checkpoint_to_go_on_with_but_are_left_where_they_are(tmp_path):
+    made = checkpoint(tmp_path, 4, only_weights=True)
+    assert "save_only_model" in unfit(made)
+    assert last_whole_checkpoint(tmp_path) is None
+    put_damaged_aside(tmp_path)
+    assert made.is_dir()
