@@ -24,7 +24,7 @@ from contralign.data.records.messages import Sample, Turn
 from contralign.data.streams.streaming import StreamedSamples
 from contralign.recipe.schema import merge
 from contralign.run.callbacks import StageBar
-from contralign.run.run import run_recipe
+from contralign.run.run import run_plan
 
 LENGTHS = [(-1) ** (number % 3) * (number % 13 + 1) for number in range(64)]
 
@@ -117,7 +117,7 @@ def test_both_arms_of_a_recipe_take_the_order_it_names(tmp_path, monkeypatch):
         data={"train": [str(tmp_path / "mixed.json")], "sampler": "modality_length"},
         stages={"it": {**STAGE, "steps": 6, "batch_size": 2, "cal": True}},
     )
-    run_recipe(recipe, {})
+    run_plan(recipe, {})
     lengths = [-(5 + number) - 1 if number in (1, 4, 6, 7, 9) else 7 for number in range(12)]
     draws = epoch_generator(recipe.seed, 0)
     order = modality_length_order(lengths, 2, 1, generator=draws, shuffle_generator=draws)
@@ -166,7 +166,7 @@ def test_the_loader_of_a_stream_is_endless_follows_data_seed_and_notes_beside_th
 
 
 def test_a_recipe_trains_on_a_stream_and_names_what_it_left_out(tmp_path):
-    run = run_recipe(stream_recipe(tmp_path, "run"), {})
+    run = run_plan(stream_recipe(tmp_path, "run"), {})
     left_out = json.loads((run / "bad_records.json").read_text())["it"]
     assert left_out["counts"] == {"bad_json": 1}
     assert left_out["records"][0]["record"] == "a.jsonl:8"
@@ -178,7 +178,7 @@ def test_pictures_that_turn_out_to_be_bad_are_named_whichever_worker_meets_them(
     recipe = stream_recipe(tmp_path, "run", trainer={"dataloader_num_workers": workers})
     (tmp_path / "3.png").write_bytes(b"no picture")
     (tmp_path / "5.png").unlink()
-    run = run_recipe(recipe, {})
+    run = run_plan(recipe, {})
     left_out = json.loads((run / "bad_records.json").read_text())["it"]
     assert left_out["counts"] == {"corrupt_picture": 1, "missing_picture": 1, "bad_json": 1}
     assert {"a.jsonl, r3", "a.jsonl, r5"} < {found["record"] for found in left_out["records"]}
@@ -193,7 +193,7 @@ def test_an_evaluation_may_go_over_the_training_records_of_a_stream_once(tmp_pat
         return {"held_out": len(arm.held_out)}
 
     changes = {"data": {"eval": [str(tmp_path / "eval.jsonl")]}, "evaluate": {"look": None}}
-    run = run_recipe(stream_recipe(tmp_path, "run", stages={"it": {"steps": 1}}, **changes), {"look": look})
+    run = run_plan(stream_recipe(tmp_path, "run", stages={"it": {"steps": 1}}, **changes), {"look": look})
     assert seen == [[[f"r{number}" for number in range(18)]] * 2]
     assert json.loads((run / "results.json").read_text())["arms"]["cal"]["look"]["held_out"] == 2
 
@@ -208,7 +208,7 @@ def test_a_run_over_a_stream_that_dies_and_is_resumed_ends_as_an_unbroken_one(tm
     recipes = [stream_recipe(tmp_path, name, **changes) for name in ("whole", "broken")]
     for number in range(7):
         (tmp_path / f"{number}.png").write_bytes(b"no picture")  # of the JSONL file
-    whole = run_recipe(recipes[0], {})
+    whole = run_plan(recipes[0], {})
 
     def die(self, args, state, control, **kwargs):
         if state.global_step == 5:
@@ -217,8 +217,8 @@ def test_a_run_over_a_stream_that_dies_and_is_resumed_ends_as_an_unbroken_one(tm
     with monkeypatch.context() as patched:
         patched.setattr(StageBar, "on_step_end", die)
         with pytest.raises(KeyboardInterrupt):
-            run_recipe(recipes[1], {})
-    broken = run_recipe(recipes[1], {}, resume=True)
+            run_plan(recipes[1], {})
+    broken = run_plan(recipes[1], {}, resume=True)
     for name in ("loss", "nll", "grad_norm"):
         numbers = [[event[name] for event in run.metrics.read() if name in event] for run in (whole, broken)]
         assert len(numbers[0]) == 6
@@ -240,9 +240,9 @@ def test_a_stream_that_other_loader_processes_go_on_with_is_warned_about(tmp_pat
     with monkeypatch.context() as patched:
         patched.setattr(StageBar, "on_step_end", die)
         with pytest.raises(KeyboardInterrupt):
-            run_recipe(stream_recipe(tmp_path, "broken"), {})
+            run_plan(stream_recipe(tmp_path, "broken"), {})
     with caplog.at_level("WARNING", logger="contralign"):
-        run_recipe(stream_recipe(tmp_path, "broken", trainer={"dataloader_num_workers": 1}), {}, resume=True)
+        run_plan(stream_recipe(tmp_path, "broken", trainer={"dataloader_num_workers": 1}), {}, resume=True)
     (told,) = [record.getMessage() for record in caplog.records if "loader processes" in record.getMessage()]
     assert "read by 0 loader processes before and is read by 1 now" in told and "dataloader_num_workers=0" in told
 

@@ -16,7 +16,7 @@ from contralign.checkpoints import stopping
 from contralign.checkpoints.run_errors import Stopped
 from contralign.checkpoints.stopping import SIGNALS, LeaveWhenAsked, StopRequest
 from contralign.run import steps
-from contralign.run.run import run_recipe
+from contralign.run.run import run_plan
 
 LONG = {"stages": {"it": {"steps": 6}}, "arms": {"mle": {}, "cal": None}}
 
@@ -43,18 +43,18 @@ def sent(monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
 def test_a_signal_ends_the_run_with_a_checkpoint_and_resuming_ends_with_the_same_weights(number, tmp_path, sent):
-    whole = run_recipe(small_recipe(tmp_path, output_dir=str(tmp_path / "whole"), **LONG), {})
+    whole = run_plan(small_recipe(tmp_path, output_dir=str(tmp_path / "whole"), **LONG), {})
     recipe = small_recipe(tmp_path, **LONG)
     patched = sent(3, number)
     with pytest.raises(
         Stopped, match=rf"stopped by {number.name} after step 4 of 6 of stage it \(mle\).*--resume"
     ) as stopped:
-        run_recipe(recipe, {}, resume=True)
+        run_plan(recipe, {}, resume=True)
     patched.undo()
     assert stopped.value.exit_code == 75
     assert (tmp_path / "run" / "checkpoints" / "mle-it" / "checkpoint-4").is_dir()
     assert not (tmp_path / "run" / "mle").exists()
-    run = run_recipe(recipe, {}, resume=True)
+    run = run_plan(recipe, {}, resume=True)
     for arm in ("mle", "cal"):
         one, other = (load_file(place / arm / "model.safetensors") for place in (whole, run))
         assert all(torch.equal(one[name], other[name]) for name in one)
@@ -64,10 +64,10 @@ def test_a_signal_in_the_last_step_lets_the_stage_be_saved(tmp_path, sent):
     patched = sent(2, signal.SIGTERM)
     recipe = small_recipe(tmp_path)
     with pytest.raises(Stopped, match=r"stopped by SIGTERM at the end of stage it \(mle\)"):
-        run_recipe(recipe, {})
+        run_plan(recipe, {})
     patched.undo()
     assert (tmp_path / "run" / "mle").is_dir()
-    assert run_recipe(recipe, {}, resume=True).is_finished
+    assert run_plan(recipe, {}, resume=True).is_finished
 
 
 def test_where_nothing_is_gained_by_waiting_the_run_leaves_at_once():

@@ -7,7 +7,7 @@ from torch import nn
 from worlds.small_recipes import STAGE, small_recipe, write_records
 
 from contralign.core.zero_loss import live
-from contralign.run.run import run_recipe
+from contralign.run.run import run_plan
 
 
 def test_text_alone_goes_by_where_only_the_projector_learns(tmp_path):
@@ -21,7 +21,7 @@ def test_text_alone_goes_by_where_only_the_projector_learns(tmp_path):
         data={"train": [str(tmp_path / "mixed.json")]},
         stages={"it": {**STAGE, "train": ["projector"], "steps": 8, "batch_size": 1, "cal": True}},
     )
-    run = run_recipe(recipe, {})
+    run = run_plan(recipe, {})
     norms = {
         arm: [e["grad_norm"] for e in run.metrics.read() if e["arm"] == arm and "loss" in e] for arm in ("mle", "cal")
     }

@@ -16,7 +16,7 @@ from rank_engines import ENGINES
 from worlds.small_recipes import small_recipe
 
 from contralign.cli.ranks import ends_at_once
-from contralign.run.run import run_recipe
+from contralign.run.run import run_plan
 
 PATIENCE = 50
 
@@ -31,7 +31,7 @@ def main(folder: str, engine: str) -> None:
         model={"lora": {"r": 4}},
         trainer=trainer,
     )
-    run_recipe(recipe, {})
+    run_plan(recipe, {})
     if dist.is_initialized():
         dist.barrier()
     os._exit(0)

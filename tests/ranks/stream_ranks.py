@@ -19,7 +19,7 @@ from worlds.small_recipes import STAGE, small_recipe
 from contralign.cli.ranks import ends_at_once
 from contralign.data.batches.collator import VLCollator
 from contralign.run.callbacks import StageBar
-from contralign.run.run import run_recipe
+from contralign.run.run import run_plan
 
 PATIENCE = 50
 SOURCES = ("a.jsonl", "b.tar", "c.parquet")
@@ -57,7 +57,7 @@ def main(folder: str, name: str, stop: str) -> None:
             os._exit(9)
 
     StageBar.on_step_end = die
-    run_recipe(recipe, {}, resume=Path(folder, name).exists())
+    run_plan(recipe, {}, resume=Path(folder, name).exists())
     Path(folder, f"{name}-{PartialState().process_index}.json").write_text(json.dumps(taken))
     if dist.is_initialized():
         dist.barrier()

@@ -15,7 +15,7 @@ from contralign.cli.main import app
 from contralign.recipe.recipe_file import find_recipe, load_recipe
 from contralign.run import steps
 from contralign.run.records import make_collator
-from contralign.run.run import run_recipe
+from contralign.run.run import run_plan
 from contralign.run.trainable_parts import part_of
 
 SHAPES = [(64, 64), (120, 40), (40, 110), (90, 60)]
@@ -77,7 +77,7 @@ def batch_of(processor):
 @pytest.mark.parametrize("name", ["llava15_7b", "llava_next_13b", "mgm_2b", "mgm_7b", "mgm_hd_13b"])
 def test_a_recipe_in_tiny_shape_trains_saves_speaks_and_is_read_again(name, tmp_path, trained):
     recipe = rehearse(tmp_path, f"{name}/cal")
-    run = run_recipe(recipe, {})
+    run = run_plan(recipe, {})
     folder = run / "cal"
     events = [event for event in run.metrics.read() if "loss" in event]
     assert [(event["stage"], event["step"]) for event in events] == [
@@ -105,7 +105,7 @@ def test_every_part_that_a_stage_trains_moves_and_no_other(name, tmp_path, monke
 
     monkeypatch.setattr(steps.StepRunner, "train", note)
     recipe = rehearse(tmp_path, f"{name}/baseline")
-    run = run_recipe(recipe, {})
+    run = run_plan(recipe, {})
     ends = {"pt": starts["it"], "it": weights(run / "mle")}
     for stage, settings in recipe.stages.items():
         start, end = starts[stage], ends[stage]
@@ -122,7 +122,7 @@ def weights(folder):
 @pytest.mark.parametrize("name", ["llava15_7b", "mgm_7b"])
 def test_what_was_trained_on_padded_pictures_pads_them_wherever_it_is_loaded(name, tmp_path):
     recipe = rehearse(tmp_path, f"{name}/baseline", "stages.pt=null", "stages.it.steps=1")
-    run = run_recipe(recipe, {})
+    run = run_plan(recipe, {})
     reader = AutoProcessor.from_pretrained(run / "mle")
     picture = Image.effect_noise((90, 40), 80).convert("RGB")
     seen = make_collator(reader, recipe.stage_data("it")).picture_inputs([picture])
@@ -162,10 +162,10 @@ def test_a_model_is_put_together_once_and_hd_starts_from_the_projector_of_anothe
 
     pt_data = [f"stages.pt.data.train={tmp_path / 'captions.json'}", f"stages.pt.data.image_root={tmp_path}"]
     changes = [*shared, *pt_data, *steps_of("pt"), "stages.it=null", f"output_dir={tmp_path / 'pt'}"]
-    first = run_recipe(load_recipe(find_recipe("mgm_7b/cal"), changes), {})
+    first = run_plan(load_recipe(find_recipe("mgm_7b/cal"), changes), {})
     changes = [*shared, *steps_of("it"), f"output_dir={tmp_path / 'hd'}", f"model.projector={first / 'cal'}"]
     changes += ["stages.it.learning_rate=1e-9"]
-    second = run_recipe(load_recipe(find_recipe("mgm_hd_7b/cal"), changes), {})
+    second = run_plan(load_recipe(find_recipe("mgm_hd_7b/cal"), changes), {})
     before, after = weights(first / "cal"), weights(second / "cal")
     mining = [name for name in before if "patch_mining" in name]
     assert len(mining) == 12

@@ -7,7 +7,7 @@ from worlds.small_recipes import small_recipe
 
 from contralign import CalConfig, ContrastiveAlignment
 from contralign.run.precision import learn_in_float32
-from contralign.run.run import run_recipe
+from contralign.run.run import run_plan
 from contralign.run.trainable_parts import train_only
 
 
@@ -66,5 +66,5 @@ def test_a_recipe_in_bfloat16_learns_and_saves_in_its_dtype(tmp_path):
     from safetensors.torch import load_file
 
     recipe = small_recipe(tmp_path, model={"dtype": "bfloat16"}, trainer={"bf16": True}, arms=None)
-    done = run_recipe(recipe, {})
+    done = run_plan(recipe, {})
     assert {weight.dtype for weight in load_file(done / "cal" / "model.safetensors").values()} == {torch.bfloat16}

@@ -17,7 +17,7 @@ from contralign.recipe.stage_settings import Stage
 from contralign.run.build import load_model, ready_to_learn
 from contralign.run.lora import finished_model
 from contralign.run.quantization import is_quantized
-from contralign.run.run import run_recipe
+from contralign.run.run import run_plan
 
 PARTS = ("projector", "language_model")
 needs_bitsandbytes = pytest.mark.skipif(
@@ -138,7 +138,7 @@ def test_what_is_saved_is_an_ordinary_model_that_says_the_same(width, dtype, fol
 @each_width
 def test_both_stages_of_a_recipe_train_on_a_quantised_language_model(width, tmp_path):
     (tmp_path / "a").mkdir()
-    start = run_recipe(small_recipe(tmp_path / "a"), {}) / "mle"
+    start = run_plan(small_recipe(tmp_path / "a"), {}) / "mle"
     pt = {"train": ["projector"], "steps": 2, "learning_rate": 1e-2, "batch_size": 4, "cal": True}
     (tmp_path / "b").mkdir()
     recipe = small_recipe(
@@ -148,7 +148,7 @@ def test_both_stages_of_a_recipe_train_on_a_quantised_language_model(width, tmp_
         arms=None,
         trainer={"save_steps": 2, "activation_checkpointing": True},
     )
-    done = run_recipe(recipe, {})
+    done = run_plan(recipe, {})
     model = AutoModelForImageTextToText.from_pretrained(done / "cal")
     before = AutoModelForImageTextToText.from_pretrained(start)
     assert not is_quantized(model)

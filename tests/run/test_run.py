@@ -15,7 +15,7 @@ from contralign.recipe.recipe_file import load_recipe
 from contralign.recipe.schema import RecipeError, merge
 from contralign.run import steps
 from contralign.run.callbacks import StageBar
-from contralign.run.run import run_recipe
+from contralign.run.run import run_plan
 from contralign.run.trainable_parts import part_of
 
 ALONE = {"train": [], "cal": False}
@@ -45,7 +45,7 @@ def seen(monkeypatch):
 
 def test_a_run_writes_its_models_and_everything_about_itself(tmp_path):
     recipe = small_recipe(tmp_path, stages={"it": {"cal": False}, "last": {**STAGE, "cal": True}})
-    run = run_recipe(recipe, {})
+    run = run_plan(recipe, {})
     names = {path.name for path in run.path.iterdir()}
     assert names == {"recipe.yaml", "environment.json", "metrics.jsonl", "results.json", "start", "mle", "cal"}
     assert load_recipe(run / "recipe.yaml") == recipe
@@ -68,7 +68,7 @@ def test_arms_see_the_same_records_in_the_same_order_from_the_same_start(tmp_pat
     recipe = small_recipe(
         tmp_path, stages={"it": {"steps": 5}}, arms={"uniform": {"alpha": 1, "beta": 1}, "cal": {"alpha": 0}}
     )
-    run = run_recipe(recipe, {})
+    run = run_plan(recipe, {})
     third = len(seen) // 3
     assert third >= 5
     assert seen[:third] == seen[third : 2 * third]
@@ -83,7 +83,7 @@ def test_arms_see_the_same_records_in_the_same_order_from_the_same_start(tmp_pat
 @pytest.mark.slow
 def test_another_seed_gives_another_order(tmp_path, seen):
     for seed in (0, 1):
-        run_recipe(
+        run_plan(
             small_recipe(tmp_path, seed=seed, output_dir=str(tmp_path / f"run{seed}"), arms={"cal": None, "mle": {}}),
             {},
         )
@@ -93,7 +93,7 @@ def test_another_seed_gives_another_order(tmp_path, seen):
 
 @pytest.mark.slow
 def test_a_run_repeats_itself_to_the_bit(tmp_path):
-    first, second = (run_recipe(small_recipe(tmp_path, output_dir=str(tmp_path / name)), {}) for name in "ab")
+    first, second = (run_plan(small_recipe(tmp_path, output_dir=str(tmp_path / name)), {}) for name in "ab")
     assert same(weights(first / "cal"), weights(second / "cal"))
 
 
@@ -108,7 +108,7 @@ def test_a_part_that_learns_by_itself_moves_nothing_else(kind, part, tmp_path, m
 
     monkeypatch.setattr(steps, "save_start", keep)
     stages = {"it": {**ALONE, "kind": kind}, "last": {**STAGE, "cal": True}}
-    run = run_recipe(small_recipe(tmp_path, stages=stages), {})
+    run = run_plan(small_recipe(tmp_path, stages=stages), {})
     start = weights(run / "start")
     assert {part_of(name) for name in start if not torch.equal(start[name], built[name])} == {part}
     assert [event["step"] for event in run.metrics.read() if event["stage"] == "it"] == [1, 2]
@@ -127,7 +127,7 @@ def test_swapped_records_are_named_and_reach_every_arm(tmp_path, seen):
         (folder / "note.txt").write_text("x")
         return {"n": len(arm.held_out), "right": 0.5}
 
-    run = run_recipe(recipe, {"look": look})
+    run = run_plan(recipe, {"look": look})
     swapped = json.loads((run / "swapped.json").read_text())
     assert len(swapped["it"]) == 4
     assert set(looked) == {"mle", "cal"}
@@ -154,7 +154,7 @@ def test_evaluations_read_as_the_last_stage_did(tmp_path):
         collators.append(arm.collate)
         return {"n": len(arm.held_out)}
 
-    run_recipe(recipe, {"look": look})
+    run_plan(recipe, {"look": look})
     assert [collator.max_length for collator in collators] == [200, 200]
     assert {type(collator.template).__name__ for collator in collators} == {"PlainTemplate"}
 
@@ -163,7 +163,7 @@ def test_bad_records_are_named_and_counted(tmp_path):
     recipe = small_recipe(tmp_path, data={"on_bad": "skip"})
     (tmp_path / "3.png").unlink()
     (tmp_path / "5.png").write_bytes((tmp_path / "5.png").read_bytes()[:60])
-    run = run_recipe(recipe, {})
+    run = run_plan(recipe, {})
     bad = json.loads((run / "bad_records.json").read_text())["it"]
     assert bad["counts"] == {"missing_picture": 1, "corrupt_picture": 1}
     assert bad["total"] == 8
@@ -192,8 +192,8 @@ def test_what_batches_leave_out_is_named_once_by_whichever_process_makes_them(tm
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(StageBar, "on_step_end", die)
-        run_recipe(recipe, {})
-    run = run_recipe(recipe, {}, resume=True)
+        run_plan(recipe, {})
+    run = run_plan(recipe, {}, resume=True)
     bad = json.loads((run / "bad_records.json").read_text())["it"]
     assert (bad["counts"], bad["total"]) == ({"no_label_left": 1}, 8)
     assert [left_out["record"] for left_out in bad["records"]] == ["long.json, r3"]
@@ -211,17 +211,17 @@ def test_a_run_that_died_after_its_last_checkpoint_makes_no_step_more(tmp_path, 
         )
         for name in ("whole", "broken")
     ]
-    whole = run_recipe(recipes[0], {})
+    whole = run_plan(recipes[0], {})
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(steps, "finished_model", lambda model: (_ for _ in ()).throw(KeyboardInterrupt))
-        run_recipe(recipes[1], {})
-    broken = run_recipe(recipes[1], {}, resume=True)
+        run_plan(recipes[1], {})
+    broken = run_plan(recipes[1], {}, resume=True)
     assert same(weights(whole / "cal"), weights(broken / "cal"))
     assert [max(event["step"] for event in run.metrics.read()) for run in (whole, broken)] == [6, 6]
 
 
 def test_a_step_with_nothing_to_learn_is_one_in_both_arms(tmp_path):
-    run = run_recipe(with_a_record_that_is_too_long(tmp_path, stages={"it": {"steps": 8, "batch_size": 1}}), {})
+    run = run_plan(with_a_record_that_is_too_long(tmp_path, stages={"it": {"steps": 8, "batch_size": 1}}), {})
     losses = {arm: [e["loss"] for e in run.metrics.read() if e["arm"] == arm and "loss" in e] for arm in ("mle", "cal")}
     assert [loss == 0 for loss in losses["mle"]] == [loss == 0 for loss in losses["cal"]]
     assert losses["mle"].count(0) == 1
@@ -233,7 +233,7 @@ def test_bad_held_out_records_are_named_too(tmp_path):
     records = [*json.loads((tmp_path / "records.json").read_text())[:3], broken]
     (tmp_path / "eval.json").write_text(json.dumps(records))
     held_out = {"eval": [str(tmp_path / "eval.json")], "on_bad": "skip"}
-    run = run_recipe(
+    run = run_plan(
         small_recipe(tmp_path, data=held_out, evaluate={"n": None}), {"n": lambda arm, _: {"n": len(arm.held_out)}}
     )
     assert json.loads((run / "results.json").read_text())["arms"]["cal"] == {"n": {"n": 3}}
@@ -244,19 +244,19 @@ def test_a_bad_record_ends_the_run_unless_it_may_be_skipped(tmp_path):
     recipe = small_recipe(tmp_path)
     (tmp_path / "3.png").unlink()
     with pytest.raises(BadRecord, match="missing_picture"):
-        run_recipe(recipe, {})
+        run_plan(recipe, {})
 
 
 def test_evaluations_must_be_those_of_the_recipe(tmp_path):
     with pytest.raises(RecipeError, match=r"evaluate: \[\] wanted, functions for \['look'\] given"):
-        run_recipe(small_recipe(tmp_path), {"look": lambda arm, folder: {}})
+        run_plan(small_recipe(tmp_path), {"look": lambda arm, folder: {}})
     assert not (tmp_path / "run").exists()
 
 
 def test_settings_that_the_trainer_refuses_stop_the_run_before_it_starts(tmp_path):
     recipe = small_recipe(tmp_path, trainer={"optim": "adamm"})
     with pytest.raises(RecipeError, match="trainer: "):
-        run_recipe(recipe, {})
+        run_plan(recipe, {})
     assert not (tmp_path / "run").exists()
 
 
@@ -276,20 +276,20 @@ def interrupted(recipe, monkeypatch, at_step):
     with monkeypatch.context() as patched:
         patched.setattr(steps.LogToFile, "on_log", die)
         with pytest.raises(Died):
-            run_recipe(recipe, {})
+            run_plan(recipe, {})
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", [{}, {"lora": {"r": 2}}], ids=["full", "lora"])
 def test_a_resumed_run_ends_where_an_uninterrupted_one_does(model, tmp_path, monkeypatch):
     changes = {"model": model, "stages": {"it": {"steps": 6, "grad_accumulation": 2}}, "trainer": {"save_steps": 2}}
-    whole = run_recipe(small_recipe(tmp_path, output_dir=str(tmp_path / "whole"), **changes), {})
+    whole = run_plan(small_recipe(tmp_path, output_dir=str(tmp_path / "whole"), **changes), {})
     recipe = small_recipe(tmp_path, **changes)
     interrupted(recipe, monkeypatch, at_step=5)
     with pytest.raises(RecipeError, match="--resume"):
-        run_recipe(recipe, {})
+        run_plan(recipe, {})
     before = (tmp_path / "run" / "mle" / "model.safetensors").stat().st_mtime_ns
-    run = run_recipe(recipe, {}, resume=True)
+    run = run_plan(recipe, {}, resume=True)
     assert (run / "mle" / "model.safetensors").stat().st_mtime_ns == before
     numbers = [event["step"] for event in run.metrics.read() if event["arm"] == "cal" and "loss" in event]
     assert numbers == [1, 2, 3, 4, 5, 6]
@@ -301,7 +301,7 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(model, tmp_path, mon
 def test_without_checkpoints_the_stage_starts_again(tmp_path, monkeypatch):
     recipe = small_recipe(tmp_path)
     interrupted(recipe, monkeypatch, at_step=2)
-    run = run_recipe(recipe, {}, resume=True)
+    run = run_plan(recipe, {}, resume=True)
     assert [event["step"] for event in run.metrics.read() if event["arm"] == "cal" and "loss" in event] == [1, 2]
     assert run.is_finished
 
@@ -314,8 +314,8 @@ def test_a_part_that_learns_by_itself_logs_every_step_once_though_it_was_killed_
     with monkeypatch.context() as patched:
         patched.setattr(steps, "save_folder", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            run_recipe(recipe, {})
-    run = run_recipe(recipe, {}, resume=True)
+            run_plan(recipe, {})
+    run = run_plan(recipe, {}, resume=True)
     assert [event["step"] for event in run.metrics.read() if event["stage"] == "it"] == [1, 2]
 
 
@@ -332,8 +332,8 @@ def test_arms_that_were_evaluated_before_the_run_was_killed_are_not_evaluated_ag
         return {"n": len(arm.held_out), "right": 0.1}
 
     with pytest.raises(KeyboardInterrupt):
-        run_recipe(recipe, {"look": look})
-    run = run_recipe(recipe, {"look": look}, resume=True)
+        run_plan(recipe, {"look": look})
+    run = run_plan(recipe, {"look": look}, resume=True)
     assert looked == ["mle", "cal", "cal"]
     results = json.loads((run / "results.json").read_text())["arms"]
     assert results == {arm: {"look": {"n": 4, "right": 0.1}} for arm in ("mle", "cal")}
@@ -351,17 +351,17 @@ def test_a_nan_in_a_stage_ends_the_run_with_its_records_and_may_be_skipped_when_
 
     monkeypatch.setattr(VLCollator, "__call__", break_r3)
     with pytest.raises(NotFinite, match=r"the loss is nan; its records: .*r3"):
-        run_recipe(recipe, {})
+        run_plan(recipe, {})
     skipping = small_recipe(tmp_path, stages={"it": {"steps": 3, "on_nan": "skip"}}, arms={"cal": {}})
-    run = run_recipe(skipping, {}, resume=True)
+    run = run_plan(skipping, {}, resume=True)
     assert [event.get("skipped_steps") for event in run.metrics.read() if "loss" in event][-1] in (1, 2)
     assert all(torch.isfinite(value).all() for value in weights(run / "cal").values())
 
 
 def test_resuming_a_finished_run_changes_nothing(tmp_path):
-    run = run_recipe(small_recipe(tmp_path), {})
+    run = run_plan(small_recipe(tmp_path), {})
     shutil.rmtree(run / "cal")
-    run_recipe(small_recipe(tmp_path), {}, resume=True)
+    run_plan(small_recipe(tmp_path), {}, resume=True)
     assert not (run / "cal").exists()
 
 
@@ -379,6 +379,6 @@ def test_what_trains_in_bfloat16_is_evaluated_in_it(tmp_path):
             trainer={"bf16": bf16},
             output_dir=str(tmp_path / f"run{bf16}"),
         )
-        directory = run_recipe(recipe, {"look": look})
+        directory = run_plan(recipe, {"look": look})
         found[bf16] = json.loads((directory / "results.json").read_text())["arms"]["mle"]["look"]["mixed"]
     assert found == {False: False, True: True}

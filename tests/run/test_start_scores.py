@@ -7,7 +7,7 @@ import json
 import pytest
 from worlds.small_recipes import STAGE, small_recipe, write_records
 
-from contralign.run.run import run_recipe
+from contralign.run.run import run_plan
 from contralign.training.config import CalConfig
 from contralign.training.trainer import CALTrainer
 
@@ -22,7 +22,7 @@ def trained_weights(monkeypatch, recipe):
         return original(self, *args, **named)
 
     monkeypatch.setattr(CALTrainer, "compute_loss", compute_loss)
-    directory = run_recipe(recipe, {}, overwrite=True)
+    directory = run_plan(recipe, {}, overwrite=True)
     lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
     return lines, looks
 
@@ -50,7 +50,7 @@ def test_the_reference_of_rho1_is_the_model_that_the_stage_starts_from(tmp_path,
 def test_swapped_pictures_are_scored_as_they_are_trained_on(tmp_path):
     write_records(tmp_path)
     recipe = small_recipe(tmp_path, arms={"cal": {"scores": "start"}}, data={"swap_noise": 0.5})
-    run_recipe(recipe, {})  # a file without the swaps would be refused by its pictures' digests
+    run_plan(recipe, {})  # a file without the swaps would be refused by its pictures' digests
 
 
 def test_outside_of_a_recipe_there_is_no_start(tmp_path):

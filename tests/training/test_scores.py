@@ -25,7 +25,7 @@ from contralign.models.small.tiny import build_tiny
 from contralign.recipe.schema import RecipeError
 from contralign.run import steps
 from contralign.run.build import save_folder
-from contralign.run.run import run_recipe
+from contralign.run.run import run_plan
 from contralign.training import scores as scores_module
 from contralign.training.alignment import CACHED
 from contralign.training.scores import check_score_files, with_cached_scores
@@ -303,7 +303,7 @@ def test_an_arm_of_a_recipe_trains_from_a_file_as_it_would_live(tmp_path, start,
     file = score_records(tmp_path, start)
     weights = Weights(monkeypatch)
     recipe = recipe_of(tmp_path, start, arms={"mle": None, "cal": {}, "cached": {"scores": str(file.path)}})
-    run = run_recipe(recipe, {})
+    run = run_plan(recipe, {})
     (live_ids, live), _, (ids, cached), _ = weights.batches
     assert torch.equal(live_ids, ids)
     assert live.std() > 0.3
@@ -320,7 +320,7 @@ def test_a_recipe_is_refused_before_its_first_stage_is_trained(tmp_path, start, 
     stages = {"it": {"cal": False}, "last": {**STAGE, "cal": True, "data": {"template": "plain"}}}
     recipe = recipe_of(tmp_path, start, stages=stages, cal={"scores": str(file.path), "contrast": "mask"})
     with pytest.raises(RecipeError) as refused:
-        run_recipe(recipe, {})
+        run_plan(recipe, {})
     assert str(refused.value).startswith("arms.cal.scores: stages.last: score file")
     assert "template was 'chat', is 'plain'; contrast was 'drop', is 'mask'" in str(refused.value)
     assert not (tmp_path / "run").exists()

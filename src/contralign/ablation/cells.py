@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from contralign.ablation.settings import ARM, Ablation, Point
+from contralign.recipe.checks import refuse_streams
+from contralign.recipe.plan import RunPlan
 from contralign.recipe.recipe import Recipe
-from contralign.recipe.recipe_file import apply_override, read_values, recipe_of, with_changes
+from contralign.recipe.recipe_file import apply_override, plan_from, read_values, with_changes
 from contralign.recipe.schema import RecipeError, nearest
-from contralign.recipe.stream_rules import refuse_streams
 from contralign.training.config import CalConfig
 
 
@@ -23,18 +24,23 @@ class Cell:
         point: axis -> label.
         arm: its name in the recipe.
         seed: of the recipe.
-        recipe: resolved.
+        plan: of its recipe.
     """
 
     point: Point
     arm: str
     seed: int
-    recipe: Recipe
+    plan: RunPlan
+
+    @property
+    def recipe(self) -> Recipe:
+        """The resolved recipe."""
+        return self.plan.recipe
 
     @property
     def cal(self) -> CalConfig | None:
         """CAL's settings of the arm; None is plain training."""
-        return self.recipe.arm_configs()[self.arm]
+        return self.plan.arms[self.arm]
 
     @property
     def row(self) -> Point:
@@ -63,11 +69,11 @@ def expand(ablation: Ablation, folder: Path) -> list[Cell]:
     values = _shared_values(ablation, path)
     cells = []
     for point in ablation.points():
-        recipe = _recipe_at(ablation, values, point, path)
-        _check_evaluations(ablation, recipe)
+        plan = _plan_at(ablation, values, point, path)
+        _check_evaluations(ablation, plan.recipe)
         cells += [
-            Cell(point=point, arm=arm, seed=seed, recipe=replace(recipe, seed=seed))
-            for arm in recipe.arm_configs()
+            Cell(point=point, arm=arm, seed=seed, plan=plan.with_seed(seed))
+            for arm in plan.arms
             for seed in ablation.seeds
         ]
     _check_arms(ablation, cells)
@@ -86,13 +92,13 @@ def _shared_values(ablation: Ablation, path: Path) -> Mapping[str, Any]:
     return values
 
 
-def _recipe_at(ablation: Ablation, values: Mapping[str, Any], point: Point, path: Path) -> Recipe:
+def _plan_at(ablation: Ablation, values: Mapping[str, Any], point: Point, path: Path) -> RunPlan:
     for axis, label in point.items():
         values = with_changes(values, ablation.grid[axis].changes[label])
     try:
-        recipe = recipe_of(values, path)
-        refuse_streams(recipe)
-        return recipe
+        plan = plan_from(values, path)
+        refuse_streams(plan)
+        return plan
     except RecipeError as error:
         place = " ".join(f"{axis}={label}" for axis, label in point.items())
         raise RecipeError(f"{error} (grid: {place})" if place else str(error)) from error

@@ -18,6 +18,7 @@ from typing import Any
 from contralign import __version__
 from contralign.recipe.data_settings import DataSettings, is_builtin
 from contralign.recipe.model_settings import PARTS
+from contralign.recipe.plan import RunPlan, StagePlan
 from contralign.recipe.recipe import Recipe, plain
 from contralign.training.config import CalConfig
 
@@ -25,35 +26,35 @@ OF_PARTS = ("family", *PARTS, "tokenizer", "projector")
 """Settings of a model that is put together."""
 
 
-def origin_key(recipe: Recipe) -> str:
+def origin_key(plan: RunPlan) -> str:
     """Of the model that the first stage starts from.
 
     A tiny model has a tokenizer learnt from the texts of stages: of their sources and settings, in order. Swapped
     pictures move no text.
     """
+    recipe = plan.recipe
     model = recipe.model
     if model.family is not None and model.shape == "full":
         named = {name: getattr(model, name) for name in OF_PARTS}
         return digest("assembled", recipe.seed, named, [_stamp(name) for name in named.values()], model.dtype)
     if not model.is_made:
         return digest("model", model.path, _stamp(model.path))
-    texts = [_records(recipe.stage_data(stage), recipe.stage_data(stage).train) for stage in recipe.tokenizer_stages]
+    texts = [_records(plan.stages[stage].data, plan.stages[stage].data.train) for stage in plan.tokenizer_stages]
     if model.family is not None:
         return digest("tiny shape", recipe.seed, model.parts, texts)
     return digest("tiny", recipe.seed, plain(model.tiny), texts)
 
 
-def step_key(parent: str, recipe: Recipe, stage: str, cal: CalConfig | None) -> str:
+def step_key(parent: str, recipe: Recipe, stage: StagePlan, cal: CalConfig | None) -> str:
     """Of one stage on top of what `parent` names.
 
     Args:
         parent: key of the step before.
         recipe: resolved.
-        stage: its name, which itself is not in the key.
+        stage: of the plan; its name is not in the key.
         cal: settings of the arm; None is plain training.
     """
-    settings = recipe.stages[stage]
-    data = recipe.stage_data(stage)
+    settings, data = stage.settings, stage.data
     own = {name: value for name, value in stated(settings).items() if name not in ("data", "cal")}
     parts = [parent, recipe.seed, _loading(recipe), own, _records(data, data.train), _layout(data)]
     if settings.kind == "align":

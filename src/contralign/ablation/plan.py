@@ -49,14 +49,14 @@ def plan(cells: Sequence[Cell]) -> list[PlannedCell]:
 
 
 def _chain(cell: Cell) -> PlannedCell:
-    recipe, key = cell.recipe, origin_key(cell.recipe)
-    steps = [PlannedStep(key=key, stage=BUILD, parent=None)] if recipe.model.is_made else []
+    plan, key = cell.plan, origin_key(cell.plan)
+    steps = [PlannedStep(key=key, stage=BUILD, parent=None)] if plan.recipe.model.is_made else []
     parent: str | None = key if steps else None
-    for stage in recipe.stages:
-        key = step_key(key, recipe, stage, cell.cal)
-        steps.append(PlannedStep(key=key, stage=stage, parent=parent))
+    for stage in plan.stages.values():
+        key = step_key(key, plan.recipe, stage, cell.cal)
+        steps.append(PlannedStep(key=key, stage=stage.name, parent=parent))
         parent = key
-    return PlannedCell(cell=cell, steps=tuple(steps), key=result_key(key, recipe))
+    return PlannedCell(cell=cell, steps=tuple(steps), key=result_key(key, plan.recipe))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,10 +28,11 @@ from contralign.ablation.directory import AblationDirectory, move, write_json
 from contralign.ablation.plan import BUILD, PlannedCell, PlannedStep
 from contralign.recipe.recipe import Recipe, plain
 from contralign.run.environment import describe_environment
+from contralign.run.preflight import cal_configs
 from contralign.run.records import RecordReader
 from contralign.run.run_directory import RunNotes, Step
+from contralign.run.score_files import check_score_files
 from contralign.run.steps import Evaluation, StepRunner, StepTime, clock
-from contralign.training.scores import check_score_files
 
 logger = logging.getLogger(__name__)
 
@@ -120,7 +121,7 @@ class Worker:
         for planned in self.planned:
             for step in planned.steps:
                 if step.key == key and step.stage != BUILD:
-                    runner = StepRunner(planned.cell.recipe, RunNotes(folder), self.reader)
+                    runner = StepRunner(planned.cell.plan, RunNotes(folder), self.reader)
                     runner.train(self._step(planned, step, folder, folder / "model"))
                     return True
         return True
@@ -166,14 +167,14 @@ class Worker:
     def _make(self, planned: PlannedCell, step: PlannedStep, folder: Path) -> None:
         """One model, in `folder` until it is complete."""
         cell = planned.cell
-        runner = StepRunner(cell.recipe, RunNotes(folder), self.reader)
+        runner = StepRunner(cell.plan, RunNotes(folder), self.reader)
         made = folder / "model"
         if step.stage == BUILD:
             begun = clock()
             runner.make_start(made)
             took = StepTime(steps=0, seconds=clock() - begun)
         else:
-            check_score_files(cell.recipe)
+            check_score_files(cell.plan, cal_configs(cell.plan))
             took = runner.train(self._step(planned, step, folder, made))
         write_json(self.directory.steps / f"{step.key}.json", self._step_record(planned, step, took, runner.notes))
         metrics = folder / "metrics.jsonl"
@@ -186,7 +187,7 @@ class Worker:
         parent = next((before for before in planned.steps if before.key == step.parent), None)
         return Step(
             arm=cell.arm,
-            stage=step.stage,
+            stage=cell.plan.stages[step.stage],
             start=str(cell.recipe.model.path) if parent is None else str(self.directory.model(parent)),
             end=made,
             checkpoints=folder / "checkpoints",
@@ -210,7 +211,7 @@ class Worker:
     def _evaluate(self, planned: PlannedCell, folder: Path) -> None:
         cell, last = planned.cell, planned.steps[-1]
         notes = RunNotes(folder)
-        runner = StepRunner(cell.recipe, notes, self.reader)
+        runner = StepRunner(cell.plan, notes, self.reader)
         files = folder / "files"
         begun = time.perf_counter()
         results = runner.evaluate(cell.arm, self.directory.model(last), self.bind(cell.recipe), files)

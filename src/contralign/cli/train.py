@@ -9,7 +9,7 @@ import typer
 from contralign.cli.user_errors import Debug, readable_mistakes
 
 if TYPE_CHECKING:
-    from contralign.recipe.recipe import Recipe
+    from contralign.recipe.plan import RunPlan
 
 RecipeName = Annotated[str, typer.Argument(help="A YAML file, or the name of a recipe of contralign: tiny/demo.")]
 Changes = Annotated[
@@ -48,23 +48,25 @@ def train(
 ) -> None:
     """Train what a recipe says, evaluate it, and write a run directory."""
     with readable_mistakes(debug):
-        from contralign.recipe.recipe_file import dump_recipe, find_recipe, load_recipe
+        from contralign.recipe.files import check_files
+        from contralign.recipe.recipe_file import dump_recipe, find_recipe, load_plan
         from contralign.recipe.rehearsal import rehearsal_line
 
         _refuse_idle_options(dry_run, resolve, resume or overwrite, gpus is not None or gpu is not None)
-        resolved = load_recipe(find_recipe(recipe), changes or ())
-        rehearsal = rehearsal_line(resolved)
+        plan = load_plan(find_recipe(recipe), changes or ())
+        rehearsal = rehearsal_line(plan)
         if rehearsal:
             typer.echo(rehearsal, err=True)
         if resolve:
-            typer.echo(dump_recipe(resolved), nl=False)
+            typer.echo(dump_recipe(plan.recipe), nl=False)
             return
         if dry_run:
-            _print_forecast(resolved, gpus, gpu or "a100")
+            _print_forecast(plan, gpus, gpu or "a100")
             return
+        check_files(plan)
         from contralign.cli.actions.execute import execute
 
-        execute(resolved, resume=resume, overwrite=overwrite)
+        execute(plan, resume=resume, overwrite=overwrite)
 
 
 def _refuse_idle_options(dry_run: bool, resolve: bool, touches_run: bool, names_gpus: bool) -> None:
@@ -81,14 +83,14 @@ def _refuse_idle_options(dry_run: bool, resolve: bool, touches_run: bool, names_
         raise ValueError("--gpus and --gpu have no effect without --dry-run: a run takes the devices it is started on")
 
 
-def _print_forecast(recipe: Recipe, gpus: int | None, gpu: str) -> None:
+def _print_forecast(plan: RunPlan, gpus: int | None, gpu: str) -> None:
     from rich.console import Console
 
     from contralign.bench.forecast import forecast
     from contralign.bench.forecast.render import printed
     from contralign.cli.actions.evaluations import bind_evaluations
 
-    bind_evaluations(recipe)
+    bind_evaluations(plan.recipe)
     console = Console(highlight=False, emoji=False)
-    for part in printed(forecast(recipe, gpus, gpu)):
+    for part in printed(forecast(plan, gpus, gpu)):
         console.print(part)

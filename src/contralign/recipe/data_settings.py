@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from contralign.data.batches.aspect import ImageAspect
-from contralign.recipe.schema import at_least
+from annotated_types import Ge
 
-Template = Literal["chat", "plain", "vicuna_v1", "gemma"]
+from contralign.data.choices import ImageAspect, TemplateName
+from contralign.recipe.schema import Positive, Share
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,24 +46,20 @@ class DataSettings:
     image_root: tuple[str, ...] = ()
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
     pictures: bool = True
-    template: Template = "chat"
+    template: TemplateName = "chat"
     image_aspect: ImageAspect = "processor"
-    max_length: int | None = None
+    max_length: Annotated[int, Ge(2)] | None = None
     sampler: Literal["random", "modality_length"] = "random"
     streaming: bool = False
-    shuffle_buffer: int | None = None
-    count: int | None = None
+    shuffle_buffer: Positive | None = None
+    count: Positive | None = None
     on_bad: Literal["error", "skip"] = "error"
-    swap_noise: float = 0.0
+    swap_noise: Share = 0.0
     noise_seed: int | None = None
 
     def __post_init__(self) -> None:
         if not self.train:
             raise ValueError("train is empty: name at least one source")
-        if self.max_length is not None:
-            at_least("max_length", self.max_length, 2)
-        if not 0 <= self.swap_noise <= 1:
-            raise ValueError(f"swap_noise={self.swap_noise}: wanted a share in [0, 1]")
         if self.noise_seed is not None and self.swap_noise == 0:
             raise ValueError(f"noise_seed={self.noise_seed} has no effect with swap_noise=0: leave it out")
         if self.swap_noise and not self.pictures:
@@ -76,8 +72,6 @@ class DataSettings:
             value = getattr(self, name)
             if value is not None and not self.streaming:
                 raise ValueError(f"{name}={value} has no effect without streaming: true")
-            if value is not None:
-                at_least(name, value, 1)
         if not self.streaming:
             return
         if self.sampler != "random":

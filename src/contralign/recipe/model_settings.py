@@ -6,10 +6,12 @@ A setting that would have no effect is an error, so that what a recipe says is w
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Lt
 
 from contralign.models.assembly.family_names import FamilyName, check_parts
-from contralign.recipe.schema import at_least
+from contralign.recipe.schema import Positive, Rate
 
 Part = Literal["projector", "vision_tower", "language_model", "image_newline"]
 
@@ -30,16 +32,12 @@ class LoraSettings:
     """
 
     parts: tuple[Part, ...] = ("language_model",)
-    r: int = 16
-    alpha: int = 32
-    dropout: float = 0.0
+    r: Positive = 16
+    alpha: Positive = 32
+    dropout: Annotated[float, Ge(0), Lt(1)] = 0.0
     target_modules: str | tuple[str, ...] = "all-linear"
 
     def __post_init__(self) -> None:
-        at_least("r", self.r, 1)
-        at_least("alpha", self.alpha, 1)
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout={self.dropout}: wanted a share in [0, 1)")
         if not self.parts or not set(self.parts) <= {"language_model", "vision_tower"}:
             raise ValueError(f"parts={list(self.parts)}: wanted language_model, vision_tower, or both")
 
@@ -89,7 +87,7 @@ class ModelSettings:
     lora: LoraSettings | None = None
     quantization: Literal["none", "nf4", "int8"] = "none"
     cache_features: bool = False
-    feature_gib: float = 2.0
+    feature_gib: Rate = 2.0
     feature_folder: str | None = None
 
     def __post_init__(self) -> None:
@@ -100,8 +98,6 @@ class ModelSettings:
             raise ValueError(f"tokenizer_stages has no effect with {self.origin}, which has a tokenizer")
         if self.cache_features and self.path == TINY:
             raise ValueError(f"cache_features: the vision tower of path: {TINY} learns in a stage of its own")
-        if not self.feature_gib > 0:
-            raise ValueError(f"feature_gib={self.feature_gib}: wanted a number above 0")
         if not self.cache_features and (self.feature_folder is not None or self.feature_gib != 2.0):
             raise ValueError("feature_gib and feature_folder have no effect without cache_features: true")
 

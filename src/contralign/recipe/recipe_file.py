@@ -13,6 +13,8 @@ from typing import Any
 
 import yaml
 
+from contralign.recipe.plan import RunPlan
+from contralign.recipe.planning import plan_of
 from contralign.recipe.recipe import Recipe, plain
 from contralign.recipe.rehearsal import TINY_SHAPE, rehearsed
 from contralign.recipe.schema import RecipeError, from_mapping, join, merge, nearest
@@ -85,7 +87,12 @@ def packaged_recipes() -> list[Path]:
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe, merge it into its base, apply changes, check everything.
+    """The recipe that `load_plan` plans."""
+    return load_plan(path, overrides).recipe
+
+
+def load_plan(path: str | Path, overrides: Sequence[str] = ()) -> RunPlan:
+    """Read a recipe, merge it into its base, apply changes, check everything, and say what a run of it does.
 
     Args:
         path: YAML file; its `base:` is relative to it, or the name of a recipe of contralign.
@@ -103,11 +110,11 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         values = rehearsed(values, [key for key, _ in changes], values.get("name") or path.stem)
     for key, value in changes:
         values = put(values, key, value)
-    return recipe_of(values, path)
+    return plan_from(values, path)
 
 
-def recipe_of(values: Mapping[str, Any], path: Path) -> Recipe:
-    """The checked recipe of merged values; a stage that is null is taken away.
+def plan_from(values: Mapping[str, Any], path: Path) -> RunPlan:
+    """The plan of merged values; a stage that is null is taken away.
 
     Args:
         values: of a recipe file, with all changes.
@@ -120,7 +127,7 @@ def recipe_of(values: Mapping[str, Any], path: Path) -> Recipe:
     if isinstance(values.get("stages"), Mapping):
         values["stages"] = {name: stage for name, stage in values["stages"].items() if stage is not None}
     try:
-        return from_mapping(Recipe, values | {"name": values.get("name") or path.stem})
+        return plan_of(from_mapping(Recipe, values | {"name": values.get("name") or path.stem}))
     except RecipeError as error:
         raise RecipeError(f"{path}: {error}") from error
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from contralign.recipe.recipe import Recipe
+from contralign.recipe.plan import RunPlan
 from contralign.recipe.schema import RecipeError
 
 TINY_SHAPE = "tiny-shape"
@@ -86,13 +86,14 @@ def _without_records(data: Mapping[str, Any], given: bool) -> dict[str, Any]:
     return {key: value for key, value in data.items() if key not in dropped}
 
 
-def rehearsal_line(recipe: Recipe) -> str | None:
+def rehearsal_line(plan: RunPlan) -> str | None:
     """What a rehearsal is, in one line; None for a recipe of full shape."""
-    if recipe.model.shape != "tiny":
+    model, stages = plan.recipe.model, plan.recipe.stages
+    if model.shape != "tiny":
         return None
-    steps = ", ".join(f"{name} {stage.steps or f'{stage.epochs:g} epochs'}" for name, stage in recipe.stages.items())
-    sources = dict.fromkeys(source for name in recipe.stages for source in recipe.stage_data(name).train)
+    steps = ", ".join(f"{name} {stage.steps or f'{stage.epochs:g} epochs'}" for name, stage in stages.items())
+    sources = dict.fromkeys(source for stage in plan.stages.values() for source in stage.data.train)
     return (
-        f"Rehearsal: {recipe.model.family} in tiny shape with random weights; steps: {steps}; records: "
+        f"Rehearsal: {model.family} in tiny shape with random weights; steps: {steps}; records: "
         f"{', '.join(sources)}. All else is as in the full recipe."
     )

@@ -1,15 +1,33 @@
-"""Plain YAML values into dataclasses: every error names the dotted place, what came and what was wanted."""
+"""Plain YAML values into dataclasses, by pydantic; every error names the dotted place, what came and what was wanted.
+
+Values are read strictly, as JSON: text is no number, true is no 1, a list is a tuple, and unknown keys are refused.
+The dataclasses stay ordinary ones: types and ranges are their annotations, what settings must agree on is checked in
+their `__post_init__`.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import inspect
+import json
+import re
 import types
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
 T = TypeVar("T")
+MOST_VALUES = 100_000
+"""A recipe has hundreds. YAML's aliases can make billions out of a few lines."""
+
+Positive = Annotated[int, Ge(1)]
+Rate = Annotated[float, Gt(0)]
+Share = Annotated[float, Ge(0), Le(1)]
 
 
 class RecipeError(ValueError):
@@ -42,108 +60,159 @@ def from_mapping(kind: type[T], values: Any, path: str = "") -> T:
     """Build the dataclass `kind` from a mapping, checking names and types all the way down; null takes the default.
 
     Args:
-        kind: a dataclass; its own `__post_init__` checks ranges.
+        kind: a dataclass; its own `__post_init__` checks what its settings must agree on.
         values: what the YAML held.
         path: dotted place of `values` in the recipe, for messages.
 
     Raises:
-        RecipeError: an unknown or missing setting, a value of the wrong type, or a ValueError of `__post_init__`.
+        RecipeError: unknown or missing settings, values of the wrong type or out of range, a ValueError of
+            `__post_init__`: every mistake of one kind in a line.
     """
-    where = path or "recipe"
-    if not isinstance(values, Mapping):
-        raise RecipeError(f"{where}: wanted settings (key: value), got {values!r}")
-    fields = {field.name: field for field in dataclasses.fields(kind) if field.init}  # type: ignore[arg-type]
-    for key in values:
-        if key not in fields:
-            raise RecipeError(f"{join(path, key)}: unknown setting; {nearest(str(key), fields)}")
-    for name, field in fields.items():
-        if _is_required(field) and name not in values:
-            raise RecipeError(f"{join(path, name)}: missing; every {where} needs it")
-    hints = get_type_hints(kind)
-    built = {
-        name: convert(value, hints[name], join(path, name))
-        for name, value in values.items()
-        if value is not None or _may_be_none(hints[name]) or _is_required(fields[name])
-    }
+    return convert(values, kind, path)
+
+
+def convert(value: Any, kind: Any, path: str) -> Any:
+    """`value` as the type `kind`: whole numbers pass for floats, one value for a list of one, nothing else is bent.
+
+    Raises:
+        RecipeError: see `from_mapping`.
+    """
+    checked = _plain_values(value, kind, path, [0])
     try:
-        return kind(**built)
-    except RecipeError:
-        raise
-    except ValueError as error:
-        raise RecipeError(f"{where}: {error}") from error
+        return _reader(kind).validate_json(json.dumps(checked), strict=True, extra="forbid")
+    except ValidationError as error:
+        messages = [_message(one, kind, checked, path) for one in error.errors(include_url=False)]
+        raise RecipeError("\n".join(dict.fromkeys(messages))) from None
+
+
+@functools.cache
+def _reader(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def _plain_values(value: Any, kind: Any, path: str, count: list[int]) -> Any:
+    """`value` as JSON can hold it: single values in the list that `kind` wants, no nulls that stand for a default."""
+    count[0] += 1
+    if count[0] > MOST_VALUES:
+        raise RecipeError(
+            f"{path.split('.')[0] or 'recipe'}: more than {MOST_VALUES:,} values; are aliases (*) nested?"
+        )
+    if isinstance(value, Mapping):
+        fields = fields_of(kind)
+        return {
+            str(key): _plain_values(item, kind_at(kind, str(key)), join(path, str(key)), count)
+            for key, item in value.items()
+            if item is not None or _null_says_something(fields.get(str(key)))
+        }
+    if isinstance(value, list | tuple):
+        return [_plain_values(item, Any, f"{path}[{index}]", count) for index, item in enumerate(value)]
+    if value is not None and get_origin(_without_none(kind)) is tuple:
+        return _plain_values([value], kind, path, count)
+    if value is None or isinstance(value, str | int | float):
+        return value
+    raise RecipeError(f"{path or 'recipe'}: wanted text, numbers, lists or settings, got {describe_value(value)}")
+
+
+def _null_says_something(field: dataclasses.Field[Any] | None) -> bool:
+    return field is None or field.default is None or _is_required(field)
+
+
+def fields_of(kind: Any) -> dict[str, dataclasses.Field[Any]]:
+    """The settings of a dataclass, or of a dataclass that may be None; empty for any other type."""
+    kind = _without_none(kind)
+    return {field.name: field for field in dataclasses.fields(kind)} if dataclasses.is_dataclass(kind) else {}
+
+
+def kind_at(kind: Any, name: str) -> Any:
+    """The type of what stands under `name` in a value of type `kind`; Any where nothing is known of it."""
+    kind = _without_none(kind)
+    if dataclasses.is_dataclass(kind):
+        return _hints(kind).get(name, Any)
+    return get_args(kind)[1] if get_origin(kind) in (dict, Mapping) and get_args(kind) else Any
+
+
+@functools.cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind, include_extras=True)
+
+
+def _without_none(kind: Any) -> Any:
+    """A type without its annotations, and without None where there is one other choice."""
+    if get_origin(kind) is Annotated:
+        return _without_none(get_args(kind)[0])
+    if get_origin(kind) in (Union, types.UnionType):
+        choices = [choice for choice in get_args(kind) if choice is not types.NoneType]
+        return _without_none(choices[0]) if len(choices) == 1 else kind
+    return kind
 
 
 def _is_required(field: dataclasses.Field[Any]) -> bool:
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
-def _may_be_none(hint: Any) -> bool:
-    return hint is Any or types.NoneType in get_args(hint)
+def _message(error: ErrorDetails, kind: Any, values: Any, path: str) -> str:
+    """One mistake: dotted place, what came, what was wanted."""
+    place, outer, name, came = path, path, "", values
+    for part in error["loc"]:
+        inside = (isinstance(came, Mapping) and part in came) or (isinstance(came, list) and isinstance(part, int))
+        if not inside and error["type"] != "missing":
+            continue  # the name that pydantic gives to one choice of several
+        if isinstance(part, str):
+            outer, kind, name = place, kind_at(kind, name) if name else kind, part
+        place = f"{place}[{part}]" if isinstance(part, int) else join(place, str(part))
+        came = came[part] if inside and not (isinstance(part, int) and part >= len(came)) else None
+    section = outer or "recipe"
+    match error["type"]:
+        case "unexpected_keyword_argument" | "extra_forbidden":
+            return f"{place}: unknown setting; {nearest(name, fields_of(kind))}"
+        case "missing" | "too_long" if not isinstance(error["loc"][-1], str) or error["type"] == "too_long":
+            items = get_args(_without_none(kind_at(kind, name)))
+            whole = place if error["type"] == "too_long" else place.rpartition("[")[0]
+            return f"{whole}: wanted {len(items)} values, got {error['input']!r}"
+        case "missing":
+            return f"{place}: missing; every {section} needs it"
+        case "value_error":
+            reason = error.get("ctx", {})["error"]
+            return str(reason) if isinstance(reason, RecipeError) else f"{place or 'recipe'}: {reason}"
+        case "literal_error":
+            choices = re.findall(r"'([^']*)'", error.get("ctx", {})["expected"])
+            return f"{place}: got {came!r}; {nearest(str(came), choices)}"
+    wanted = kind_at(kind, name) if name else kind
+    bounds = error.get("ctx", {})
+    if bounds.keys() & {"ge", "gt", "le", "lt"}:
+        value = float(came) if _without_none(wanted) is float else came
+        return f"{section}: {name}={value}: wanted {_range(wanted)}"
+    if error["type"] in ("dict_type", "dataclass_type"):
+        return f"{place or 'recipe'}: wanted settings (key: value), got {came!r}"
+    return f"{place}: wanted {describe(wanted if place[-1:] != ']' else _item(wanted))}, got {describe_value(came)}"
 
 
-def convert(value: Any, hint: Any, path: str) -> Any:
-    """`value` as the type `hint`; whole numbers pass for floats, one value for a list of one, nothing else is bent.
-
-    Raises:
-        RecipeError: `value` is of another type.
-    """
-    origin = get_origin(hint)
-    if origin in (Union, types.UnionType):
-        return _convert_union(value, get_args(hint), path)
-    if origin is Literal:
-        if value in get_args(hint) and not isinstance(value, bool):
-            return value
-        raise RecipeError(f"{path}: got {value!r}; {nearest(str(value), map(str, get_args(hint)))}")
-    if origin is tuple:
-        return _convert_tuple(value, get_args(hint), path)
-    if origin in (dict, Mapping):
-        if not isinstance(value, Mapping):
-            raise RecipeError(f"{path}: wanted settings (key: value), got {value!r}")
-        return {str(key): convert(item, get_args(hint)[1], join(path, key)) for key, item in value.items()}
-    if dataclasses.is_dataclass(hint):
-        return from_mapping(hint, value, path)  # type: ignore[arg-type]
-    if hint is Any:
-        return value
-    return _convert_scalar(value, hint, path)
+def _item(kind: Any) -> Any:
+    items = get_args(_without_none(kind))
+    return items[0] if items else kind
 
 
-def _convert_union(value: Any, choices: tuple[Any, ...], path: str) -> Any:
-    if value is None and types.NoneType in choices:
-        return None
-    wanted = [choice for choice in choices if choice is not types.NoneType]
-    if len(wanted) == 1:
-        return convert(value, wanted[0], path)
-    for choice in wanted:
-        try:
-            return convert(value, choice, path)
-        except RecipeError:
-            continue
-    raise RecipeError(f"{path}: wanted {' or '.join(map(describe, wanted))}, got {describe_value(value)}")
+def _range(kind: Any) -> str:
+    """The bounds of an annotated number in words."""
+    while get_origin(kind) is not Annotated:
+        kind = next(choice for choice in get_args(kind) if choice is not types.NoneType)
+    bounds = {type(bound): bound for bound in get_args(kind)[1:]}
+    if Le in bounds or Lt in bounds:
+        return "a share in [0, 1]" if Le in bounds else "a share in [0, 1)"
+    return f"a number above {bounds[Gt].gt}" if Gt in bounds else f"{bounds[Ge].ge} or more"
 
 
-def _convert_tuple(value: Any, items: tuple[Any, ...], path: str) -> tuple[Any, ...]:
-    listed = list(value) if isinstance(value, list | tuple) else [value]
-    if items[-1] is Ellipsis:
-        return tuple(convert(item, items[0], f"{path}[{index}]") for index, item in enumerate(listed))
-    if len(listed) != len(items):
-        raise RecipeError(f"{path}: wanted {len(items)} values, got {value!r}")
-    return tuple(
-        convert(item, hint, f"{path}[{index}]") for index, (item, hint) in enumerate(zip(listed, items, strict=True))
-    )
-
-
-def _convert_scalar(value: Any, hint: Any, path: str) -> Any:
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(hint, type) and isinstance(value, hint) and not (isinstance(value, bool) and hint is not bool):
-        return value
-    raise RecipeError(f"{path}: wanted {describe(hint)}, got {describe_value(value)}")
-
-
-def describe(hint: Any) -> str:
+def describe(kind: Any) -> str:
     """A type in the words of a recipe's writer."""
+    kind = _without_none(kind)
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "text", dict: "settings"}
-    return words.get(hint, getattr(hint, "__name__", str(hint)))
+    if kind in words:
+        return words[kind]
+    if get_origin(kind) in (Union, types.UnionType):
+        return " or ".join(describe(choice) for choice in get_args(kind) if choice is not types.NoneType)
+    if get_origin(kind) is tuple:
+        return f"a list of {describe(get_args(kind)[0])}"
+    return getattr(kind, "__name__", str(kind))
 
 
 def describe_value(value: Any) -> str:
@@ -177,18 +246,8 @@ def check_keywords(function: Callable[..., Any], settings: Mapping[str, Any], pa
             convert(value, hints[key], join(path, key))
 
 
-def _is_plain(hint: Any) -> bool:
+def _is_plain(kind: Any) -> bool:
     """True for numbers, text, choices, and any of them or nothing."""
-    if get_origin(hint) in (Union, types.UnionType):
-        return all(_is_plain(choice) for choice in get_args(hint))
-    return hint in (int, float, bool, str, types.NoneType) or get_origin(hint) is Literal
-
-
-def at_least(name: str, value: float, low: float) -> None:
-    """Refuse a `value` below `low`.
-
-    Raises:
-        ValueError: it is below.
-    """
-    if not value >= low:
-        raise ValueError(f"{name}={value}: wanted {low} or more")
+    if get_origin(kind) in (Union, types.UnionType):
+        return all(_is_plain(choice) for choice in get_args(kind))
+    return kind in (int, float, bool, str, types.NoneType) or get_origin(kind) is Literal

@@ -6,10 +6,12 @@ A setting that would have no effect is an error, so that what a recipe says is w
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge
 
 from contralign.recipe.model_settings import Part
-from contralign.recipe.schema import at_least
+from contralign.recipe.schema import Positive, Rate
 
 Schedule = Literal["cosine", "linear", "constant", "constant_with_warmup"]
 
@@ -46,48 +48,33 @@ class Stage:
 
     kind: Literal["align", "text", "tower"] = "align"
     train: tuple[Part, ...] = ()
-    steps: int | None = None
-    epochs: float | None = None
-    learning_rate: float
-    vision_learning_rate: float | None = None
-    projector_learning_rate: float | None = None
-    batch_size: int
-    grad_accumulation: int = 1
+    steps: Positive | None = None
+    epochs: Rate | None = None
+    learning_rate: Rate
+    vision_learning_rate: Rate | None = None
+    projector_learning_rate: Rate | None = None
+    batch_size: Positive
+    grad_accumulation: Positive = 1
     global_batch: int | None = None
-    warmup: float = 0.0
+    warmup: Annotated[float, Ge(0)] = 0.0
     schedule: Schedule = "cosine"
-    weight_decay: float = 0.0
-    max_grad_norm: float = 1.0
+    weight_decay: Annotated[float, Ge(0)] = 0.0
+    max_grad_norm: Annotated[float, Ge(0)] = 1.0
     on_nan: Literal["stop", "skip"] = "stop"
     cal: bool = False
     data: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._check_length()
-        for name in ("learning_rate", "vision_learning_rate", "projector_learning_rate"):
-            rate = getattr(self, name)
-            if rate is not None and not rate > 0:
-                raise ValueError(f"{name}={rate}: wanted a number above 0")
-        at_least("batch_size", self.batch_size, 1)
-        at_least("grad_accumulation", self.grad_accumulation, 1)
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError(f"steps={self.steps} and epochs={self.epochs}: give one of them")
         if self.global_batch is not None:
             self._check_global_batch(self.global_batch)
-        for name in ("warmup", "weight_decay", "max_grad_norm"):
-            at_least(name, getattr(self, name), 0)
         if self.warmup and self.schedule == "constant":
             raise ValueError(f"warmup={self.warmup} has no effect with schedule='constant': set constant_with_warmup")
         if self.kind == "align":
             self._check_align()
         else:
             self._check_alone()
-
-    def _check_length(self) -> None:
-        if (self.steps is None) == (self.epochs is None):
-            raise ValueError(f"steps={self.steps} and epochs={self.epochs}: give one of them")
-        if self.steps is not None:
-            at_least("steps", self.steps, 1)
-        if self.epochs is not None and not self.epochs > 0:
-            raise ValueError(f"epochs={self.epochs}: wanted a number above 0")
 
     def _check_alone(self) -> None:
         for item in fields(self):

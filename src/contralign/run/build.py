@@ -29,7 +29,7 @@ from contralign.models.features.feature_cache import FeatureCache
 from contralign.models.features.feature_store import FeatureStore
 from contralign.models.small.tiny import build_tiny
 from contralign.recipe.model_settings import TINY, ModelSettings
-from contralign.recipe.schema import RecipeError, check_keywords
+from contralign.recipe.schema import RecipeError
 from contralign.recipe.stage_settings import Stage
 from contralign.run.lora import adapts, add_lora
 from contralign.run.precision import learn_in_float32
@@ -67,7 +67,6 @@ def save_tiny(settings: ModelSettings, samples: Iterable[Sample], seed: int, fol
     Raises:
         RecipeError: a setting that the builder does not have or refuses.
     """
-    check_keywords(build_tiny, settings.tiny, "model.tiny", given=("texts", "out_dir", "seed"))
     try:
         model, processor = build_tiny(_texts(samples), seed=seed, **settings.tiny)
     except (TypeError, ValueError) as error:

@@ -17,7 +17,7 @@ from contralign.data.records.mixture import SampleSet, load_samples
 from contralign.data.records.swap_noise import swap_pictures
 from contralign.data.sets import SETS
 from contralign.data.streams.streaming import SHUFFLE_BUFFER, StreamedSamples
-from contralign.recipe.data_settings import DataSettings, is_builtin
+from contralign.recipe.data_settings import DataSettings, is_builtin, set_name
 from contralign.recipe.schema import RecipeError, check_keywords, nearest
 
 Check = Callable[[Sample], None]
@@ -117,15 +117,29 @@ def make_set(source: str, settings: dict[str, Any], path: str = "data") -> list[
     Raises:
         RecipeError: no such set, or a setting that it does not have or refuses.
     """
+    check_set(source, settings, path)
     name, split = source.split(":")
-    if name not in SETS:
-        raise RecipeError(f"{path}: no built-in set {name!r}; {nearest(name, SETS)}")
-    place = f"{path}.settings.{name}"
-    check_keywords(SETS[name], settings, place, given=("split",))
     try:
         return SETS[name](split, **settings)
     except (TypeError, ValueError) as error:
-        raise RecipeError(f"{place}: {source}: {error}") from error
+        raise RecipeError(f"{path}.settings.{name}: {source}: {error}") from error
+
+
+def check_set(source: str, settings: dict[str, Any], path: str) -> None:
+    """Refuse a built-in set that is none, and settings that it does not have.
+
+    Args:
+        source: "set:split".
+        settings: of the set.
+        path: dotted place of `data` in the recipe, for messages.
+
+    Raises:
+        RecipeError: with the names there are.
+    """
+    name = set_name(source)
+    if name not in SETS:
+        raise RecipeError(f"{path}: no built-in set {name!r}; {nearest(name, SETS)}")
+    check_keywords(SETS[name], settings, f"{path}.settings.{name}", given=("split",))
 
 
 def with_swaps(samples: AnySamples, data: DataSettings, seed: int) -> tuple[AnySamples, list[str]]:

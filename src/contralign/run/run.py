@@ -1,6 +1,6 @@
 """A recipe from start to end: stages, arms from one start, evaluations, and everything written down.
 
-Training knows no evaluation: `run_recipe` is given functions by whoever composes the two
+Training knows no evaluation: `run_plan` is given functions by whoever composes the two
 (`contralign.cli.actions.execute`).
 """
 
@@ -14,26 +14,25 @@ import transformers.utils.logging
 from accelerate import PartialState
 
 from contralign.checkpoints.stopping import StopRequest
-from contralign.recipe.arguments import training_arguments
 from contralign.recipe.model_settings import TINY
-from contralign.recipe.recipe import Recipe
+from contralign.recipe.plan import RunPlan
 from contralign.recipe.schema import RecipeError
 from contralign.run.environment import describe_environment
+from contralign.run.preflight import check_run
 from contralign.run.run_directory import RunDirectory, RunNotes
 from contralign.run.steps import Evaluation, StepRunner
-from contralign.training.scores import check_score_files
 
 
-def run_recipe(
-    recipe: Recipe, evaluations: Mapping[str, Evaluation], *, resume: bool = False, overwrite: bool = False
+def run_plan(
+    plan: RunPlan, evaluations: Mapping[str, Evaluation], *, resume: bool = False, overwrite: bool = False
 ) -> RunDirectory:
     """Train every arm of a recipe, evaluate it and write the run directory.
 
     Under torchrun every rank calls it; the main process alone writes and evaluates.
 
     Args:
-        recipe: the resolved recipe.
-        evaluations: one function for every name in `recipe.evaluate`.
+        plan: of the recipe.
+        evaluations: one function for every name in its `evaluate`.
         resume: go on with the unfinished run in the directory; one that is finished is left as it is, and where there
             is none it is begun, so that the same command may be given again and again.
         overwrite: replace the run in the directory.
@@ -44,13 +43,11 @@ def run_recipe(
         UnsupportedModel: CAL cannot be right for the model.
         Mishap: the run had to stop and can go on: see `contralign.checkpoints.run_errors`.
     """
+    recipe, directory = plan.recipe, RunDirectory(plan)
     if set(evaluations) != set(recipe.evaluate):
         raise RecipeError(f"evaluate: {list(recipe.evaluate)} wanted, functions for {list(evaluations)} given")
-    directory = RunDirectory(recipe)
     directory.check(resume, overwrite)
-    for stage in recipe.stages:
-        training_arguments(recipe, stage, directory / "checkpoints")
-    check_score_files(recipe)
+    arms = check_run(plan)
     PartialState().wait_for_everyone()  # all ranks have looked before the first one writes
     if resume and directory.is_finished:
         if PartialState().is_main_process:
@@ -65,12 +62,12 @@ def run_recipe(
     if recipe.model.learns_tokenizer:
         transformers.utils.logging.disable_progress_bar()
     stop = StopRequest()
-    runner = StepRunner(recipe, RunNotes(directory.path), stop=stop)
+    runner = StepRunner(plan, RunNotes(directory.path), stop=stop)
     with stop.heard():
-        for step in directory.steps(_origin(directory, runner)):
+        for step in directory.steps(plan, arms, _origin(directory, runner)):
             if not step.end.exists():
                 runner.train(step)
-                stop.leave_if_asked(f"at the end of stage {step.stage} ({step.arm})")
+                stop.leave_if_asked(f"at the end of stage {step.stage.name} ({step.arm})")
         if PartialState().is_main_process:
             _evaluate_arms(directory, runner, evaluations)
     return directory
@@ -91,7 +88,7 @@ def _origin(directory: RunDirectory, runner: StepRunner) -> str:
 def _evaluate_arms(directory: RunDirectory, runner: StepRunner, evaluations: Mapping[str, Evaluation]) -> None:
     """Every evaluation on every arm, those of an arm kept once they are made; results.json closes the run."""
     arms: dict[str, Mapping[str, Any]] = {}
-    for arm in directory.recipe.arm_configs():
+    for arm in runner.plan.arms:
         found = directory.results_of(arm) if evaluations else {}
         if found is None:
             found = runner.evaluate(arm, directory / arm, evaluations, directory / "evaluations" / arm)

@@ -24,7 +24,8 @@ from accelerate import PartialState
 
 from contralign.checkpoints.saving import is_partial, remove, write_text
 from contralign.data.records.mixture import LoadReport
-from contralign.recipe.recipe import Recipe, plain
+from contralign.recipe.plan import RunPlan, StagePlan
+from contralign.recipe.recipe import plain
 from contralign.recipe.recipe_file import dump_recipe, load_recipe
 from contralign.recipe.schema import RecipeError
 from contralign.run.callbacks import MetricsFile
@@ -32,7 +33,7 @@ from contralign.training.config import CalConfig
 
 SHARED = "shared"
 OVERWRITTEN = ".overwritten"
-MAY_CHANGE = r"stages\..+\.on_nan|trainer\.(save_|dataloader_(?!drop_last)|logging_steps).*|report"
+MAY_CHANGE = r"output_dir|stages\..+\.on_nan|trainer\.(save_|dataloader_(?!drop_last)|logging_steps).*|report"
 """Settings that change nothing about what is learnt: a run may go on with others."""
 
 
@@ -42,7 +43,7 @@ class Step:
 
     Attributes:
         arm: "shared" before the arms part.
-        stage: its name in the recipe.
+        stage: what the plan says of it.
         start: model directory or name on the hub.
         end: model directory; there once the step is done.
         checkpoints: folder of the Trainer's checkpoints.
@@ -50,7 +51,7 @@ class Step:
     """
 
     arm: str
-    stage: str
+    stage: StagePlan
     start: str
     end: Path
     checkpoints: Path
@@ -96,12 +97,12 @@ class RunDirectory:
     """Paths of one run, and the rules about older ones.
 
     Args:
-        recipe: the resolved recipe; its `output_dir` or runs/NAME is the place.
+        plan: of the run; its `output_dir` is the place.
     """
 
-    def __init__(self, recipe: Recipe) -> None:
-        self.recipe = recipe
-        self.path = Path(recipe.output_dir or Path("runs") / recipe.name)
+    def __init__(self, plan: RunPlan) -> None:
+        self.recipe = plan.recipe
+        self.path = plan.output_dir
         self.metrics = MetricsFile(self.path / "metrics.jsonl")
 
     def __truediv__(self, name: str) -> Path:
@@ -179,17 +180,19 @@ class RunDirectory:
                 path.unlink()
         (self.path / OVERWRITTEN).unlink()
 
-    def steps(self, origin: str) -> list[Step]:
+    def steps(self, plan: RunPlan, arms: Mapping[str, CalConfig | None], origin: str) -> list[Step]:
         """Every stage of every arm in order: the shared ones, then those of each arm from the same start.
 
         Args:
+            plan: of the run.
+            arms: CAL's settings by arm.
             origin: the model that the first stage starts from.
         """
-        names, fork = list(self.recipe.stages), self.recipe.fork
-        steps = self._chain(SHARED, names[:fork], origin, self.path / "start", None)
-        start = str(self.path / "start") if fork else origin
-        for arm, cal in self.recipe.arm_configs().items():
-            steps += self._chain(arm, names[fork:], start, self.path / arm, cal)
+        stages = list(plan.stages.values())
+        steps = self._chain(SHARED, stages[: plan.fork], origin, self.path / "start", None)
+        start = str(self.path / "start") if plan.fork else origin
+        for arm, cal in arms.items():
+            steps += self._chain(arm, stages[plan.fork :], start, self.path / arm, cal)
         return steps
 
     def write_json(self, name: str, content: Any) -> None:
@@ -214,17 +217,17 @@ class RunDirectory:
         for name in ("stages", "checkpoints"):
             shutil.rmtree(self.path / name, ignore_errors=True)
 
-    def _chain(self, arm: str, stages: list[str], start: str, end: Path, cal: CalConfig | None) -> list[Step]:
+    def _chain(self, arm: str, stages: list[StagePlan], start: str, end: Path, cal: CalConfig | None) -> list[Step]:
         steps = []
         for stage in stages:
-            name = f"{arm}-{stage}"
+            name = f"{arm}-{stage.name}"
             step = Step(
                 arm=arm,
                 stage=stage,
                 start=start,
-                end=end if stage == stages[-1] else self.path / "stages" / name,
+                end=end if stage is stages[-1] else self.path / "stages" / name,
                 checkpoints=self.path / "checkpoints" / name,
-                cal=cal if self.recipe.stages[stage].cal else None,
+                cal=cal if stage.settings.cal else None,
             )
             steps.append(step)
             start = str(step.end)
@@ -232,8 +235,8 @@ class RunDirectory:
 
     def _differences(self) -> list[str]:
         """Dotted settings in which the run that is there differs, at most three."""
-        there = load_recipe(self.path / "recipe.yaml").without_place()
-        unequal = _unequal(plain(there), plain(self.recipe.without_place()), "")
+        there = load_recipe(self.path / "recipe.yaml")
+        unequal = _unequal(plain(there), plain(self.recipe), "")
         found = [words for words in unequal if re.fullmatch(MAY_CHANGE, words.partition(" was ")[0]) is None]
         return found[:3] + (["…"] if len(found) > 3 else [])
 

@@ -18,10 +18,11 @@ from contralign.recipe.data_settings import DataSettings
 from contralign.recipe.model_settings import ModelSettings
 from contralign.run.build import load_model, load_processor, model_folder
 from contralign.run.records import AnySamples, make_collator
+from contralign.run.score_files import noise_settings
 from contralign.scoring import score_samples
 from contralign.training.alignment import contrast_of
 from contralign.training.config import START, CalConfig
-from contralign.training.scores import column_read, noise_settings
+from contralign.training.scores import column_read
 
 
 def with_start_scores(

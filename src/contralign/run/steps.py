@@ -1,6 +1,6 @@
 """The single steps of a recipe: each trains from a model directory to a model directory; the ends are evaluated.
 
-What has to be done, and where models lie, is the caller's business: `run_recipe` does one recipe, an ablation the steps
+What has to be done, and where models lie, is the caller's business: `run_plan` does one recipe, an ablation the steps
 of many. Training knows no evaluation: whoever composes the two hands in functions.
 """
 
@@ -28,8 +28,8 @@ from contralign.data.records.mixture import SampleSet
 from contralign.data.records.skipped_records import LeftOut
 from contralign.data.streams.streaming import StreamedSamples
 from contralign.models.small.tiny_pretraining import pretrain_text, pretrain_tower
-from contralign.recipe.arguments import count_steps, training_arguments, warmup_share
-from contralign.recipe.recipe import Recipe
+from contralign.recipe.plan import RunPlan, StagePlan
+from contralign.run.arguments import count_steps, training_arguments, warmup_share
 from contralign.run.build import (
     as_trained,
     build_trainer,
@@ -105,24 +105,25 @@ class StepRunner:
     """Does the single steps of a recipe, each from a model directory to a model directory, and evaluates their ends.
 
     Args:
-        recipe: the resolved recipe.
+        plan: of the recipe.
         notes: what is written down beside the models.
         reader: of records; several runners may share one.
         stop: what the outside has asked for; None is never asked.
     """
 
     def __init__(
-        self, recipe: Recipe, notes: RunNotes, reader: RecordReader | None = None, stop: StopRequest | None = None
+        self, plan: RunPlan, notes: RunNotes, reader: RecordReader | None = None, stop: StopRequest | None = None
     ) -> None:
-        self.recipe = recipe
+        self.plan = plan
+        self.recipe = plan.recipe
         self.notes = notes
         self.reader = RecordReader() if reader is None else reader
         self.stop = StopRequest() if stop is None else stop
 
     def make_start(self, folder: Path) -> None:
         """Make the start model of the recipe; the texts of its stages are read where a tokenizer learns from them."""
-        stages = self.recipe.tokenizer_stages if self.recipe.model.learns_tokenizer else ()
-        samples = [sample for stage in stages for sample in self._read(stage)]
+        stages = self.plan.tokenizer_stages if self.recipe.model.learns_tokenizer else ()
+        samples = [sample for stage in stages for sample in self._read(self.plan.stages[stage])]
         save_start(self.recipe.model, samples, self.recipe.seed, folder)
 
     def train(self, step: Step) -> StepTime:
@@ -153,10 +154,9 @@ class StepRunner:
             place: each gets a folder for files of its own in it.
         """
         folder = str(model)
-        last = list(self.recipe.stages)[-1]
-        data = self.recipe.stage_data(last)
-        collate = make_collator(load_processor(folder), data)
-        train, swapped = with_swaps(self._read(last, collate), data, self.recipe.seed)
+        last = list(self.plan.stages.values())[-1]
+        collate = make_collator(load_processor(folder), last.data)
+        train, swapped = with_swaps(self._read(last, collate), last.data, self.recipe.seed)
         held_out = self._held_out(collate)
         arm = TrainedArm(
             name=name,
@@ -183,9 +183,8 @@ class StepRunner:
         device = PartialState().device or torch.device("cpu")
         return torch.autocast(device.type, dtype=dtype, enabled=bool(mixed))
 
-    def _read(self, stage: str, collate: VLCollator | None = None) -> AnySamples:
-        data = self.recipe.stage_data(stage)
-        path = f"stages.{stage}.data"
+    def _read(self, stage: StagePlan, collate: VLCollator | None = None) -> AnySamples:
+        data, path = stage.data, f"stages.{stage.name}.data"
         if data.streaming:
             return self.reader.stream(data, passes=None if collate else 1)
         return (
@@ -196,16 +195,16 @@ class StepRunner:
 
     def _train(self, step: Step) -> StepTime:
         processor = load_processor(step.start)
-        collate = make_collator(processor, self.recipe.stage_data(step.stage), degrades_pictures(step.cal))
+        collate = make_collator(processor, step.stage.data, degrades_pictures(step.cal))
         samples = self._read(step.stage, collate)
         model = load_model(step.start, self.recipe.model)
         took = StepTime(steps=0, seconds=0.0)
-        if self.recipe.stages[step.stage].kind == "align":
+        if step.stage.settings.kind == "align":
             model, took = self._align(step, model, processor, collate, samples)
         elif PartialState().is_main_process:
             took = self._train_alone(step, model, processor, samples)
         in_batches = () if isinstance(samples, StreamedSamples) else LeftOut(step.checkpoints / LEFT_OUT).report().bad
-        self._note_bad_records(step.stage, samples, in_batches)
+        self._note_bad_records(step.stage.name, samples, in_batches)
         with PartialState().main_process_first():
             if PartialState().is_main_process:
                 save_folder(step.end, model, as_trained(processor, collate.image_aspect))
@@ -213,7 +212,7 @@ class StepRunner:
 
     def _train_alone(self, step: Step, model: Any, processor: Any, samples: AnySamples) -> StepTime:
         """One part of the tiny LLaVA by itself: its language model on text, or its tower on captions."""
-        stage = self.recipe.stages[step.stage]
+        stage = step.stage.settings
         assert isinstance(samples, SampleSet)  # a stage of this kind that streams is refused
         steps = count_steps(stage, len(samples))
         settings: dict[str, Any] = {
@@ -229,22 +228,22 @@ class StepRunner:
         else:
             losses = pretrain_tower(model, processor, *as_captions(samples), **settings)
         took = StepTime(steps=steps, seconds=clock() - begun)
-        every = training_arguments(self.recipe, step.stage, step.checkpoints).logging_steps
-        self.notes.metrics.forget(step.arm, step.stage, after_step=0)
+        every = training_arguments(self.plan, step.stage, step.checkpoints).logging_steps
+        self.notes.metrics.forget(step.arm, step.stage.name, after_step=0)
         for number, loss in enumerate(losses, start=1):
             if number == 1 or number % every == 0:
-                self.notes.metrics.write(step.arm, step.stage, number, {"loss": loss})
+                self.notes.metrics.write(step.arm, step.stage.name, number, {"loss": loss})
         return took
 
     def _align(
         self, step: Step, model: Any, processor: Any, collate: VLCollator, samples: AnySamples
     ) -> tuple[Any, StepTime]:
         """The trained model, and what training took."""
-        stage, data = self.recipe.stages[step.stage], self.recipe.stage_data(step.stage)
+        stage, name, data = step.stage.settings, step.stage.name, step.stage.data
         samples, swapped = with_swaps(samples, data, self.recipe.seed)
         if swapped:
-            self.notes.swapped_in(step.stage, swapped)
-        args = training_arguments(self.recipe, step.stage, step.checkpoints)
+            self.notes.swapped_in(name, swapped)
+        args = training_arguments(self.plan, step.stage, step.checkpoints)
         cal = step.cal and with_start_scores(
             step.cal, step.start, self.recipe.model, samples, data, self.recipe.seed, step.checkpoints / SCORES_FILE
         )
@@ -263,18 +262,18 @@ class StepRunner:
             cal=cal,
             sampler=data.sampler,
         )
-        trainer.add_callback(LogToFile(self.notes.metrics, step.arm, step.stage))
-        trainer.add_callback(StageBar(step.arm, step.stage))
+        trainer.add_callback(LogToFile(self.notes.metrics, step.arm, name))
+        trainer.add_callback(StageBar(step.arm, name))
         trainer.add_callback(LeaveWhenAsked(self.stop))
         checkpoint = last_whole_checkpoint(step.checkpoints)
         done = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
         if PartialState().is_main_process:
-            self.notes.metrics.forget(step.arm, step.stage, after_step=done)
+            self.notes.metrics.forget(step.arm, name, after_step=done)
         begun = clock()
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         reached, of = trainer.state.global_step, trainer.state.max_steps
         if reached < of and self.stop.signal is not None:
-            place = f"step {reached} of {of} of stage {step.stage} ({step.arm})"
+            place = f"step {reached} of {of} of stage {name} ({step.arm})"
             raise Stopped(f"stopped by {self.stop.signal.name} after {place}. {trainer.last_checkpoint_words()}")
         trainer.refuse_broken_weights()
         took = StepTime(steps=trainer.state.global_step - done, seconds=clock() - begun)

@@ -11,9 +11,6 @@ from contralign.data.records.messages import Sample
 from contralign.data.records.mixture import SampleSet
 from contralign.data.scores.score_file import ScoreFile, check_settings, read_settings
 from contralign.reading import contrast_settings
-from contralign.recipe.data_settings import DataSettings
-from contralign.recipe.recipe import Recipe
-from contralign.recipe.schema import RecipeError
 from contralign.training.alignment import contrast_of
 from contralign.training.config import START, CalConfig
 from contralign.weighting.base import column_of
@@ -46,7 +43,7 @@ def with_cached_scores(cal: CalConfig, collator: VLCollator, train: Any) -> VLCo
         )
     path = Path(cal.scores or "")
     settings = read_settings(path)
-    check_settings(path, settings, {**collator.settings, **_wanted(cal)})
+    check_settings(path, settings, {**collator.settings, **settings_read(cal)})
     if collator.scores is None:
         attached = collator.with_scores(ScoreFile.open(path, column_read(cal)))
     else:
@@ -59,39 +56,12 @@ def with_cached_scores(cal: CalConfig, collator: VLCollator, train: Any) -> VLCo
     return attached
 
 
-def check_score_files(recipe: Recipe) -> None:
-    """Refuse, before anything is trained, a recipe whose score file was made with other settings than a stage has.
+def settings_read(cal: CalConfig) -> dict[str, Any]:
+    """What a file must say of the contrast, and hold; a reference model's loss is of one look, whatever the other.
 
-    Raises:
-        RecipeError: no such file, or with every setting that differs.
+    Args:
+        cal: with `scores`.
     """
-    for arm, cal in recipe.arm_configs().items():
-        if cal is None or cal.scores in (None, START):
-            continue
-        place = f"arms.{arm}.scores" if recipe.arms else "cal.scores"
-        for name, stage in recipe.stages.items():
-            if stage.cal:
-                try:
-                    _check_stage(Path(cal.scores), cal, recipe.stage_data(name), recipe.seed)
-                except ValueError as error:
-                    raise RecipeError(f"{place}: stages.{name}: {error}") from error
-
-
-def noise_settings(data: DataSettings, seed: int) -> dict[str, Any]:
-    """The swaps of a recipe as a score file names them; the seed is None where nothing is swapped."""
-    own_seed = seed if data.noise_seed is None else data.noise_seed
-    return {"swap_noise": data.swap_noise, "noise_seed": own_seed if data.swap_noise else None}
-
-
-def _check_stage(path: Path, cal: CalConfig, data: DataSettings, seed: int) -> None:
-    scored = read_settings(path)
-    collation = {"template": data.template, "max_length": data.max_length, "image_aspect": data.image_aspect}
-    noise = {name: value for name, value in noise_settings(data, seed).items() if name in scored}
-    check_settings(path, scored, {**collation, **_wanted(cal), **noise})
-
-
-def _wanted(cal: CalConfig) -> dict[str, Any]:
-    """What a file must say of the contrast, and hold; a reference model's loss is of one look, whatever the other."""
     if not cal.compares:
         return {"column": column_read(cal)}
     contrast = contrast_of(cal.without_scores())

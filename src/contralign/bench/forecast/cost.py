@@ -11,13 +11,14 @@ from contralign.bench.plan.from_config import decoder_of, fine_tower_of, tower_o
 from contralign.bench.plan.gpus import GIB, GPUS
 from contralign.bench.plan.predict import Plan, predict
 from contralign.bench.plan.shapes import Sample, Tower, VLModel
+from contralign.recipe.plan import StagePlan
 from contralign.recipe.recipe import Recipe
 from contralign.training.config import CalConfig
 
 
 def cost_of(
     recipe: Recipe,
-    name: str,
+    stage: StagePlan,
     cal: CalConfig | None,
     config: Any,
     tokens: RecordTokens,
@@ -28,7 +29,7 @@ def cost_of(
 ) -> dict[str, Any]:
     """Memory and time of a stage, under the lightest engine that takes it and whose state fits, else the heaviest."""
     try:
-        model = _shape(recipe, name, config, tokens, recipe.stages[name].batch_size * accumulation * gpus)
+        model = _shape(recipe, stage, config, tokens, stage.settings.batch_size * accumulation * gpus)
     except ValueError as error:
         return {"plan": None, "plain": None, "sharding": "", "left_out": str(error)}
     mode = "mle" if cal is None or not cal.compares else ("cal" if cal.scores is None else "cal_cached")
@@ -93,13 +94,13 @@ def _with_state(plan: Plan, weights: Weights, engine: Engine) -> Plan:
     return replace(plan, state_gib=state, inputs_gib=inputs, fits=fits)
 
 
-def _shape(recipe: Recipe, name: str, config: Any, tokens: RecordTokens, global_batch: int) -> VLModel:
-    stage = recipe.stages[name]
+def _shape(recipe: Recipe, stage: StagePlan, config: Any, tokens: RecordTokens, global_batch: int) -> VLModel:
+    learns = stage.settings.train
     decoder = decoder_of(config)
     tower = tower_of(config)
     text = max(1, round(tokens.text))
     labels = min(text, max(1, round(tokens.labels)))
-    prefix = min(PREFIXES.get(recipe.stage_data(name).template, 1), text - labels)
+    prefix = min(PREFIXES.get(stage.data.template, 1), text - labels)
     aux = getattr(config, "aux_config", None)
     return VLModel(
         name=recipe.name,
@@ -107,8 +108,8 @@ def _shape(recipe: Recipe, name: str, config: Any, tokens: RecordTokens, global_
         sample=Sample(image=round(tokens.image or 0), text=text, labels=labels, prefix=prefix),
         tower=tower or Tower(),
         tiles=round(tokens.tiles) if tower is not None else 0,
-        train_tower="vision_tower" in stage.train,
-        train_decoder="language_model" in stage.train and recipe.model.lora is None,
+        train_tower="vision_tower" in learns,
+        train_decoder="language_model" in learns and recipe.model.lora is None,
         fine=fine_tower_of(config, aux.image_size) if aux is not None else None,
         global_batch=global_batch,
     )

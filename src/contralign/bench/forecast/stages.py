@@ -15,12 +15,12 @@ from contralign.bench.forecast.tokens import RecordTokens, measure, reckon
 from contralign.bench.plan.gpus import GPUS
 from contralign.bench.plan.names import by_name
 from contralign.bench.plan.predict import Plan
-from contralign.recipe.arguments import count_steps
 from contralign.recipe.data_settings import DataSettings
 from contralign.recipe.model_settings import TINY
+from contralign.recipe.plan import RunPlan, StagePlan
 from contralign.recipe.recipe import Recipe
 from contralign.recipe.stage_settings import Stage
-from contralign.recipe.stream_rules import stream_steps
+from contralign.run.arguments import count_steps
 from contralign.run.build import load_processor, outline_model, ready_to_learn
 from contralign.run.records import make_collator
 from contralign.run.trainable_parts import part_of
@@ -104,11 +104,11 @@ class Forecast:
         return [*look_at_projector(self.recipe.model), *of_data]
 
 
-def forecast(recipe: Recipe, gpus: int | None = None, gpu: str = "a100") -> Forecast:
+def forecast(run: RunPlan, gpus: int | None = None, gpu: str = "a100") -> Forecast:
     """What a recipe will do on so many GPUs; nothing is fetched, built or trained.
 
     Args:
-        recipe: resolved.
+        run: the plan of a recipe.
         gpus: how many; None takes as many as share a step without accumulation.
         gpu: which; see `contralign.bench.plan.gpus.GPUS`.
 
@@ -117,9 +117,10 @@ def forecast(recipe: Recipe, gpus: int | None = None, gpu: str = "a100") -> Fore
         ValueError: unknown GPU.
     """
     by_name(GPUS, gpu, "GPU")
+    recipe = run.recipe
     devices = _devices(recipe) if gpus is None else gpus
     model = None if recipe.model.path == TINY else outline_model(recipe.model)
-    stages = [_stage(recipe, name, model, devices, gpu) for name in recipe.stages]
+    stages = [_stage(run, stage, model, devices, gpu) for stage in run.stages.values()]
     parameters = None if model is None else _numel(outline_model(recipe.model) if recipe.model.lora else model)
     return Forecast(recipe=recipe, parameters=parameters, gpus=devices, gpu=gpu, stages=stages)
 
@@ -130,15 +131,15 @@ def _devices(recipe: Recipe) -> int:
     return math.gcd(*shares) if shares else 1
 
 
-def _stage(recipe: Recipe, name: str, model: Any, gpus: int, gpu: str) -> StageForecast:
-    stage, data = recipe.stages[name], recipe.stage_data(name)
-    accumulation = recipe.accumulation(name, gpus)
+def _stage(run: RunPlan, planned: StagePlan, model: Any, gpus: int, gpu: str) -> StageForecast:
+    recipe, stage, data = run.recipe, planned.settings, planned.data
+    accumulation = planned.accumulation(gpus)
     sources = look_at_sources(data)
     counted = [source.records for source in sources]
     records = data.count if data.streaming else None if None in counted else sum(count or 0 for count in counted)
     tokens = _tokens(recipe, data, sources, model)
-    cal = next((config for config in recipe.arm_configs().values() if config is not None), None) if stage.cal else None
-    steps = _steps(recipe, name, records, gpus, accumulation)
+    cal = next((config for config in run.arms.values() if config is not None), None) if stage.cal else None
+    steps = _steps(recipe, planned, records, gpus, accumulation)
     learns, frozen = {}, 0
     found: dict[str, Any] = {"plan": None, "plain": None, "sharding": "", "left_out": ""}
     if model is not None and stage.kind == "align":
@@ -146,9 +147,9 @@ def _stage(recipe: Recipe, name: str, model: Any, gpus: int, gpu: str) -> StageF
         learns, frozen = _learners(ready_to_learn(fresh, recipe.model, stage), stage)
     if model is not None and learns:
         weights = weights_of(recipe, model.config, sum(count for count, _ in learns.values()), frozen)
-        found = cost_of(recipe, name, cal, model.config, tokens, gpus, gpu, accumulation, weights)
+        found = cost_of(recipe, planned, cal, model.config, tokens, gpus, gpu, accumulation, weights)
     return StageForecast(
-        name=name,
+        name=planned.name,
         kind=stage.kind,
         cal=cal,
         learns=learns,
@@ -164,20 +165,20 @@ def _stage(recipe: Recipe, name: str, model: Any, gpus: int, gpu: str) -> StageF
     )
 
 
-def _steps(recipe: Recipe, name: str, records: int | None, gpus: int, accumulation: int) -> int | None:
-    """As they are counted in training: by the Trainer, for a stream by `stream_steps`, for one part by `count_steps`.
+def _steps(recipe: Recipe, planned: StagePlan, records: int | None, gpus: int, accumulation: int) -> int | None:
+    """As they are counted in training: by the Trainer, for a stream by its plan, for one part by `count_steps`.
 
     To the Trainer the last, smaller batch of a pass is a step too, unless it is told to drop it.
     """
-    stage = recipe.stages[name]
+    stage = planned.settings
     if stage.steps is not None:
         return stage.steps
     if records is None:
         return None
     if stage.kind != "align":
         return count_steps(stage, records)
-    if recipe.stage_data(name).streaming:
-        return stream_steps(recipe, name, gpus)
+    if planned.data.streaming:
+        return planned.stream_steps(gpus)
     whole, rest = divmod(records, stage.batch_size * gpus)
     batches = whole if recipe.trainer.get("dataloader_drop_last") or not rest else whole + 1
     return math.ceil((stage.epochs or 0) * math.ceil(batches / accumulation))

@@ -18,18 +18,18 @@ from contralign.checkpoints.run_errors import Stopped
 from contralign.checkpoints.saving import written_whole
 from contralign.cli.actions.evaluations import bind_evaluations
 from contralign.cli.ranks import leave_process_group
-from contralign.recipe.recipe import Recipe
-from contralign.run.run import run_recipe
+from contralign.recipe.plan import RunPlan
+from contralign.run.run import run_plan
 
 
-def execute(recipe: Recipe, resume: bool = False, overwrite: bool = False) -> None:
-    """Run a recipe, write its report, and print its results and where they lie.
+def execute(plan: RunPlan, resume: bool = False, overwrite: bool = False) -> None:
+    """Run a plan, write its report, and print its results and where they lie.
 
     Raises:
         Mishap: the run had to stop and can go on.
     """
     try:
-        directory = run_recipe(recipe, bind_evaluations(recipe), resume=resume, overwrite=overwrite)
+        directory = run_plan(plan, bind_evaluations(plan.recipe), resume=resume, overwrite=overwrite)
     except Stopped:  # all ranks have stopped together
         leave_process_group()
         raise
@@ -42,7 +42,7 @@ def execute(recipe: Recipe, resume: bool = False, overwrite: bool = False) -> No
     for table in printed(results["arms"]):
         console.print(table)
     console.print(f"Run directory: {directory.path}", highlight=False, markup=False, soft_wrap=True)
-    if recipe.report:
+    if plan.recipe.report:
         page = directory / "report.html"
         with written_whole(page) as partial:
             write_report(partial, report_of_run(directory.path))

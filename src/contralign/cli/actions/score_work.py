@@ -16,15 +16,15 @@ from contralign.reading import SCORES
 from contralign.recipe.data_settings import DataSettings
 from contralign.recipe.model_settings import ModelSettings
 from contralign.recipe.recipe import Recipe, plain
-from contralign.recipe.recipe_file import apply_override, find_recipe, load_recipe
+from contralign.recipe.recipe_file import apply_override, find_recipe, load_plan
 from contralign.recipe.schema import RecipeError, from_mapping
 from contralign.run.build import load_model, load_processor
 from contralign.run.records import RecordReader, make_collator, with_swaps
+from contralign.run.score_files import noise_settings
 from contralign.run.start_scores import model_settings
 from contralign.scoring import ScoringSummary, score_samples
 from contralign.training.alignment import contrast_of
 from contralign.training.config import CalConfig
-from contralign.training.scores import noise_settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,14 +91,15 @@ def work_of_recipe(model: str, name: str, changes: Sequence[str], stage: str | N
     Raises:
         RecipeError: a recipe without CAL, or no such stage.
     """
-    recipe = load_recipe(find_recipe(name), changes)
+    plan = load_plan(find_recipe(name), changes)
+    recipe = plan.recipe
     kept = ("attn_implementation", "cache_features", "feature_gib", "feature_folder")
     own = {"path": model, "dtype": dtype or recipe.model.dtype, **{name: getattr(recipe.model, name) for name in kept}}
     if recipe.cal is None:
         raise RecipeError(f"{name} trains nothing with CAL: name the data instead of --recipe")
     return Work(
         model=from_mapping(ModelSettings, own, "model"),
-        data=recipe.stage_data(_stage(recipe, name, stage)),
+        data=plan.stages[_stage(recipe, name, stage)].data,
         seed=recipe.seed,
         cal=recipe.cal,
     )

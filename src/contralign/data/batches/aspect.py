@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 from PIL import Image
 
-ImageAspect = Literal["processor", "pad", "square"]
+from contralign.data.choices import ImageAspect
 
 # int(255 · mean) of CLIP's pixel statistics: 0 after normalisation, nearly.
 MEAN_COLOUR = (122, 116, 104)
@@ -36,7 +35,7 @@ def crop_to_square(picture: Image.Image) -> Image.Image:
     return picture if width == height else picture.crop((left, top, left + side, top + side))
 
 
-ASPECTS: dict[str, Callable[[Image.Image], Image.Image]] = {
+ASPECTS: dict[ImageAspect, Callable[[Image.Image], Image.Image]] = {
     "processor": lambda picture: picture,
     "pad": pad_to_square,
     "square": crop_to_square,

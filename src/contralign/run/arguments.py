@@ -10,10 +10,9 @@ import torch
 from accelerate import PartialState
 from transformers import TrainingArguments
 
-from contralign.recipe.recipe import Recipe
+from contralign.recipe.plan import RunPlan, StagePlan
 from contralign.recipe.schema import RecipeError
 from contralign.recipe.stage_settings import Stage
-from contralign.recipe.stream_rules import stream_steps
 from contralign.run.engine import check_engine, check_parts
 
 DEFAULTS: dict[str, Any] = {
@@ -30,7 +29,7 @@ DEFAULTS: dict[str, Any] = {
 """Ours where the Trainer's own default does not suit; a recipe's `trainer` goes before them."""
 
 
-def training_arguments(recipe: Recipe, name: str, folder: Path) -> TrainingArguments:
+def training_arguments(plan: RunPlan, stage: StagePlan, folder: Path) -> TrainingArguments:
     """Arguments of a stage, with checkpoints in `folder` where the recipe asks for some (`trainer.save_steps`).
 
     The seed of every arm is the recipe's, so arms see the same records in the same order.
@@ -39,9 +38,8 @@ def training_arguments(recipe: Recipe, name: str, folder: Path) -> TrainingArgum
         RecipeError: transformers refuses a setting, the devices there are cannot share a stage's global batch, or
             accelerate was launched with another setting.
     """
-    stage = recipe.stages[name]
-    accumulation = recipe.accumulation(name, PartialState().num_processes)
-    given = dict(recipe.trainer)
+    settings, recipe = stage.settings, plan.recipe
+    given = recipe.trainer
     saves = "save_steps" in given or "save_strategy" in given
     chosen = {
         **DEFAULTS,
@@ -55,23 +53,23 @@ def training_arguments(recipe: Recipe, name: str, folder: Path) -> TrainingArgum
             output_dir=str(folder),
             seed=recipe.seed,
             data_seed=recipe.seed,
-            max_steps=-1 if stage.steps is None else stage.steps,
-            num_train_epochs=1.0 if stage.epochs is None else stage.epochs,
-            per_device_train_batch_size=stage.batch_size,
-            gradient_accumulation_steps=accumulation,
-            learning_rate=stage.learning_rate,
-            lr_scheduler_type=stage.schedule,
-            warmup_steps=stage.warmup,
-            weight_decay=stage.weight_decay,
-            max_grad_norm=stage.max_grad_norm,
+            max_steps=-1 if settings.steps is None else settings.steps,
+            num_train_epochs=1.0 if settings.epochs is None else settings.epochs,
+            per_device_train_batch_size=settings.batch_size,
+            gradient_accumulation_steps=stage.accumulation(PartialState().num_processes),
+            learning_rate=settings.learning_rate,
+            lr_scheduler_type=settings.schedule,
+            warmup_steps=settings.warmup,
+            weight_decay=settings.weight_decay,
+            max_grad_norm=settings.max_grad_norm,
             remove_unused_columns=False,
             **chosen,
         )
     except ValueError as error:
         raise RecipeError(f"trainer: {error}") from error
-    args.max_steps = stream_steps(recipe, name, args.world_size) or args.max_steps
+    args.max_steps = stage.stream_steps(args.world_size) or args.max_steps
     check_engine(args)
-    check_parts(args, recipe.model, stage.train, saves=args.save_strategy != "no")
+    check_parts(args, recipe.model, settings.train, saves=args.save_strategy != "no")
     return args
 
 

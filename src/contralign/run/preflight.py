@@ -1,0 +1,59 @@
+"""The last look before a run writes anything: whatever can be refused without loading model or data is refused here.
+
+`contralign.recipe.planning` has refused what can be told from the recipe alone. This needs the libraries: names and
+settings of weightings, contrasts and built-in sets, the Trainer's arguments, devices, and the files that are named.
+"""
+
+from __future__ import annotations
+
+from contralign.models.small.tiny import build_tiny
+from contralign.recipe.data_settings import DataSettings, is_builtin
+from contralign.recipe.files import check_files
+from contralign.recipe.model_settings import TINY
+from contralign.recipe.plan import RunPlan
+from contralign.recipe.schema import check_keywords
+from contralign.run.arguments import training_arguments
+from contralign.run.build import model_folder
+from contralign.run.records import RecordReader, check_set
+from contralign.run.score_files import check_score_files
+from contralign.training.config import CalConfig
+
+
+def check_run(plan: RunPlan) -> dict[str, CalConfig | None]:
+    """Refuse a run that could not come to its end as the recipe says.
+
+    Returns:
+        CAL's settings by arm, with their weighting and contrast; None is plain training.
+
+    Raises:
+        RecipeError: with the setting's dotted place.
+    """
+    check_files(plan)
+    arms = cal_configs(plan)
+    check_score_files(plan, arms)
+    model = plan.recipe.model
+    if model.path == TINY:
+        check_keywords(build_tiny, model.tiny, "model.tiny", given=("texts", "out_dir", "seed"))
+    elif model.path is not None:
+        model_folder(model.path)
+    _check_sets(plan.recipe.data, plan.recipe.data.eval, "data")
+    for stage in plan.stages.values():
+        _check_sets(stage.data, stage.data.train, f"stages.{stage.name}.data")
+        if stage.data.streaming:
+            RecordReader().stream(stage.data, passes=1)
+        training_arguments(plan, stage, plan.output_dir / "checkpoints")
+    return arms
+
+
+def cal_configs(plan: RunPlan) -> dict[str, CalConfig | None]:
+    """CAL's settings by arm, with their weighting and contrast.
+
+    Raises:
+        RecipeError: a weighting or contrast that does not take its settings.
+    """
+    return dict(plan.arms)
+
+
+def _check_sets(data: DataSettings, sources: tuple[str, ...], path: str) -> None:
+    for source in filter(is_builtin, sources):
+        check_set(source, data.source_settings(source), path)
