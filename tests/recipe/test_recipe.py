@@ -152,9 +152,24 @@ BAD = {
     "arm that is a path": ("arms: {../x: {}}", "arms.../x: '../x' becomes a folder"),
     "name that is a path": ("name: a/b", "name: 'a/b' becomes a folder"),
     "cal out of range": ("cal: {alpha: -1}", "cal: alpha=-1"),
-    "cal without effect": ("cal: {blur_sigma: 3}", "cal: blur_sigma=3.0 has no effect with contrast='drop'"),
+    "cal without effect": (
+        "cal: {contrast: mask, alpha: 0, weighting: dft}",
+        "cal: alpha=0.0 has no effect with weighting='dft'",
+    ),
     "even window": ("arms: {cal: {window: 2}}", "arms.cal: window=2"),
-    "fill of two colours": ("cal: {patch_fill: [1, 2]}", "cal.patch_fill: wanted 3 values, got [1, 2]"),
+    "fill of two colours": (
+        "cal: {contrast: {name: patches, fill: [1, 2]}}",
+        "cal: contrast {'name': 'patches', 'fill': [1, 2]}: fill=[1, 2]: wanted three integers",
+    ),
+    "blur of the former spelling": (
+        "cal: {contrast: blur, blur_sigma: 3}",
+        "cal.blur_sigma: 3 is written with the contrast now: contrast: blur:3",
+    ),
+    "patches of the former spelling": (
+        "arms: {cal: {contrast: patches, patch_ratio: 0.7, patch_seed: 3}}",
+        "arms.cal.patch_ratio: 0.7 is written with the contrast now: contrast: {name: patches, ratio: 0.7, seed: 3}",
+    ),
+    "contrast that is none": ("cal: {contrast: blurr}", "did you mean 'blur'?"),
     "stage that is null": ("stages: {it: null}", "stages.it: wanted settings (key: value), got None"),
 }
 
@@ -255,7 +270,7 @@ def test_settings_of_a_source_go_before_those_of_its_set():
 
 
 def test_a_plain_recipe_builds_the_same_recipe_again():
-    recipe = recipe_with("{model: {lora: {r: 4}}, cal: {beta: .inf, contrast: patches, patch_fill: [1, 2, 3]}}")
+    recipe = recipe_with("{model: {lora: {r: 4}}, cal: {beta: .inf, contrast: {name: patches, fill: [1, 2, 3]}}}")
     assert from_mapping(Recipe, plain(recipe)) == recipe
 
 

@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import inspect
 import types
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from contralign.nearest import nearest
+from contralign.training.cal_settings import CalSettings, check_spelling
 
 T = TypeVar("T")
 
 
 class RecipeError(ValueError):
     """A recipe, or an override on the command line, that cannot be followed."""
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of an error message: the known name closest to `name`, and all known names."""
-    known = list(known)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    names = ", ".join(known) or "none"
-    return f"did you mean {close[0]!r}? Known: {names}" if close else f"known: {names}"
 
 
 def join(path: str, key: str) -> str:
@@ -53,6 +47,11 @@ def from_mapping(kind: type[T], values: Any, path: str = "") -> T:
     if not isinstance(values, Mapping):
         raise RecipeError(f"{where}: wanted settings (key: value), got {values!r}")
     fields = {field.name: field for field in dataclasses.fields(kind) if field.init}  # type: ignore[arg-type]
+    if issubclass(kind, CalSettings):
+        try:
+            check_spelling(values, where)
+        except ValueError as error:
+            raise RecipeError(str(error)) from error
     for key in values:
         if key not in fields:
             raise RecipeError(f"{join(path, key)}: unknown setting; {nearest(str(key), fields)}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from contralign.recipe.data_settings import DataSettings
 from contralign.recipe.schema import RecipeError
 from contralign.recipe.stage_settings import ALONE, Stage
-from contralign.training.config import START
+from contralign.training.cal_settings import START
 
 if TYPE_CHECKING:
     from contralign.recipe.recipe import Recipe

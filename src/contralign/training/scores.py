@@ -14,9 +14,9 @@ from contralign.reading import contrast_settings
 from contralign.recipe.data_settings import DataSettings
 from contralign.recipe.recipe import Recipe
 from contralign.recipe.schema import RecipeError
-from contralign.training.alignment import contrast_of
-from contralign.training.config import START, CalConfig
-from contralign.weighting.base import column_of
+from contralign.training.cal_settings import START
+from contralign.training.config import CalConfig
+from contralign.weighting.base import column_of, stored_reading
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ def _wanted(cal: CalConfig) -> dict[str, Any]:
     """What a file must say of the contrast, and hold; a reference model's loss is of one look, whatever the other."""
     if not cal.compares:
         return {"column": column_read(cal)}
-    contrast = contrast_of(cal.without_scores())
+    contrast = cal.without_scores().second_look()
     assert contrast is not None  # contrast="none" with scores is refused by CalConfig
     return {**contrast_settings(contrast), "column": column_read(cal)}
 
@@ -105,7 +105,7 @@ def column_read(cal: CalConfig) -> str:
     Args:
         cal: with `scores`.
     """
-    stored = cal.token_weighting().stored
+    stored = stored_reading(cal.token_weighting())
     assert stored is not None  # scores for a weighting that reads none are refused by CalConfig
     return column_of(stored)
 
