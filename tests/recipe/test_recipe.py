@@ -153,13 +153,13 @@ BAD = {
     "name that is a path": ("name: a/b", "name: 'a/b' becomes a folder"),
     "cal out of range": ("cal: {alpha: -1}", "cal: alpha=-1"),
     "cal without effect": (
-        "cal: {contrast: mask, alpha: 0, weighting: dft}",
+        "cal: {alpha: 0, weighting: dft}",
         "cal: alpha=0.0 has no effect with weighting='dft'",
     ),
     "even window": ("arms: {cal: {window: 2}}", "arms.cal: window=2"),
     "fill of two colours": (
         "cal: {contrast: {name: patches, fill: [1, 2]}}",
-        "cal: contrast {'name': 'patches', 'fill': [1, 2]}: fill=[1, 2]: wanted three integers",
+        "cal: contrast {'name': 'patches', 'fill': (1, 2)}: fill=(1, 2): wanted three integers",
     ),
     "blur of the former spelling": (
         "cal: {contrast: blur, blur_sigma: 3}",
