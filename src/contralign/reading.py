@@ -23,8 +23,8 @@ from contralign.contrast.base import Contrast
 from contralign.contrast.drop import DropImage, Words
 from contralign.contrast.mask import MaskImage
 from contralign.contrast.mean import MeanPicture
-from contralign.core.delta import Score
 from contralign.core.passes import TwoLooks, look_twice, second_look
+from contralign.core.settings import Score
 from contralign.core.sharding import any_rank
 from contralign.data.batches.collator import VLCollator
 from contralign.data.batches.encoded_batch import EncodedBatch

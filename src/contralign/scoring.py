@@ -16,8 +16,8 @@ from accelerate.utils import broadcast_object_list
 from tqdm.auto import tqdm
 
 from contralign.contrast.base import Contrast
-from contralign.core.delta import Score
 from contralign.core.passes import TwoLooks
+from contralign.core.settings import Score
 from contralign.data.batches.collator import VLCollator
 from contralign.data.batches.encoded_batch import EncodedBatch
 from contralign.data.records.bad_record import BadRecord

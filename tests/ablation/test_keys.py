@@ -4,7 +4,7 @@ import os
 
 import pytest
 from worlds.small_ablations import planned_cells
-from worlds.small_recipes import small_recipe
+from worlds.small_recipes import small_plan
 
 from contralign.ablation.ablation_file import load_ablation
 from contralign.ablation.cells import expand
@@ -107,7 +107,7 @@ PARTS = {"path": None, "tiny": None, "family": "llava", "language_model": "words
 
 
 def origin(folder, **model):
-    recipe = small_recipe(folder, model={**PARTS, **model})
+    recipe = small_plan(folder, model={**PARTS, **model})
     os.utime(folder / "records.json", (1_000_000, 1_000_000))  # written anew by every call
     return origin_key(recipe)
 

@@ -13,7 +13,7 @@ from accelerate.data_loader import prepare_data_loader, skip_first_batches
 from safetensors.torch import load_file
 from torch.utils.data import BatchSampler, DataLoader
 from transformers import TrainingArguments
-from worlds.small_recipes import STAGE, small_recipe, write_records
+from worlds.small_recipes import STAGE, small_plan, write_records
 from worlds.small_streams import tar_members, write_jsonl, write_parquet, write_tar
 
 from contralign.checkpoints.resumable_sampler import LEFT_OUT, ModalityLengthSampler, innermost_sampler
@@ -112,7 +112,7 @@ def test_both_arms_of_a_recipe_take_the_order_it_names(tmp_path, monkeypatch):
         del records[text_only]["image"]
         records[text_only]["conversations"][0]["value"] = "what colour?" + " again" * text_only
     (tmp_path / "mixed.json").write_text(json.dumps(records))
-    recipe = small_recipe(
+    recipe = small_plan(
         tmp_path,
         data={"train": [str(tmp_path / "mixed.json")], "sampler": "modality_length"},
         stages={"it": {**STAGE, "steps": 6, "batch_size": 2, "cal": True}},
@@ -142,7 +142,7 @@ def stream_recipe(folder, name, **changes):
         "arms": None,
         "trainer": {"save_steps": 2, "logging_steps": 1},
     }
-    return small_recipe(folder, output_dir=str(folder / name), **merge(values, changes))
+    return small_plan(folder, output_dir=str(folder / name), **merge(values, changes))
 
 
 def test_the_loader_of_a_stream_is_endless_follows_data_seed_and_notes_beside_the_checkpoints(tmp_path):

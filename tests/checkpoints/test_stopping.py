@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from transformers import TrainerCallback
-from worlds.small_recipes import small_recipe
+from worlds.small_recipes import small_plan
 
 from contralign.checkpoints import stopping
 from contralign.checkpoints.run_errors import Stopped
@@ -43,8 +43,8 @@ def sent(monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
 def test_a_signal_ends_the_run_with_a_checkpoint_and_resuming_ends_with_the_same_weights(number, tmp_path, sent):
-    whole = run_plan(small_recipe(tmp_path, output_dir=str(tmp_path / "whole"), **LONG), {})
-    recipe = small_recipe(tmp_path, **LONG)
+    whole = run_plan(small_plan(tmp_path, output_dir=str(tmp_path / "whole"), **LONG), {})
+    recipe = small_plan(tmp_path, **LONG)
     patched = sent(3, number)
     with pytest.raises(
         Stopped, match=rf"stopped by {number.name} after step 4 of 6 of stage it \(mle\).*--resume"
@@ -62,7 +62,7 @@ def test_a_signal_ends_the_run_with_a_checkpoint_and_resuming_ends_with_the_same
 
 def test_a_signal_in_the_last_step_lets_the_stage_be_saved(tmp_path, sent):
     patched = sent(2, signal.SIGTERM)
-    recipe = small_recipe(tmp_path)
+    recipe = small_plan(tmp_path)
     with pytest.raises(Stopped, match=r"stopped by SIGTERM at the end of stage it \(mle\)"):
         run_plan(recipe, {})
     patched.undo()

@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 from contralign.cli import demo as demo_module
 from contralign.cli.actions import execute as execute_module
 from contralign.cli.main import app
+from contralign.recipe.planning import plan_of
 from contralign.recipe.recipe_file import dump_recipe, find_recipe, load_recipe
 
 
@@ -41,4 +42,4 @@ def test_the_demo_trains_both_arms_on_swapped_scenes():
     recipe = load_recipe(find_recipe(demo_module.RECIPE))
     assert recipe.name == demo_module.NAME
     assert list(recipe.arm_configs()) == ["mle", "cal"]
-    assert recipe.stage_data(list(recipe.stages)[-1]).swap_noise == 0.3
+    assert plan_of(recipe).stages[list(recipe.stages)[-1]].data.swap_noise == 0.3

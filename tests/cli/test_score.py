@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 from worlds.small_models import spread
-from worlds.small_recipes import STAGE, TINY, small_recipe, write_records
+from worlds.small_recipes import STAGE, TINY, small_plan, write_records
 
 from contralign.cli.main import app
 from contralign.data.scores.score_file import ScoreFile, read_settings
@@ -36,7 +36,7 @@ def recipe(tmp_path, model):
     """A recipe on disk that trains from that directory, with swaps."""
     changes = {"model": {"path": str(model), "tiny": None}, "data": {"swap_noise": 0.5}}
     path = tmp_path / "small.yaml"
-    path.write_text(dump_recipe(small_recipe(tmp_path, **changes)))
+    path.write_text(dump_recipe(small_plan(tmp_path, **changes).recipe))
     return path
 
 
@@ -171,7 +171,7 @@ def test_a_model_that_is_nowhere_is_a_mistake(tmp_path):
 def test_which_of_several_stages_has_to_be_said(tmp_path, model):
     stages = {"it": {**STAGE, "cal": True}, "more": {**STAGE, "cal": True, "data": {"template": "plain"}}}
     path = tmp_path / "two.yaml"
-    path.write_text(dump_recipe(small_recipe(tmp_path, stages=stages)))
+    path.write_text(dump_recipe(small_plan(tmp_path, stages=stages).recipe))
     refused = run("score", model, "--recipe", path, "-o", tmp_path / "s")
     assert refused.exit_code == 2
     assert "CAL in the stages it, more: say which one with --stage" in words_of(refused)

@@ -6,7 +6,7 @@ import pytest
 import yaml
 from transformers import AutoModelForImageTextToText
 from typer.testing import CliRunner
-from worlds.small_recipes import small_recipe, write_records
+from worlds.small_recipes import small_plan, write_records
 
 from contralign.cli.main import app
 from contralign.recipe.recipe_file import dump_recipe
@@ -24,7 +24,7 @@ def recipe(tmp_path):
         },
     }
     path = tmp_path / "small.yaml"
-    path.write_text(dump_recipe(small_recipe(tmp_path, **evaluated)))
+    path.write_text(dump_recipe(small_plan(tmp_path, **evaluated).recipe))
     return path
 
 

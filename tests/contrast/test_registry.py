@@ -38,7 +38,7 @@ def test_every_name_is_its_contrasts_own():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("noise", "contrast 'noise': wanted one of drop, mask, shuffle"),
+        ("noise", "contrast 'noise': wanted one of drop, mask, patches"),
         ("none", "contrast 'none': wanted one of"),
         ("mask:1", "'mask' has no setting"),
         ("shuffle:3", "'shuffle' has no setting"),

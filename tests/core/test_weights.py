@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from worlds.token_cases import FORMS, IN_SAMPLE, token_cases
 
 from contralign.core.reference import reference_weights
-from contralign.core.weights import cal_weights, check_form, check_map, pool_flat, pool_valid
+from contralign.core.settings import check_form, check_map
+from contralign.core.weights import cal_weights, pool_flat, pool_valid
 
 
 @settings(max_examples=150, deadline=None)

@@ -4,7 +4,7 @@ import json
 
 import torch
 from torch import nn
-from worlds.small_recipes import STAGE, small_recipe, write_records
+from worlds.small_recipes import STAGE, small_plan, write_records
 
 from contralign.core.zero_loss import live
 from contralign.run.run import run_plan
@@ -16,7 +16,7 @@ def test_text_alone_goes_by_where_only_the_projector_learns(tmp_path):
         del records[number]["image"]
         records[number]["conversations"][0]["value"] = "what colour?"
     (tmp_path / "mixed.json").write_text(json.dumps(records))
-    recipe = small_recipe(
+    recipe = small_plan(
         tmp_path,
         data={"train": [str(tmp_path / "mixed.json")]},
         stages={"it": {**STAGE, "train": ["projector"], "steps": 8, "batch_size": 1, "cal": True}},

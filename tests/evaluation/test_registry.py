@@ -4,7 +4,7 @@ from contralign.evaluation.registry import EVALUATIONS
 
 
 def test_every_evaluation_takes_a_model_a_collator_a_set_and_settings_with_defaults():
-    for evaluate in EVALUATIONS.values():
+    for evaluate in map(EVALUATIONS.load, EVALUATIONS):
         parameters = list(inspect.signature(evaluate).parameters.values())
         assert [parameter.name for parameter in parameters[:3]] == ["model", "collator", "data"]
         assert all(parameter.kind is parameter.KEYWORD_ONLY for parameter in parameters[3:])

@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import torch
 import torch.distributed as dist
 from rank_engines import ENGINES
-from worlds.small_recipes import small_recipe
+from worlds.small_recipes import small_plan
 
 from contralign.cli.ranks import ends_at_once
 from contralign.run.run import run_plan
@@ -25,7 +25,7 @@ def main(folder: str, engine: str) -> None:
     faulthandler.dump_traceback_later(PATIENCE, exit=True)
     torch.set_num_threads(1)
     trainer = {"logging_steps": 1, "optim": "sgd", "ddp_find_unused_parameters": False, **ENGINES[engine]()}
-    recipe = small_recipe(
+    recipe = small_plan(
         Path(folder),
         stages={"it": {"batch_size": 8 // int(os.environ.get("WORLD_SIZE", 1)), "learning_rate": 0.1}},
         model={"lora": {"r": 4}},

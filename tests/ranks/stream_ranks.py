@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import torch
 import torch.distributed as dist
 from accelerate import PartialState
-from worlds.small_recipes import STAGE, small_recipe
+from worlds.small_recipes import STAGE, small_plan
 
 from contralign.cli.ranks import ends_at_once
 from contralign.data.batches.collator import VLCollator
@@ -28,7 +28,7 @@ SOURCES = ("a.jsonl", "b.tar", "c.parquet")
 def main(folder: str, name: str, stop: str) -> None:
     faulthandler.dump_traceback_later(PATIENCE, exit=True)
     torch.set_num_threads(1)
-    recipe = small_recipe(
+    recipe = small_plan(
         Path(folder),
         output_dir=str(Path(folder, name)),
         data={

@@ -3,6 +3,7 @@
 import pytest
 import yaml
 
+from contralign.recipe.planning import plan_of
 from contralign.recipe.published_sizes import published_count
 from contralign.recipe.recipe_file import PACKAGED, find_recipe, load_recipe
 from contralign.run.build import outline_model
@@ -69,7 +70,7 @@ def test_model_and_stages(name):
         assert settings.batch_size == batches[stage]
         assert settings.global_batch == GLOBAL_BATCH[stage]
         assert settings.projector_learning_rate is None
-        assert recipe.stage_data(stage).max_length == max_length
+        assert plan_of(recipe).stages[stage].data.max_length == max_length
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -96,12 +97,12 @@ def test_what_learns_and_how_fast(name):
 def test_templates_pictures_and_order(name):
     model = name.split("/")[0]
     family, recipe = MODELS[model][0], recipe_of(name)
-    it = recipe.stage_data("it")
+    it = plan_of(recipe).stages["it"].data
     assert it.template == ("gemma" if model == "mgm_2b" else "vicuna_v1")
     assert it.image_aspect == ("processor" if family == "llava_next" else "pad")
     assert it.sampler == "modality_length"
     if "pt" in recipe.stages:
-        pt = recipe.stage_data("pt")
+        pt = plan_of(recipe).stages["pt"].data
         assert pt.template == ("gemma" if model == "mgm_2b" else "plain")
         assert pt.image_aspect == "processor"
         assert pt.sampler == "random"
@@ -147,14 +148,14 @@ def test_a_cal_recipe_differs_from_its_baseline_in_cal_alone(model):
 @pytest.mark.parametrize("name", NAMES)
 def test_published_files_and_their_records(name):
     model, recipe = name.split("/")[0], recipe_of(name)
-    it = published_count(recipe.stage_data("it").train)
+    it = published_count(plan_of(recipe).stages["it"].data.train)
     if model.startswith("mgm"):
         assert (it.records, it.is_exact) == (1_500_000, False)
     else:
         assert it.is_exact
         assert it.records == (665_298 if model.startswith("llava15") else 665_298 + 39_463 + 28_299 + 102_025)
     if "pt" in recipe.stages:
-        pt = published_count(recipe.stage_data("pt").train)
+        pt = published_count(plan_of(recipe).stages["pt"].data.train)
         assert pt.records == (1_200_000 if model.startswith("mgm") else 558_128)
 
 

@@ -5,8 +5,12 @@ import math
 import pytest
 import yaml
 
+from contralign.recipe.plan import RunPlan
+from contralign.recipe.planning import plan_of
 from contralign.recipe.recipe import Recipe, plain
 from contralign.recipe.schema import RecipeError, from_mapping, merge
+from contralign.run.preflight import cal_configs
+from contralign.training.cal_settings import CalSettings
 from contralign.training.config import CalConfig
 
 GOOD = """
@@ -22,8 +26,12 @@ evaluate: {grounding: {}}
 """
 
 
+def plan_with(changes: str) -> RunPlan:
+    return plan_of(from_mapping(Recipe, merge(yaml.safe_load(GOOD), yaml.safe_load(changes))))
+
+
 def recipe_with(changes: str) -> Recipe:
-    return from_mapping(Recipe, merge(yaml.safe_load(GOOD), yaml.safe_load(changes)))
+    return plan_with(changes).recipe
 
 
 BAD = {
@@ -152,9 +160,24 @@ BAD = {
     "arm that is a path": ("arms: {../x: {}}", "arms.../x: '../x' becomes a folder"),
     "name that is a path": ("name: a/b", "name: 'a/b' becomes a folder"),
     "cal out of range": ("cal: {alpha: -1}", "cal: alpha=-1"),
-    "cal without effect": ("cal: {blur_sigma: 3}", "cal: blur_sigma=3.0 has no effect with contrast='drop'"),
+    "cal without effect": (
+        "cal: {alpha: 0, weighting: dft}",
+        "cal: alpha=0.0 has no effect with weighting='dft'",
+    ),
     "even window": ("arms: {cal: {window: 2}}", "arms.cal: window=2"),
-    "fill of two colours": ("cal: {patch_fill: [1, 2]}", "cal.patch_fill: wanted 3 values, got [1, 2]"),
+    "fill of two colours": (
+        "cal: {contrast: {name: patches, fill: [1, 2]}}",
+        "cal: contrast {'name': 'patches', 'fill': (1, 2)}: fill=(1, 2): wanted three integers",
+    ),
+    "blur of the former spelling": (
+        "cal: {contrast: blur, blur_sigma: 3}",
+        "cal.blur_sigma: 3 is written with the contrast now: contrast: blur:3",
+    ),
+    "patches of the former spelling": (
+        "arms: {cal: {contrast: patches, patch_ratio: 0.7, patch_seed: 3}}",
+        "arms.cal.patch_ratio: 0.7 is written with the contrast now: contrast: {name: patches, ratio: 0.7, seed: 3}",
+    ),
+    "contrast that is none": ("cal: {contrast: blurr}", "did you mean 'blur'?"),
     "stage that is null": ("stages: {it: null}", "stages.it: wanted settings (key: value), got None"),
 }
 
@@ -163,7 +186,7 @@ BAD = {
 def test_a_recipe_that_cannot_be_followed_is_refused_with_place_and_reason(changes, message):
     values = merge(yaml.safe_load(GOOD), yaml.safe_load(changes))
     with pytest.raises(RecipeError) as refused:
-        from_mapping(Recipe, values)
+        cal_configs(plan_of(from_mapping(Recipe, values)))
     assert message in str(refused.value)
 
 
@@ -172,13 +195,13 @@ def test_a_missing_section_is_named(missing):
     values = yaml.safe_load(GOOD)
     del values[missing]
     with pytest.raises(RecipeError, match=f"{missing}: missing"):
-        from_mapping(Recipe, values)
+        plan_of(from_mapping(Recipe, values))
 
 
 def test_a_good_recipe_keeps_stages_in_order_and_paper_defaults():
     recipe = recipe_with("{}")
     assert list(recipe.stages) == ["text", "it"]
-    assert recipe.cal == CalConfig(alpha=1.0, beta=5.0, window=3, form="exact", contrast="drop", score="logit")
+    assert recipe.cal == CalSettings(alpha=1.0, beta=5.0, window=3, form="exact", contrast="drop", score="logit")
     assert recipe.data.template == "chat"
 
 
@@ -200,7 +223,7 @@ def test_arms_may_weigh_tokens_in_other_ways():
           quantile: {weighting: quantile, alpha: 0.5, options: {low: 0.1}, score: centred}
         """
     )
-    arms = recipe.arm_configs()
+    arms = cal_configs(plan_of(recipe))
     assert arms["uniform"] == CalConfig(weighting="uniform")
     assert arms["prior"] == CalConfig(weighting="prior", options={"power": 1.5})
     assert arms["rho1"] == CalConfig(weighting="rho1", options={"keep": 0.6}, scores="start.parquet")
@@ -209,7 +232,7 @@ def test_arms_may_weigh_tokens_in_other_ways():
 
 def test_options_of_cal_reach_the_arms_and_are_written_down_as_they_were_given():
     recipe = recipe_with("{cal: {weighting: vig, options: {keep: 0.5}}, arms: {vig: {}, more: {options: {keep: 0.9}}}}")
-    arms = recipe.arm_configs()
+    arms = cal_configs(plan_of(recipe))
     assert arms["vig"] == CalConfig(weighting="vig", options={"keep": 0.5})
     assert arms["more"] == CalConfig(weighting="vig", options={"keep": 0.9})
     written = yaml.safe_load(yaml.safe_dump(plain(recipe)))
@@ -219,7 +242,7 @@ def test_options_of_cal_reach_the_arms_and_are_written_down_as_they_were_given()
 
 def test_arms_are_differences_from_cal():
     recipe = recipe_with("{cal: {beta: 3}, arms: {logprob: {score: logprob, window: 1}}}")
-    arms = recipe.arm_configs()
+    arms = cal_configs(plan_of(recipe))
     assert arms["mle"] is None
     assert arms["cal"] == CalConfig(beta=3.0)
     assert arms["logprob"] == CalConfig(beta=3.0, score="logprob", window=1)
@@ -232,20 +255,20 @@ def test_without_arms_the_one_arm_is_named_after_the_method(cal, arm):
     values["stages"]["it"]["cal"] = cal is not None
     if cal is not None:
         values["cal"] = yaml.safe_load(cal)
-    assert list(from_mapping(Recipe, values).arm_configs()) == [arm]
+    assert list(plan_of(from_mapping(Recipe, values)).arms) == [arm]
 
 
 def test_arms_part_at_the_first_stage_with_cal():
-    assert recipe_with("{}").fork == 1
-    assert recipe_with("stages: {more: {train: projector, steps: 1, learning_rate: 1, batch_size: 1}}").fork == 1
+    assert plan_with("{}").fork == 1
+    assert plan_with("stages: {more: {train: projector, steps: 1, learning_rate: 1, batch_size: 1}}").fork == 1
 
 
 def test_a_stage_may_differ_in_its_data():
     recipe = recipe_with("stages: {it: {data: {swap_noise: 0.3, settings: {scenes: {glyphs: 7}}}}}")
     assert recipe.data.swap_noise == 0
-    assert recipe.stage_data("it").swap_noise == 0.3
-    assert recipe.stage_data("it").settings == {"scenes": {"count": 10, "glyphs": 7}}
-    assert recipe.stage_data("text") == recipe.data
+    assert plan_of(recipe).stages["it"].data.swap_noise == 0.3
+    assert plan_of(recipe).stages["it"].data.settings == {"scenes": {"count": 10, "glyphs": 7}}
+    assert plan_of(recipe).stages["text"].data == recipe.data
 
 
 def test_settings_of_a_source_go_before_those_of_its_set():
@@ -255,13 +278,13 @@ def test_settings_of_a_source_go_before_those_of_its_set():
 
 
 def test_a_plain_recipe_builds_the_same_recipe_again():
-    recipe = recipe_with("{model: {lora: {r: 4}}, cal: {beta: .inf, contrast: patches, patch_fill: [1, 2, 3]}}")
+    recipe = recipe_with("{model: {lora: {r: 4}}, cal: {beta: .inf, contrast: {name: patches, fill: [1, 2, 3]}}}")
     assert from_mapping(Recipe, plain(recipe)) == recipe
 
 
 def test_the_tokenizer_learns_from_the_stages_that_are_named():
-    assert recipe_with("{}").tokenizer_stages == ("text", "it")
-    assert recipe_with("model: {tokenizer_stages: [text]}").tokenizer_stages == ("text",)
+    assert plan_with("{}").tokenizer_stages == ("text", "it")
+    assert plan_with("model: {tokenizer_stages: [text]}").tokenizer_stages == ("text",)
     with pytest.raises(RecipeError, match=r"tokenizer_stages: no such stage; did you mean 'text'"):
         recipe_with("model: {tokenizer_stages: [txt]}")
 
@@ -270,4 +293,4 @@ def test_a_tower_whose_features_are_kept_cannot_learn():
     values = yaml.safe_load(GOOD) | {"model": {"path": "some/model", "cache_features": True}}
     values["stages"] = {"more": {**values["stages"]["it"], "train": ["projector", "vision_tower"]}}
     with pytest.raises(RecipeError, match=r"stages.more.train: vision_tower cannot learn with model.cache_features"):
-        from_mapping(Recipe, values)
+        plan_of(from_mapping(Recipe, values))

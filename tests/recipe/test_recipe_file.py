@@ -14,7 +14,7 @@ from contralign.recipe.recipe_file import (
     with_changes,
 )
 from contralign.recipe.schema import RecipeError
-from contralign.training.config import CalConfig
+from contralign.training.cal_settings import CalSettings
 
 BASE = """
 model: {path: tiny}
@@ -83,7 +83,7 @@ def test_cal_can_be_turned_off_from_the_command_line(folder):
 
 
 def test_an_override_replaces_a_whole_section(folder):
-    assert load(folder, "cal={beta: 3}", "cal={window: 5}").cal == CalConfig(window=5)
+    assert load(folder, "cal={beta: 3}", "cal={window: 5}").cal == CalSettings(window=5)
 
 
 def test_later_overrides_win(folder):

@@ -2,6 +2,7 @@
 
 import pytest
 
+from contralign.recipe.planning import plan_of
 from contralign.recipe.recipe import plain
 from contralign.recipe.recipe_file import dump_recipe, find_recipe, load_recipe
 from contralign.recipe.rehearsal import rehearsal_line
@@ -28,9 +29,9 @@ def test_a_rehearsal_changes_size_length_and_data_and_nothing_else():
     assert differing(full.trainer, small.trainer) == {"dataloader_num_workers"}
     for name in full.stages:
         assert differing(full.stages[name], small.stages[name]) <= CHANGED_IN_STAGES
-        assert differing(full.stage_data(name), small.stage_data(name)) <= CHANGED_IN_DATA
+        assert differing(plan_of(full).stages[name].data, plan_of(small).stages[name].data) <= CHANGED_IN_DATA
         assert small.stages[name].steps == 4
-        assert small.stage_data(name).train == ("scenes:train",)
+        assert plan_of(small).stages[name].data.train == ("scenes:train",)
 
 
 def test_changes_hold_wherever_the_shorthand_stands():
@@ -42,14 +43,14 @@ def test_changes_hold_wherever_the_shorthand_stands():
 
 def test_given_data_take_the_place_of_the_built_in_ones():
     small = recipe_of("model=tiny-shape", "data.train=mine.json", "data.image_root=pictures")
-    assert {small.stage_data(name).train for name in small.stages} == {("mine.json",)}
-    assert {small.stage_data(name).image_root for name in small.stages} == {("pictures",)}
+    assert {plan_of(small).stages[name].data.train for name in small.stages} == {("mine.json",)}
+    assert {plan_of(small).stages[name].data.image_root for name in small.stages} == {("pictures",)}
 
 
 def test_data_given_for_one_stage_leave_the_other_to_the_built_in_ones():
     small = recipe_of("model=tiny-shape", "stages.it.data.train=mine.json", "stages.it.data.image_root=pictures")
-    assert small.stage_data("it").train == ("mine.json",)
-    assert small.stage_data("pt").train == ("scenes:train",)
+    assert plan_of(small).stages["it"].data.train == ("mine.json",)
+    assert plan_of(small).stages["pt"].data.train == ("scenes:train",)
 
 
 def test_other_ways_to_say_length_and_batch_take_the_place_of_the_rehearsals():
@@ -62,9 +63,9 @@ def test_streams_are_rehearsed_where_records_are_given_and_not_on_the_built_in_s
     changes = ["data.streaming=true", "data.count=9", "stages.it.data=null"]
     (tmp_path / "full.yaml").write_text(dump_recipe(recipe_of(*changes, name="llava15_7b/baseline")))
     on_scenes = load_recipe(tmp_path / "full.yaml", ["model=tiny-shape"])
-    assert not on_scenes.stage_data("it").streaming
+    assert not plan_of(on_scenes).stages["it"].data.streaming
     own = load_recipe(tmp_path / "full.yaml", ["model=tiny-shape", "data.train=mine.json", "data.image_root=."])
-    assert own.stage_data("it").streaming
+    assert plan_of(own).stages["it"].data.streaming
     assert own.data.count is None
 
 
@@ -104,8 +105,8 @@ def test_a_model_that_is_there_has_no_small_shape():
 
 
 def test_the_line_says_steps_and_records_and_is_silent_on_full_recipes():
-    assert rehearsal_line(recipe_of()) is None
-    line = rehearsal_line(recipe_of("model=tiny-shape", "stages.pt.steps=2"))
+    assert rehearsal_line(plan_of(recipe_of())) is None
+    line = rehearsal_line(plan_of(recipe_of("model=tiny-shape", "stages.pt.steps=2")))
     assert line is not None
     assert "llava_next in tiny shape" in line
     assert "pt 2, it 4" in line

@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 import pytest
 
-from contralign.recipe.schema import RecipeError, check_keywords, convert, from_mapping, merge, nearest
+from contralign.nearest import nearest
+from contralign.recipe.schema import RecipeError, check_keywords, convert, from_mapping, merge
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 import pytest
 
 from contralign.recipe.model_settings import ModelSettings
+from contralign.recipe.planning import plan_of
 from contralign.recipe.recipe import Recipe
 from contralign.recipe.schema import RecipeError, from_mapping
 from contralign.recipe.stage_settings import Stage
@@ -90,4 +91,4 @@ def test_a_part_learns_by_itself_in_the_tiny_llava_alone():
         "stages": {"text": {"kind": "text", "steps": 1, "learning_rate": 1e-3, "batch_size": 2}},
     }
     with pytest.raises(RecipeError, match="family='llava' of words has learnt it already"):
-        from_mapping(Recipe, values)
+        plan_of(from_mapping(Recipe, values))

@@ -2,6 +2,7 @@
 
 import pytest
 
+from contralign.recipe.planning import plan_of
 from contralign.recipe.recipe_file import find_recipe, load_recipe
 
 
@@ -13,7 +14,7 @@ def test_the_projector_learns_before_and_beside_the_adapters_and_no_tower_learns
     assert recipe.model.lora.target_modules == "all-linear"
     text, pt, it = recipe.stages.values()
     assert text.train == ("language_model",)
-    assert not recipe.stage_data("text").pictures
+    assert not plan_of(recipe).stages["text"].data.pictures
     assert pt.train == ("projector",)
     assert set(it.train) == {"projector", "language_model"}
     assert it.projector_learning_rate == 2 * it.learning_rate

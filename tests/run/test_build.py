@@ -4,13 +4,13 @@ import pytest
 import torch
 from peft import PeftModel
 from transformers import AutoModelForImageTextToText, AutoProcessor
-from worlds.small_recipes import TINY, small_recipe
+from worlds.small_recipes import TINY, small_plan
 
 from contralign.checkpoints.run_errors import CannotWrite
-from contralign.recipe.arguments import training_arguments
 from contralign.recipe.model_settings import LoraSettings, ModelSettings
 from contralign.recipe.schema import RecipeError
 from contralign.recipe.stage_settings import Stage
+from contralign.run.arguments import training_arguments
 from contralign.run.build import (
     build_trainer,
     feature_store,
@@ -30,7 +30,7 @@ from contralign.training.trainer import CALTrainer
 @pytest.fixture
 def tiny(tmp_path):
     """A small recipe, its samples and the model directory it starts from."""
-    recipe = small_recipe(tmp_path)
+    recipe = small_plan(tmp_path)
     samples = RecordReader().read(recipe.data, recipe.data.train, "data")
     save_tiny(recipe.model, samples, recipe.seed, tmp_path / "tiny")
     return recipe, samples, str(tmp_path / "tiny")
@@ -98,10 +98,10 @@ def test_a_folder_appears_only_when_it_is_complete(tiny, tmp_path):
 
 def trainer(tiny, folder, cal=None, **stage):
     recipe, samples, path = tiny
-    recipe = small_recipe(folder, stages={"it": stage})
+    recipe = small_plan(folder, stages={"it": stage})
     model = load_model(path, recipe.model)
     model = ready_to_learn(model, recipe.model, recipe.stages["it"])
-    args = training_arguments(recipe, "it", folder / "checkpoints")
+    args = training_arguments(recipe, recipe.stages["it"], folder / "checkpoints")
     processor = load_processor(path)
     collate = make_collator(processor, recipe.data)
     return build_trainer(
@@ -133,12 +133,12 @@ def test_the_vision_tower_is_trained_at_its_own_rate(tiny, tmp_path):
 def test_the_projector_is_trained_at_its_own_rate_beside_adapters(tiny, tmp_path):
     recipe, samples, path = tiny
     stage = {"train": ["projector", "language_model"], "projector_learning_rate": 0.5, "schedule": "constant"}
-    recipe = small_recipe(tmp_path, stages={"it": stage})
+    recipe = small_plan(tmp_path, stages={"it": stage})
     model = ready_to_learn(
         load_model(path, recipe.model), ModelSettings(path=path, lora=LoraSettings(r=2)), recipe.stages["it"]
     )
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-    args = training_arguments(recipe, "it", tmp_path / "checkpoints")
+    args = training_arguments(recipe, recipe.stages["it"], tmp_path / "checkpoints")
     processor = load_processor(path)
     collate = make_collator(processor, recipe.data)
     built = build_trainer(

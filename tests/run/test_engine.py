@@ -2,16 +2,16 @@
 
 import pytest
 from accelerate.utils import DistributedType
-from worlds.small_recipes import small_recipe
+from worlds.small_recipes import small_plan
 
-from contralign.recipe.arguments import training_arguments
 from contralign.recipe.schema import RecipeError
+from contralign.run.arguments import training_arguments
 from contralign.run.engine import check_engine
 
 
 def arguments(folder, **changes):
-    recipe = small_recipe(folder, **changes)
-    return training_arguments(recipe, "it", folder / "checkpoints")
+    recipe = small_plan(folder, **changes)
+    return training_arguments(recipe, recipe.stages["it"], folder / "checkpoints")
 
 
 def test_a_process_that_was_not_launched_is_fine(tmp_path):

@@ -8,10 +8,11 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForImageTextToText, LlavaNextConfig, LlavaNextForConditionalGeneration
 from worlds.small_models import build_llava, mixed_batch
-from worlds.small_recipes import small_recipe
+from worlds.small_recipes import small_plan
 from worlds.small_smol import small_smol, told
 
 from contralign.recipe.model_settings import LoraSettings
+from contralign.recipe.planning import plan_of
 from contralign.recipe.recipe import Recipe, plain
 from contralign.recipe.recipe_file import apply_override
 from contralign.recipe.schema import RecipeError, from_mapping
@@ -143,12 +144,12 @@ def test_parts_that_cannot_get_adapters_are_refused(parts):
 
 def test_the_original_recipe_of_llava_is_a_change_on_the_command_line(tmp_path):
     """r 128, alpha 256, 2e-4, and 2e-5 for the projector: docs/cluster.md."""
-    recipe = small_recipe(tmp_path)
+    recipe = small_plan(tmp_path)
     values = plain(recipe)
     for word in re.findall(r"`(model\.lora=[^`]+)`", CLUSTER.read_text())[0].split(" stages"):
         word = word if word.startswith("model") else f"stages{word}"
         values = apply_override(values, word)
-    changed = from_mapping(Recipe, values)
+    changed = plan_of(from_mapping(Recipe, values))
     assert (changed.model.lora.r, changed.model.lora.alpha) == (128, 256)
     assert (changed.stages["it"].learning_rate, changed.stages["it"].projector_learning_rate) == (2e-4, 2e-5)
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from worlds.small_parts import write_clip, write_convnext, write_llama
 
 from contralign.cli.main import app
-from contralign.recipe.recipe_file import find_recipe, load_recipe
+from contralign.recipe.recipe_file import find_recipe, load_plan
 from contralign.run import steps
 from contralign.run.records import make_collator
 from contralign.run.run import run_plan
@@ -48,9 +48,9 @@ def rehearse(folder, name, *changes):
         f"data.image_root={folder}",
         f"stages.pt.data.train={folder / 'captions.json'}",
     ]
-    if "pt" not in load_recipe(recipe).stages:
+    if "pt" not in load_plan(recipe).stages:
         data = data[:2]
-    return load_recipe(recipe, ["model=tiny-shape", *data, f"output_dir={folder / 'run'}", *changes])
+    return load_plan(recipe, ["model=tiny-shape", *data, f"output_dir={folder / 'run'}", *changes])
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def test_what_was_trained_on_padded_pictures_pads_them_wherever_it_is_loaded(nam
     run = run_plan(recipe, {})
     reader = AutoProcessor.from_pretrained(run / "mle")
     picture = Image.effect_noise((90, 40), 80).convert("RGB")
-    seen = make_collator(reader, recipe.stage_data("it")).picture_inputs([picture])
+    seen = make_collator(reader, recipe.stages["it"].data).picture_inputs([picture])
     alone = reader(text="<image>", images=picture, return_tensors="pt")
     square = reader(text="<image>", images=picture, do_pad=False, return_tensors="pt")
     for key in seen:
@@ -162,10 +162,10 @@ def test_a_model_is_put_together_once_and_hd_starts_from_the_projector_of_anothe
 
     pt_data = [f"stages.pt.data.train={tmp_path / 'captions.json'}", f"stages.pt.data.image_root={tmp_path}"]
     changes = [*shared, *pt_data, *steps_of("pt"), "stages.it=null", f"output_dir={tmp_path / 'pt'}"]
-    first = run_plan(load_recipe(find_recipe("mgm_7b/cal"), changes), {})
+    first = run_plan(load_plan(find_recipe("mgm_7b/cal"), changes), {})
     changes = [*shared, *steps_of("it"), f"output_dir={tmp_path / 'hd'}", f"model.projector={first / 'cal'}"]
     changes += ["stages.it.learning_rate=1e-9"]
-    second = run_plan(load_recipe(find_recipe("mgm_hd_7b/cal"), changes), {})
+    second = run_plan(load_plan(find_recipe("mgm_hd_7b/cal"), changes), {})
     before, after = weights(first / "cal"), weights(second / "cal")
     mining = [name for name in before if "patch_mining" in name]
     assert len(mining) == 12

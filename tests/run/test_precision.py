@@ -3,7 +3,7 @@
 import pytest
 import torch
 from worlds.small_models import build_llava, mixed_batch
-from worlds.small_recipes import small_recipe
+from worlds.small_recipes import small_plan
 
 from contralign import CalConfig, ContrastiveAlignment
 from contralign.run.precision import learn_in_float32
@@ -65,6 +65,6 @@ def test_cal_on_two_dtypes_is_cal_in_mixed_precision(parts, checkpointing):
 def test_a_recipe_in_bfloat16_learns_and_saves_in_its_dtype(tmp_path):
     from safetensors.torch import load_file
 
-    recipe = small_recipe(tmp_path, model={"dtype": "bfloat16"}, trainer={"bf16": True}, arms=None)
+    recipe = small_plan(tmp_path, model={"dtype": "bfloat16"}, trainer={"bf16": True}, arms=None)
     done = run_plan(recipe, {})
     assert {weight.dtype for weight in load_file(done / "cal" / "model.safetensors").values()} == {torch.bfloat16}

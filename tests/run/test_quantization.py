@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from transformers import AutoModelForImageTextToText
 from worlds.small_models import build_llava, mixed_batch
-from worlds.small_recipes import small_recipe
+from worlds.small_recipes import small_plan
 
 from contralign import CalConfig, ContrastiveAlignment
 from contralign.recipe.model_settings import LoraSettings, ModelSettings
@@ -138,10 +138,10 @@ def test_what_is_saved_is_an_ordinary_model_that_says_the_same(width, dtype, fol
 @each_width
 def test_both_stages_of_a_recipe_train_on_a_quantised_language_model(width, tmp_path):
     (tmp_path / "a").mkdir()
-    start = run_plan(small_recipe(tmp_path / "a"), {}) / "mle"
+    start = run_plan(small_plan(tmp_path / "a"), {}) / "mle"
     pt = {"train": ["projector"], "steps": 2, "learning_rate": 1e-2, "batch_size": 4, "cal": True}
     (tmp_path / "b").mkdir()
-    recipe = small_recipe(
+    recipe = small_plan(
         tmp_path / "b",
         model={"path": str(start), "tiny": None, "lora": {"r": 4}, "quantization": width},
         stages={"pt": pt, "it": {"steps": 4}},
@@ -174,4 +174,4 @@ def test_both_stages_of_a_recipe_train_on_a_quantised_language_model(width, tmp_
 )
 def test_what_cannot_learn_is_refused(changes, message, tmp_path):
     with pytest.raises(RecipeError, match=message):
-        small_recipe(tmp_path, **changes)
+        small_plan(tmp_path, **changes)

@@ -6,7 +6,7 @@ import shutil
 import pytest
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
-from worlds.small_recipes import STAGE, small_recipe, write_records
+from worlds.small_recipes import STAGE, small_plan, write_records
 
 from contralign.checkpoints.run_errors import NotFinite
 from contralign.data.batches.collator import VLCollator
@@ -44,7 +44,7 @@ def seen(monkeypatch):
 
 
 def test_a_run_writes_its_models_and_everything_about_itself(tmp_path):
-    recipe = small_recipe(tmp_path, stages={"it": {"cal": False}, "last": {**STAGE, "cal": True}})
+    recipe = small_plan(tmp_path, stages={"it": {"cal": False}, "last": {**STAGE, "cal": True}})
     run = run_plan(recipe, {})
     names = {path.name for path in run.path.iterdir()}
     assert names == {"recipe.yaml", "environment.json", "metrics.jsonl", "results.json", "start", "mle", "cal"}
@@ -65,7 +65,7 @@ def test_a_run_writes_its_models_and_everything_about_itself(tmp_path):
 
 def test_arms_see_the_same_records_in_the_same_order_from_the_same_start(tmp_path, seen):
     """With α = β CAL is MLE: equal starts, orders and rates end in equal weights, and anything else would show."""
-    recipe = small_recipe(
+    recipe = small_plan(
         tmp_path, stages={"it": {"steps": 5}}, arms={"uniform": {"alpha": 1, "beta": 1}, "cal": {"alpha": 0}}
     )
     run = run_plan(recipe, {})
@@ -84,7 +84,7 @@ def test_arms_see_the_same_records_in_the_same_order_from_the_same_start(tmp_pat
 def test_another_seed_gives_another_order(tmp_path, seen):
     for seed in (0, 1):
         run_plan(
-            small_recipe(tmp_path, seed=seed, output_dir=str(tmp_path / f"run{seed}"), arms={"cal": None, "mle": {}}),
+            small_plan(tmp_path, seed=seed, output_dir=str(tmp_path / f"run{seed}"), arms={"cal": None, "mle": {}}),
             {},
         )
     half = len(seen) // 2
@@ -93,7 +93,7 @@ def test_another_seed_gives_another_order(tmp_path, seen):
 
 @pytest.mark.slow
 def test_a_run_repeats_itself_to_the_bit(tmp_path):
-    first, second = (run_plan(small_recipe(tmp_path, output_dir=str(tmp_path / name)), {}) for name in "ab")
+    first, second = (run_plan(small_plan(tmp_path, output_dir=str(tmp_path / name)), {}) for name in "ab")
     assert same(weights(first / "cal"), weights(second / "cal"))
 
 
@@ -108,14 +108,14 @@ def test_a_part_that_learns_by_itself_moves_nothing_else(kind, part, tmp_path, m
 
     monkeypatch.setattr(steps, "save_start", keep)
     stages = {"it": {**ALONE, "kind": kind}, "last": {**STAGE, "cal": True}}
-    run = run_plan(small_recipe(tmp_path, stages=stages), {})
+    run = run_plan(small_plan(tmp_path, stages=stages), {})
     start = weights(run / "start")
     assert {part_of(name) for name in start if not torch.equal(start[name], built[name])} == {part}
     assert [event["step"] for event in run.metrics.read() if event["stage"] == "it"] == [1, 2]
 
 
 def test_swapped_records_are_named_and_reach_every_arm(tmp_path, seen):
-    recipe = small_recipe(
+    recipe = small_plan(
         tmp_path,
         data={"swap_noise": 0.5, "eval": [str(write_records(tmp_path, 4, "eval.json"))]},
         evaluate={"look": None},
@@ -142,7 +142,7 @@ def test_swapped_records_are_named_and_reach_every_arm(tmp_path, seen):
 
 
 def test_evaluations_read_as_the_last_stage_did(tmp_path):
-    recipe = small_recipe(
+    recipe = small_plan(
         tmp_path,
         data={"eval": [str(write_records(tmp_path, 4, "eval.json"))]},
         stages={"it": {"data": {"template": "plain", "max_length": 200}}},
@@ -160,7 +160,7 @@ def test_evaluations_read_as_the_last_stage_did(tmp_path):
 
 
 def test_bad_records_are_named_and_counted(tmp_path):
-    recipe = small_recipe(tmp_path, data={"on_bad": "skip"})
+    recipe = small_plan(tmp_path, data={"on_bad": "skip"})
     (tmp_path / "3.png").unlink()
     (tmp_path / "5.png").write_bytes((tmp_path / "5.png").read_bytes()[:60])
     run = run_plan(recipe, {})
@@ -176,7 +176,7 @@ def with_a_record_that_is_too_long(folder, **changes):
     records[3]["conversations"][0]["value"] += " what colour?" * 40
     (folder / "long.json").write_text(json.dumps(records))
     data = {"train": [str(folder / "long.json")], "on_bad": "skip", "max_length": 60}
-    return small_recipe(folder, **merge({"data": data, "trainer": {"save_steps": 3}}, changes))
+    return small_plan(folder, **merge({"data": data, "trainer": {"save_steps": 3}}, changes))
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -202,7 +202,7 @@ def test_what_batches_leave_out_is_named_once_by_whichever_process_makes_them(tm
 def test_a_run_that_died_after_its_last_checkpoint_makes_no_step_more(tmp_path, monkeypatch):
     stage = {**STAGE, "steps": 6, "batch_size": 2, "schedule": "constant", "cal": True}
     recipes = [
-        small_recipe(
+        small_plan(
             tmp_path,
             output_dir=str(tmp_path / name),
             stages={"it": stage},
@@ -234,14 +234,14 @@ def test_bad_held_out_records_are_named_too(tmp_path):
     (tmp_path / "eval.json").write_text(json.dumps(records))
     held_out = {"eval": [str(tmp_path / "eval.json")], "on_bad": "skip"}
     run = run_plan(
-        small_recipe(tmp_path, data=held_out, evaluate={"n": None}), {"n": lambda arm, _: {"n": len(arm.held_out)}}
+        small_plan(tmp_path, data=held_out, evaluate={"n": None}), {"n": lambda arm, _: {"n": len(arm.held_out)}}
     )
     assert json.loads((run / "results.json").read_text())["arms"]["cal"] == {"n": {"n": 3}}
     assert sum(json.loads((run / "bad_records.json").read_text())["data.eval"]["counts"].values()) == 1
 
 
 def test_a_bad_record_ends_the_run_unless_it_may_be_skipped(tmp_path):
-    recipe = small_recipe(tmp_path)
+    recipe = small_plan(tmp_path)
     (tmp_path / "3.png").unlink()
     with pytest.raises(BadRecord, match="missing_picture"):
         run_plan(recipe, {})
@@ -249,12 +249,12 @@ def test_a_bad_record_ends_the_run_unless_it_may_be_skipped(tmp_path):
 
 def test_evaluations_must_be_those_of_the_recipe(tmp_path):
     with pytest.raises(RecipeError, match=r"evaluate: \[\] wanted, functions for \['look'\] given"):
-        run_plan(small_recipe(tmp_path), {"look": lambda arm, folder: {}})
+        run_plan(small_plan(tmp_path), {"look": lambda arm, folder: {}})
     assert not (tmp_path / "run").exists()
 
 
 def test_settings_that_the_trainer_refuses_stop_the_run_before_it_starts(tmp_path):
-    recipe = small_recipe(tmp_path, trainer={"optim": "adamm"})
+    recipe = small_plan(tmp_path, trainer={"optim": "adamm"})
     with pytest.raises(RecipeError, match="trainer: "):
         run_plan(recipe, {})
     assert not (tmp_path / "run").exists()
@@ -283,8 +283,8 @@ def interrupted(recipe, monkeypatch, at_step):
 @pytest.mark.parametrize("model", [{}, {"lora": {"r": 2}}], ids=["full", "lora"])
 def test_a_resumed_run_ends_where_an_uninterrupted_one_does(model, tmp_path, monkeypatch):
     changes = {"model": model, "stages": {"it": {"steps": 6, "grad_accumulation": 2}}, "trainer": {"save_steps": 2}}
-    whole = run_plan(small_recipe(tmp_path, output_dir=str(tmp_path / "whole"), **changes), {})
-    recipe = small_recipe(tmp_path, **changes)
+    whole = run_plan(small_plan(tmp_path, output_dir=str(tmp_path / "whole"), **changes), {})
+    recipe = small_plan(tmp_path, **changes)
     interrupted(recipe, monkeypatch, at_step=5)
     with pytest.raises(RecipeError, match="--resume"):
         run_plan(recipe, {})
@@ -299,7 +299,7 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(model, tmp_path, mon
 
 
 def test_without_checkpoints_the_stage_starts_again(tmp_path, monkeypatch):
-    recipe = small_recipe(tmp_path)
+    recipe = small_plan(tmp_path)
     interrupted(recipe, monkeypatch, at_step=2)
     run = run_plan(recipe, {}, resume=True)
     assert [event["step"] for event in run.metrics.read() if event["arm"] == "cal" and "loss" in event] == [1, 2]
@@ -310,7 +310,7 @@ def test_a_part_that_learns_by_itself_logs_every_step_once_though_it_was_killed_
     tmp_path, monkeypatch
 ):
     stages = {"it": {**ALONE, "kind": "text"}, "last": {**STAGE, "cal": True}}
-    recipe = small_recipe(tmp_path, stages=stages)
+    recipe = small_plan(tmp_path, stages=stages)
     with monkeypatch.context() as patched:
         patched.setattr(steps, "save_folder", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
@@ -320,7 +320,7 @@ def test_a_part_that_learns_by_itself_logs_every_step_once_though_it_was_killed_
 
 
 def test_arms_that_were_evaluated_before_the_run_was_killed_are_not_evaluated_again(tmp_path):
-    recipe = small_recipe(
+    recipe = small_plan(
         tmp_path, data={"eval": [str(write_records(tmp_path, 4, "eval.json"))]}, evaluate={"look": None}
     )
     looked = []
@@ -340,7 +340,7 @@ def test_arms_that_were_evaluated_before_the_run_was_killed_are_not_evaluated_ag
 
 
 def test_a_nan_in_a_stage_ends_the_run_with_its_records_and_may_be_skipped_when_it_goes_on(tmp_path, monkeypatch):
-    recipe = small_recipe(tmp_path, stages={"it": {"steps": 3}}, arms={"cal": {}})
+    recipe = small_plan(tmp_path, stages={"it": {"steps": 3}}, arms={"cal": {}})
     collate = VLCollator.__call__
 
     def break_r3(self, samples):
@@ -352,16 +352,16 @@ def test_a_nan_in_a_stage_ends_the_run_with_its_records_and_may_be_skipped_when_
     monkeypatch.setattr(VLCollator, "__call__", break_r3)
     with pytest.raises(NotFinite, match=r"the loss is nan; its records: .*r3"):
         run_plan(recipe, {})
-    skipping = small_recipe(tmp_path, stages={"it": {"steps": 3, "on_nan": "skip"}}, arms={"cal": {}})
+    skipping = small_plan(tmp_path, stages={"it": {"steps": 3, "on_nan": "skip"}}, arms={"cal": {}})
     run = run_plan(skipping, {}, resume=True)
     assert [event.get("skipped_steps") for event in run.metrics.read() if "loss" in event][-1] in (1, 2)
     assert all(torch.isfinite(value).all() for value in weights(run / "cal").values())
 
 
 def test_resuming_a_finished_run_changes_nothing(tmp_path):
-    run = run_plan(small_recipe(tmp_path), {})
+    run = run_plan(small_plan(tmp_path), {})
     shutil.rmtree(run / "cal")
-    run_plan(small_recipe(tmp_path), {}, resume=True)
+    run_plan(small_plan(tmp_path), {}, resume=True)
     assert not (run / "cal").exists()
 
 
@@ -372,7 +372,7 @@ def test_what_trains_in_bfloat16_is_evaluated_in_it(tmp_path):
     held_out = write_records(tmp_path, 4, "eval.json")
     found = {}
     for bf16 in (False, True):
-        recipe = small_recipe(
+        recipe = small_plan(
             tmp_path,
             data={"eval": [str(held_out)]},
             evaluate={"look": None},

@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 import pytest
-from worlds.small_recipes import STAGE, small_recipe
+from worlds.small_recipes import STAGE, small_plan
 
 from contralign.recipe.recipe_file import load_recipe
 from contralign.recipe.schema import RecipeError
@@ -13,7 +13,7 @@ PT = {**STAGE, "train": ["projector"]}
 
 
 def directory(folder, **changes):
-    return RunDirectory(small_recipe(folder, **changes))
+    return RunDirectory(small_plan(folder, **changes))
 
 
 def made(folder, finished, **changes):
@@ -178,4 +178,4 @@ def test_cleaning_leaves_models_and_results(tmp_path):
 
 
 def test_without_an_output_folder_a_run_lies_under_runs(tmp_path):
-    assert str(RunDirectory(small_recipe(tmp_path, output_dir=None)).path) == "runs/small"
+    assert str(RunDirectory(small_plan(tmp_path, output_dir=None)).path) == "runs/small"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from worlds.small_recipes import STAGE, small_recipe, write_records
+from worlds.small_recipes import STAGE, small_plan, write_records
 
 from contralign.run.run import run_plan
 from contralign.training.config import CalConfig
@@ -29,7 +29,7 @@ def trained_weights(monkeypatch, recipe):
 
 def test_the_first_step_has_the_weights_of_the_live_one(tmp_path, monkeypatch):
     arms = {"live": {}, "scored": {"scores": "start"}, "before": {"weighting": "prior", "scores": "start"}}
-    recipe = small_recipe(tmp_path, arms={**arms, "mle": None})
+    recipe = small_plan(tmp_path, arms={**arms, "mle": None})
     lines, looks = trained_weights(monkeypatch, recipe)
     first = {line["arm"]: line for line in lines if line["step"] == 1 and "weight_mean" in line}
     assert first["scored"]["delta_q95"] == pytest.approx(first["live"]["delta_q95"], abs=1e-5)
@@ -40,7 +40,7 @@ def test_the_first_step_has_the_weights_of_the_live_one(tmp_path, monkeypatch):
 
 def test_the_reference_of_rho1_is_the_model_that_the_stage_starts_from(tmp_path, monkeypatch):
     stages = {"talk": {**STAGE}, "it": {**STAGE, "cal": True}}
-    recipe = small_recipe(tmp_path, stages=stages, arms={"rho1": {"weighting": "rho1", "scores": "start"}, "mle": None})
+    recipe = small_plan(tmp_path, stages=stages, arms={"rho1": {"weighting": "rho1", "scores": "start"}, "mle": None})
     lines, _ = trained_weights(monkeypatch, recipe)
     weights = [line["weight_mean"] for line in lines if line["arm"] == "rho1" and "weight_mean" in line]
     assert weights[0] == pytest.approx(1.0)  # no token is behind the model it starts from: all are equally far
@@ -49,7 +49,7 @@ def test_the_reference_of_rho1_is_the_model_that_the_stage_starts_from(tmp_path,
 
 def test_swapped_pictures_are_scored_as_they_are_trained_on(tmp_path):
     write_records(tmp_path)
-    recipe = small_recipe(tmp_path, arms={"cal": {"scores": "start"}}, data={"swap_noise": 0.5})
+    recipe = small_plan(tmp_path, arms={"cal": {"scores": "start"}}, data={"swap_noise": 0.5})
     run_plan(recipe, {})  # a file without the swaps would be refused by its pictures' digests
 
 

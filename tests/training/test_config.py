@@ -14,7 +14,6 @@ from contralign.contrast.mask import MaskImage
 from contralign.contrast.mean import MeanPicture
 from contralign.contrast.patches import MaskPatches
 from contralign.contrast.shuffle import ShufflePictures
-from contralign.training.alignment import contrast_of
 from contralign.weighting.cal import Cal
 from contralign.weighting.prior import Prior
 from contralign.weighting.quantile import Quantile
@@ -46,10 +45,13 @@ def test_the_ranges_of_table_4_and_plain_mle_are_allowed(alpha, beta):
         ({"form": "batch"}, "form='batch': wanted one of exact, paper, released"),
         ({"score": "prob"}, "score='prob': wanted one of logit, centred, logprob"),
         ({"contrast": "noise"}, "contrast='noise': wanted one of drop, mask, patches, blur"),
-        ({"patch_ratio": 0.5}, "patch_ratio=0.5 has no effect with contrast='drop'"),
-        ({"blur_sigma": 1.0, "contrast": "patches"}, "blur_sigma=1.0 has no effect"),
-        ({"prompt": "an image", "contrast": "mask"}, "prompt=an image has no effect with contrast='mask'"),
-        ({"mean_tokens": 2}, "mean_tokens=2 has no effect with contrast='drop'"),
+        ({"patch_ratio": 0.5}, "patch_ratio: 0.5 is written with the contrast now: contrast='patches:0.5'"),
+        (
+            {"contrast": {"name": "patches", "sigma": 1.0}},
+            "contrast 'patches' has no setting 'sigma'",
+        ),
+        ({"contrast": {"name": "mask", "prompt": "an image"}}, "contrast 'mask' has no setting 'prompt'"),
+        ({"contrast": {"name": "drop", "tokens": 2}}, "contrast 'drop' has no setting 'tokens'"),
         ({"contrast": "none", "beta": 3.0}, "beta=3.0 has no effect with contrast='none'"),
         ({"contrast": "none", "score": "logprob"}, "score='logprob' has no effect with contrast='none'"),
         ({"contrast": "none", "scores": "a.parquet"}, "scores='a.parquet' has no effect with contrast='none'"),
@@ -139,18 +141,20 @@ def test_a_configuration_can_be_compared_hashed_copied_and_not_changed():
 
 
 def test_a_configuration_names_its_contrast():
-    assert contrast_of(CalConfig()) == DropImage()
-    assert contrast_of(CalConfig(contrast="none")) is None
-    assert contrast_of(CalConfig(scores="a.parquet")) is None
-    assert isinstance(contrast_of(CalConfig.released()), MaskImage)
-    assert contrast_of(CalConfig(contrast="patches", patch_ratio=0.9, patch_seed=3)) == MaskPatches(ratio=0.9, seed=3)
-    assert contrast_of(CalConfig(contrast="blur", blur_sigma=1)) == BlurPicture(sigma=1)
-    assert contrast_of(CalConfig(prompt="an image")) == DropImage(prompt="an image")
-    assert contrast_of(CalConfig(contrast="mean")) == MeanPicture(tokens=4)
-    assert contrast_of(CalConfig(contrast="mean", mean_tokens=1)) == MeanPicture(tokens=1)
-    assert contrast_of(CalConfig(contrast="shuffle")) == ShufflePictures()
+    assert CalConfig().second_look() == DropImage()
+    assert CalConfig(contrast="none").second_look() is None
+    assert CalConfig(scores="a.parquet").second_look() is None
+    assert isinstance(CalConfig.released().second_look(), MaskImage)
+    assert CalConfig(contrast={"name": "patches", "ratio": 0.9, "seed": 3}).second_look() == MaskPatches(
+        ratio=0.9, seed=3
+    )
+    assert CalConfig(contrast="blur:1").second_look() == BlurPicture(sigma=1)
+    assert CalConfig(contrast="drop:an image").second_look() == DropImage(prompt="an image")
+    assert CalConfig(contrast="mean").second_look() == MeanPicture(tokens=4)
+    assert CalConfig(contrast="mean:1").second_look() == MeanPicture(tokens=1)
+    assert CalConfig(contrast="shuffle").second_look() == ShufflePictures()
 
 
 def test_every_alignment_has_a_mean_of_its_own():
-    one, other = (contrast_of(CalConfig(contrast="mean")) for _ in range(2))
+    one, other = (CalConfig(contrast="mean").second_look() for _ in range(2))
     assert one.running is not other.running

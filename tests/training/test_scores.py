@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import TrainingArguments
 from worlds.small_models import spread
-from worlds.small_recipes import STAGE, TINY, small_recipe, write_records
+from worlds.small_recipes import STAGE, TINY, small_plan, write_records
 from worlds.small_scores import mixed_samples, scored, spread_pair, text_sample
 from worlds.tiny_worlds import coloured, coloured_samples
 
@@ -290,7 +290,7 @@ def start(tmp_path_factory):
 
 
 def recipe_of(folder, start, **changes):
-    return small_recipe(folder, **{"model": {"path": str(start[0]), "tiny": None}, **changes})
+    return small_plan(folder, **{"model": {"path": str(start[0]), "tiny": None}, **changes})
 
 
 def score_records(folder, start, **settings):

@@ -4,6 +4,7 @@ import math
 
 from worlds.small_readings import assert_equal_and_varied, listed, loop, token_readings
 
+from contralign.weighting.base import main_reading, stored_reading
 from contralign.weighting.dft import Dft
 
 
@@ -15,4 +16,4 @@ def test_it_is_the_probability_of_the_label():
 
 
 def test_it_takes_no_second_look():
-    assert Dft().main is None and Dft().stored is None
+    assert main_reading(Dft()) is None and stored_reading(Dft()) is None

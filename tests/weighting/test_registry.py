@@ -12,7 +12,7 @@ COMMON = {"alpha": (1.0, 1.0), "beta": (5.0, 5.0), "window": (3, 3), "score": ("
 
 def test_every_one_is_built_by_its_name_alone():
     built = {name: build_weighting(name, {}, COMMON) for name in WEIGHTINGS}
-    assert [type(each) for each in built.values()] == list(WEIGHTINGS.values()) and len(built) == 10
+    assert [type(each) for each in built.values()] == [WEIGHTINGS[name] for name in WEIGHTINGS] and len(built) == 10
 
 
 def test_common_settings_reach_those_that_have_them():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 import yaml
-from worlds.small_recipes import STAGE, small_recipe, write_records
+from worlds.small_recipes import STAGE, small_plan, write_records
 
 from contralign.ablation.ablation_file import load_ablation
 from contralign.ablation.cells import expand
@@ -32,7 +32,7 @@ VALUES = {
 def write_ablation(folder, evaluate=None, **changes):
     """noise.yaml and world.yaml (a shared stage, a last one with CAL, 8 records) in `folder`; the path of the first."""
     held_out = write_records(folder, 4, "eval.json")
-    recipe = small_recipe(
+    recipe = small_plan(
         folder,
         output_dir=None,
         data={"eval": [str(held_out)]},

@@ -6,6 +6,8 @@ import json
 
 from PIL import Image
 
+from contralign.recipe.plan import RunPlan
+from contralign.recipe.planning import plan_of
 from contralign.recipe.recipe import Recipe
 from contralign.recipe.schema import from_mapping, merge
 
@@ -22,7 +24,7 @@ STAGE = {"train": ["projector", "language_model"], "steps": 2, "learning_rate": 
 COLOURS = {"red": (220, 20, 20), "green": (20, 160, 40), "blue": (30, 50, 220), "black": (5, 5, 5)}
 
 
-def small_recipe(folder, **changes) -> Recipe:
+def small_plan(folder, **changes) -> RunPlan:
     """Two arms on eight records in `folder`, two steps each, output in `folder`/run."""
     values = {
         "name": "small",
@@ -34,7 +36,7 @@ def small_recipe(folder, **changes) -> Recipe:
         "arms": {"mle": None, "cal": {}},
         "trainer": {"logging_steps": 1},
     }
-    return from_mapping(Recipe, merge(values, changes))
+    return plan_of(from_mapping(Recipe, merge(values, changes)))
 
 
 def write_records(folder, count=8, name="records.json"):

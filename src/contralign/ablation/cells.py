@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from contralign.ablation.settings import ARM, Ablation, Point
+from contralign.nearest import nearest
 from contralign.recipe.checks import refuse_streams
 from contralign.recipe.plan import RunPlan
 from contralign.recipe.recipe import Recipe
 from contralign.recipe.recipe_file import apply_override, plan_from, read_values, with_changes
-from contralign.recipe.schema import RecipeError, nearest
-from contralign.training.config import CalConfig
+from contralign.recipe.schema import RecipeError
+from contralign.run.preflight import cal_configs
+from contralign.training.cal_settings import CalSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +40,7 @@ class Cell:
         return self.plan.recipe
 
     @property
-    def cal(self) -> CalConfig | None:
+    def cal(self) -> CalSettings | None:
         """CAL's settings of the arm; None is plain training."""
         return self.plan.arms[self.arm]
 
@@ -98,6 +100,7 @@ def _plan_at(ablation: Ablation, values: Mapping[str, Any], point: Point, path: 
     try:
         plan = plan_from(values, path)
         refuse_streams(plan)
+        cal_configs(plan)
         return plan
     except RecipeError as error:
         place = " ".join(f"{axis}={label}" for axis, label in point.items())

@@ -14,7 +14,8 @@ from contralign.ablation.plan import PlannedCell
 from contralign.ablation.settings import Ablation, Metric
 from contralign.ablation.summary.results import Measured, Results, value_at
 from contralign.ablation.worker import BindEvaluations, Worker
-from contralign.recipe.schema import RecipeError, nearest
+from contralign.nearest import nearest
+from contralign.recipe.schema import RecipeError
 
 TOLERANCE = 1e-6
 CHECKED = "check"

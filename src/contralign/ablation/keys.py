@@ -20,7 +20,7 @@ from contralign.recipe.data_settings import DataSettings, is_builtin
 from contralign.recipe.model_settings import PARTS
 from contralign.recipe.plan import RunPlan, StagePlan
 from contralign.recipe.recipe import Recipe, plain
-from contralign.training.config import CalConfig
+from contralign.training.cal_settings import CalSettings
 
 OF_PARTS = ("family", *PARTS, "tokenizer", "projector")
 """Settings of a model that is put together."""
@@ -45,7 +45,7 @@ def origin_key(plan: RunPlan) -> str:
     return digest("tiny", recipe.seed, plain(model.tiny), texts)
 
 
-def step_key(parent: str, recipe: Recipe, stage: StagePlan, cal: CalConfig | None) -> str:
+def step_key(parent: str, recipe: Recipe, stage: StagePlan, cal: CalSettings | None) -> str:
     """Of one stage on top of what `parent` names.
 
     Args:

@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 import yaml
 
-from contralign.recipe.schema import RecipeError, nearest
+from contralign.nearest import nearest
+from contralign.recipe.schema import RecipeError
 
 Better = Literal["higher", "lower"]
 Point = dict[str, str]

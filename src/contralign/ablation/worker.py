@@ -191,7 +191,7 @@ class Worker:
             start=str(cell.recipe.model.path) if parent is None else str(self.directory.model(parent)),
             end=made,
             checkpoints=folder / "checkpoints",
-            cal=cell.cal if cell.recipe.stages[step.stage].cal else None,
+            cal=cal_configs(cell.plan)[cell.arm] if cell.plan.stages[step.stage].settings.cal else None,
         )
 
     def _step_record(self, planned: PlannedCell, step: PlannedStep, took: StepTime, notes: RunNotes) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from typing import Any
 from torch import Tensor
 
 from contralign.analysis.caption_delta import CaptionDelta, Piece
-from contralign.core.delta import Score
 from contralign.core.passes import TwoLooks
+from contralign.core.settings import Score
 from contralign.core.weights import cal_weights
 from contralign.data.batches.collator import VLCollator
 from contralign.data.batches.encoded_batch import EncodedBatch

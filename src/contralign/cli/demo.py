@@ -13,12 +13,13 @@ RECIPE, NAME = "tiny/demo", "demo"
 def demo(changes: Changes = None, dry_run: DryRun = False, debug: Debug = False) -> None:
     """Train MLE and CAL from the same tiny model on CPU and compare them; an earlier demo is replaced."""
     with readable_mistakes(debug):
-        from contralign.recipe.recipe_file import dump_recipe, find_recipe, load_recipe
+        from contralign.recipe.recipe_file import dump_recipe, find_recipe, load_plan
 
-        recipe = load_recipe(find_recipe(RECIPE), changes or ())
+        plan = load_plan(find_recipe(RECIPE), changes or ())
+        recipe = plan.recipe
         if dry_run:
             typer.echo(dump_recipe(recipe), nl=False)
             return
         from contralign.cli.actions.execute import execute
 
-        execute(recipe, overwrite=recipe.output_dir is None and recipe.name == NAME)
+        execute(plan, overwrite=recipe.output_dir is None and recipe.name == NAME)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from contralign.batch import VLBatch
 
@@ -23,6 +23,28 @@ class Contrast(Protocol):
     def __call__(self, batch: VLBatch) -> VLBatch:
         """The batch of the second pass; the one that was given stays as it is."""
         ...
+
+
+def check_contrast(contrast: Any) -> Contrast:
+    """The same contrast, once it is known to follow the Protocol.
+
+    Raises:
+        ValueError: a class, or an object that lacks something; the message says what.
+    """
+    if isinstance(contrast, type):
+        raise ValueError(f"contrast={contrast.__name__} is a class: give an instance of it, {contrast.__name__}(...)")
+    lacking = [
+        wanted
+        for wanted, there in (
+            ("name, a text", isinstance(getattr(contrast, "name", None), str)),
+            ("reencodes, True or False", isinstance(getattr(contrast, "reencodes", None), bool)),
+            ("__call__(batch: VLBatch) -> VLBatch", callable(contrast)),
+        )
+        if not there
+    ]
+    if lacking:
+        raise ValueError(f"contrast={contrast!r} lacks {' and '.join(lacking)}: see contralign.contrast.Contrast")
+    return contrast
 
 
 def require_pictures(batch: VLBatch, name: str) -> tuple[tuple, ...]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-Score = Literal["logit", "centred", "logprob"]
+from contralign.core.settings import Score, check_score
 
 
 def token_scores(
@@ -28,8 +26,7 @@ def token_scores(
     Raises:
         ValueError: unknown score, or shapes that do not fit.
     """
-    if score not in get_args(Score):
-        raise ValueError(f"score={score!r}: wanted one of {', '.join(get_args(Score))}")
+    check_score(score)
     if logits.shape[:-1] != labels.shape:
         raise ValueError(
             f"logits of shape {tuple(logits.shape)} do not fit labels of shape {tuple(labels.shape)}: "

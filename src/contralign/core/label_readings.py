@@ -13,8 +13,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from contralign.core.delta import Score, token_scores
+from contralign.core.delta import token_scores
 from contralign.core.head import GatheredHead, Head, LinearHead, OpaqueHead, accurate
+from contralign.core.settings import Score
 
 CHUNK_BYTES = 256 * 2**20
 """Float32 logits that exist at a time: larger saves no time, smaller goes over the head's gradient more often.

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from contralign.core.weights import Form, check_form
+from contralign.core.settings import Form, check_form
 
 RELEASED_EPS = 1e-6
 

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.profiler import record_function
 
 from contralign.batch import SHARED, VLBatch
-from contralign.core.delta import Score
 from contralign.core.head import Head, accurate
 from contralign.core.label_readings import COMPARED, DELTA, Reading, label_kl, label_scores, read_labels
+from contralign.core.settings import Score
 
 View = Callable[[VLBatch], VLBatch]
 

@@ -2,32 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from typing import Literal, get_args
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-Form = Literal["exact", "paper", "released"]
-
-
-def check_map(alpha: float, beta: float, window: int) -> None:
-    """Refuse a clamp or a window that means nothing.
-
-    Raises:
-        ValueError: α is negative, β is below α, β is 0, either is NaN, α is infinite, or the window is not a positive
-            odd integer.
-    """
-    if not (0 <= alpha < math.inf):
-        raise ValueError(f"alpha={alpha}: wanted a finite number, 0 or more (paper, section 2.3)")
-    if not beta >= alpha:
-        raise ValueError(f"beta={beta}: wanted alpha ({alpha}) or more, up to infinity")
-    if beta == 0:
-        raise ValueError(f"beta={beta}: every weight would be 0 and nothing would be learnt; wanted more than 0")
-    if isinstance(window, bool) or not isinstance(window, int) or window < 1 or window % 2 == 0:
-        raise ValueError(f"window={window!r}: wanted a positive odd integer (1 is no pooling)")
+from contralign.core.settings import Form, check_form, check_map
 
 
 def pool_valid(
@@ -117,13 +97,3 @@ def cal_weights(
         if form == "released":
             return torch.where(valid, pool_flat(clamped, window), clamped.new_zeros(()))
         return pool_valid(clamped, valid, window)
-
-
-def check_form(form: str) -> None:
-    """Refuse an unknown form of the loss.
-
-    Raises:
-        ValueError: `form` is none of exact, paper, released.
-    """
-    if form not in get_args(Form):
-        raise ValueError(f"form={form!r}: wanted one of {', '.join(get_args(Form))}")

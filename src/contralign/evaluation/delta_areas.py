@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from contralign.core.delta import Score
+from contralign.core.settings import Score
 from contralign.evaluation.label_tokens import SCORES, LabelTokens
 from contralign.evaluation.metrics.auc import Auc, auc
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from contralign.contrast.base import Contrast
-from contralign.core.delta import Score
 from contralign.core.passes import TwoLooks
+from contralign.core.settings import Score
 from contralign.core.weights import cal_weights
 from contralign.data.batches.collator import VLCollator
 from contralign.data.batches.encoded_batch import EncodedBatch

@@ -5,17 +5,15 @@ What they return is nested dicts and lists of numbers and strings, as JSON holds
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from contralign.plugins import Registry
 
-from contralign.evaluation.answers import answer_accuracy
-from contralign.evaluation.delta_table import delta_table
-from contralign.evaluation.grounding import grounding
-from contralign.evaluation.retrieval import retrieval
-
-EVALUATIONS: dict[str, Callable[..., dict[str, Any]]] = {
-    "grounding": grounding,
-    "answers": answer_accuracy,
-    "retrieval": retrieval,
-    "delta": delta_table,
-}
+EVALUATIONS = Registry(
+    "contralign.evaluations",
+    "evaluation",
+    {
+        "grounding": "contralign.evaluation.grounding:grounding",
+        "answers": "contralign.evaluation.answers:answer_accuracy",
+        "retrieval": "contralign.evaluation.retrieval:retrieval",
+        "delta": "contralign.evaluation.delta_table:delta_table",
+    },
+)

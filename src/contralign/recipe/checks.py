@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import re
 
+from contralign.nearest import nearest
 from contralign.recipe.model_settings import TINY
 from contralign.recipe.plan import RunPlan, StagePlan
 from contralign.recipe.recipe import Recipe
-from contralign.recipe.schema import RecipeError, nearest
+from contralign.recipe.schema import RecipeError
 from contralign.recipe.stage_settings import ALONE, Stage
 from contralign.recipe.trainer_arguments import check_trainer
-from contralign.training.config import START
+from contralign.training.cal_settings import START
 
 RESERVED_NAMES = ("start", "stages", "checkpoints", "evaluations", "shared")
 IDLE_OVER_STREAMS = ("dataloader_drop_last", "dataloader_persistent_workers")

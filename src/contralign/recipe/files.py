@@ -7,7 +7,7 @@ from pathlib import Path
 from contralign.recipe.data_settings import DataSettings, is_builtin
 from contralign.recipe.plan import RunPlan
 from contralign.recipe.schema import RecipeError
-from contralign.training.config import START
+from contralign.training.cal_settings import START
 
 
 def check_files(plan: RunPlan) -> None:

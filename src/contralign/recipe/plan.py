@@ -14,7 +14,7 @@ from contralign.recipe.data_settings import DataSettings
 from contralign.recipe.recipe import Recipe
 from contralign.recipe.schema import RecipeError
 from contralign.recipe.stage_settings import Stage
-from contralign.training.config import CalConfig as CalSettings
+from contralign.training.cal_settings import CalSettings
 
 
 @dataclass(frozen=True, kw_only=True)

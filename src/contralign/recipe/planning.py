@@ -9,7 +9,7 @@ from contralign.recipe.data_settings import DataSettings
 from contralign.recipe.plan import RunPlan, StagePlan
 from contralign.recipe.recipe import Recipe, plain
 from contralign.recipe.schema import RecipeError, from_mapping, merge
-from contralign.training.config import CalConfig as CalSettings
+from contralign.training.cal_settings import CalSettings
 
 
 def plan_of(recipe: Recipe) -> RunPlan:

@@ -1,4 +1,4 @@
-"""A whole recipe as values: the sections of `model_settings`, `data_settings` and `stage_settings`, and what they share.
+"""A whole recipe as values: its sections, each in a module of its own, and what they share.
 
 `recipe_file` reads the YAML, `checks` says what the sections must agree on, `plan` what a run of it does.
 """
@@ -14,7 +14,7 @@ from annotated_types import Ge
 from contralign.recipe.data_settings import DataSettings
 from contralign.recipe.model_settings import ModelSettings
 from contralign.recipe.stage_settings import Stage
-from contralign.training.config import CalConfig as CalSettings
+from contralign.training.cal_settings import CalSettings
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,11 +13,12 @@ from typing import Any
 
 import yaml
 
+from contralign.nearest import nearest
 from contralign.recipe.plan import RunPlan
 from contralign.recipe.planning import plan_of
 from contralign.recipe.recipe import Recipe, plain
 from contralign.recipe.rehearsal import TINY_SHAPE, rehearsed
-from contralign.recipe.schema import RecipeError, from_mapping, join, merge, nearest
+from contralign.recipe.schema import RecipeError, from_mapping, join, merge
 
 ABLATION_KEY = "recipe"
 """Every ablation file has it, and no recipe: see `contralign.ablation`."""

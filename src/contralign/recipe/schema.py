@@ -8,7 +8,6 @@ their `__post_init__`.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import inspect
 import json
@@ -21,6 +20,9 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
+from contralign.nearest import nearest
+from contralign.training.cal_settings import CalSettings, check_spelling
+
 T = TypeVar("T")
 MOST_VALUES = 100_000
 """A recipe has hundreds. YAML's aliases can make billions out of a few lines."""
@@ -32,14 +34,6 @@ Share = Annotated[float, Ge(0), Le(1)]
 
 class RecipeError(ValueError):
     """A recipe, or an override on the command line, that cannot be followed."""
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of an error message: the known name closest to `name`, and all known names."""
-    known = list(known)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    names = ", ".join(known) or "none"
-    return f"did you mean {close[0]!r}? Known: {names}" if close else f"known: {names}"
 
 
 def join(path: str, key: str) -> str:
@@ -98,6 +92,11 @@ def _plain_values(value: Any, kind: Any, path: str, count: list[int]) -> Any:
             f"{path.split('.')[0] or 'recipe'}: more than {MOST_VALUES:,} values; are aliases (*) nested?"
         )
     if isinstance(value, Mapping):
+        if _without_none(kind) is CalSettings:
+            try:
+                check_spelling(value, path)
+            except ValueError as error:
+                raise RecipeError(str(error)) from error
         fields = fields_of(kind)
         return {
             str(key): _plain_values(item, kind_at(kind, str(key)), join(path, str(key)), count)
@@ -108,6 +107,8 @@ def _plain_values(value: Any, kind: Any, path: str, count: list[int]) -> Any:
         return [_plain_values(item, Any, f"{path}[{index}]", count) for index, item in enumerate(value)]
     if value is not None and get_origin(_without_none(kind)) is tuple:
         return _plain_values([value], kind, path, count)
+    if isinstance(value, bool) and get_origin(kind) is Literal and value not in map(str, get_args(kind)):
+        raise RecipeError(_not_among(path, value, get_args(kind)))  # to Python, and so to pydantic, True is 1
     if value is None or isinstance(value, str | int | float):
         return value
     raise RecipeError(f"{path or 'recipe'}: wanted text, numbers, lists or settings, got {describe_value(value)}")
@@ -150,46 +151,60 @@ def _is_required(field: dataclasses.Field[Any]) -> bool:
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
+@dataclasses.dataclass
+class _Place:
+    """Where in the values a mistake is: its dotted name, that of the section around it, the setting and what came."""
+
+    dotted: str
+    section: str
+    section_kind: Any
+    name: str
+    value: Any
+
+    @property
+    def kind(self) -> Any:
+        return kind_at(self.section_kind, self.name) if self.name else self.section_kind
+
+
+def _find(error: ErrorDetails, kind: Any, values: Any, path: str) -> _Place:
+    found = _Place(path, path, kind, "", values)
+    for part in error["loc"]:
+        if isinstance(part, int) and isinstance(found.value, list):
+            found.dotted += f"[{part}]"
+            found.value = found.value[part] if part < len(found.value) else None
+        elif isinstance(found.value, Mapping) and (part in found.value or error["type"] == "missing"):
+            dotted = join(found.dotted, str(part))
+            found = _Place(dotted, found.dotted, found.kind, str(part), found.value.get(part))
+        # else it is the name that pydantic gives to one choice of several
+    return found
+
+
 def _message(error: ErrorDetails, kind: Any, values: Any, path: str) -> str:
     """One mistake: dotted place, what came, what was wanted."""
-    place, outer, name, came = path, path, "", values
-    for part in error["loc"]:
-        inside = (isinstance(came, Mapping) and part in came) or (isinstance(came, list) and isinstance(part, int))
-        if not inside and error["type"] != "missing":
-            continue  # the name that pydantic gives to one choice of several
-        if isinstance(part, str):
-            outer, kind, name = place, kind_at(kind, name) if name else kind, part
-        place = f"{place}[{part}]" if isinstance(part, int) else join(place, str(part))
-        came = came[part] if inside and not (isinstance(part, int) and part >= len(came)) else None
-    section = outer or "recipe"
+    at, context = _find(error, kind, values, path), error.get("ctx", {})
     match error["type"]:
-        case "unexpected_keyword_argument" | "extra_forbidden":
-            return f"{place}: unknown setting; {nearest(name, fields_of(kind))}"
-        case "missing" | "too_long" if not isinstance(error["loc"][-1], str) or error["type"] == "too_long":
-            items = get_args(_without_none(kind_at(kind, name)))
-            whole = place if error["type"] == "too_long" else place.rpartition("[")[0]
-            return f"{whole}: wanted {len(items)} values, got {error['input']!r}"
-        case "missing":
-            return f"{place}: missing; every {section} needs it"
+        case "unexpected_keyword_argument":
+            return f"{at.dotted}: unknown setting; {nearest(at.name, fields_of(at.section_kind))}"
+        case "missing" if not at.dotted.endswith("]"):
+            return f"{at.dotted}: missing; every {at.section or 'recipe'} needs it"
+        case "missing" | "too_long":
+            count = len(get_args(_without_none(at.kind)))
+            return f"{at.dotted.partition('[')[0]}: wanted {count} values, got {error['input']!r}"
         case "value_error":
-            reason = error.get("ctx", {})["error"]
-            return str(reason) if isinstance(reason, RecipeError) else f"{place or 'recipe'}: {reason}"
+            return f"{at.dotted or 'recipe'}: {context['error']}"
         case "literal_error":
-            choices = re.findall(r"'([^']*)'", error.get("ctx", {})["expected"])
-            return f"{place}: got {came!r}; {nearest(str(came), choices)}"
-    wanted = kind_at(kind, name) if name else kind
-    bounds = error.get("ctx", {})
-    if bounds.keys() & {"ge", "gt", "le", "lt"}:
-        value = float(came) if _without_none(wanted) is float else came
-        return f"{section}: {name}={value}: wanted {_range(wanted)}"
-    if error["type"] in ("dict_type", "dataclass_type"):
-        return f"{place or 'recipe'}: wanted settings (key: value), got {came!r}"
-    return f"{place}: wanted {describe(wanted if place[-1:] != ']' else _item(wanted))}, got {describe_value(came)}"
+            return _not_among(at.dotted, at.value, re.findall(r"'([^']*)'", context["expected"]))
+        case "dict_type" | "dataclass_type":
+            return f"{at.dotted or 'recipe'}: wanted settings (key: value), got {at.value!r}"
+    if context.keys() & {"ge", "gt", "le", "lt"}:
+        value = float(at.value) if _without_none(at.kind) is float else at.value
+        return f"{at.section or 'recipe'}: {at.name}={value}: wanted {_range(at.kind)}"
+    wanted = get_args(_without_none(at.kind))[0] if at.dotted.endswith("]") else at.kind
+    return f"{at.dotted}: wanted {describe(wanted)}, got {describe_value(at.value)}"
 
 
-def _item(kind: Any) -> Any:
-    items = get_args(_without_none(kind))
-    return items[0] if items else kind
+def _not_among(place: str, value: Any, choices: Iterable[Any]) -> str:
+    return f"{place}: got {value!r}; {nearest(str(value), map(str, choices))}"
 
 
 def _range(kind: Any) -> str:

@@ -6,13 +6,15 @@ They are read from its source file: importing transformers takes seconds, and a 
 from __future__ import annotations
 
 import functools
+import operator
 import re
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Union
+from typing import Any
 
-from contralign.recipe.schema import RecipeError, convert, nearest
+from contralign.nearest import nearest
+from contralign.recipe.schema import RecipeError, convert
 
 OWNED = {
     "output_dir": "output_dir",
@@ -45,13 +47,13 @@ def trainer_arguments() -> dict[str, Any]:
     source = Path(package.origin).with_name("training_args.py").read_text(encoding="utf-8")
     fields = re.findall(r"(?m)^    (\w+): ([^=\n]+?)(?: = .*)?$", source.partition("\nclass TrainingArguments")[2])
     known = {name: _kind(annotation) for name, annotation in fields if name not in OWNED}
-    known["fsdp"] = Union[known["fsdp"], bool]  # annotated as text, documented as true or false
+    known["fsdp"] = known["fsdp"] | bool  # annotated as text, documented as true or false
     return known
 
 
 def _kind(annotation: str) -> Any:
     plain = [_PLAIN[word] for word in re.findall(r"\w+", annotation) if word in _PLAIN]
-    return Union[tuple(plain)] if set(plain) - {type(None)} else Any
+    return functools.reduce(operator.or_, plain) if set(plain) - {type(None)} else Any
 
 
 def check_trainer(settings: Mapping[str, Any]) -> None:

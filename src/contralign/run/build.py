@@ -36,7 +36,6 @@ from contralign.run.precision import learn_in_float32
 from contralign.run.quantization import alike_in_both_passes, quantization_arguments
 from contralign.run.records import AnySamples
 from contralign.run.trainable_parts import freeze_unread_layers, parameter_groups, train_only
-from contralign.training.alignment import contrast_of
 from contralign.training.config import CalConfig
 from contralign.training.trainer import CALTrainer
 
@@ -260,7 +259,7 @@ def as_trained(processor: Any, image_aspect: ImageAspect) -> Any:
 
 def degrades_pictures(cal: CalConfig | None) -> bool:
     """True where the contrast encodes another picture, so that batches must bring the original ones."""
-    contrast = None if cal is None else contrast_of(cal)
+    contrast = None if cal is None else cal.second_look()
     return contrast is not None and contrast.reencodes
 
 

@@ -12,8 +12,9 @@ from peft.utils.constants import DUMMY_TARGET_MODULES
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from contralign.nearest import nearest
 from contralign.recipe.model_settings import LoraSettings, ModelSettings, Part
-from contralign.recipe.schema import RecipeError, nearest
+from contralign.recipe.schema import RecipeError
 from contralign.run.quantization import is_quantized, merge_dequantized
 from contralign.run.trainable_parts import freeze_unread_layers, part_of
 

@@ -11,7 +11,7 @@ from contralign.recipe.data_settings import DataSettings, is_builtin
 from contralign.recipe.files import check_files
 from contralign.recipe.model_settings import TINY
 from contralign.recipe.plan import RunPlan
-from contralign.recipe.schema import check_keywords
+from contralign.recipe.schema import RecipeError, check_keywords
 from contralign.run.arguments import training_arguments
 from contralign.run.build import model_folder
 from contralign.run.records import RecordReader, check_set
@@ -51,7 +51,13 @@ def cal_configs(plan: RunPlan) -> dict[str, CalConfig | None]:
     Raises:
         RecipeError: a weighting or contrast that does not take its settings.
     """
-    return dict(plan.arms)
+    configs: dict[str, CalConfig | None] = {}
+    for arm, settings in plan.arms.items():
+        try:
+            configs[arm] = None if settings is None else CalConfig.of(settings)
+        except ValueError as error:
+            raise RecipeError(f"{f'arms.{arm}' if plan.recipe.arms else 'cal'}: {error}") from error
+    return configs
 
 
 def _check_sets(data: DataSettings, sources: tuple[str, ...], path: str) -> None:

@@ -17,8 +17,9 @@ from contralign.data.records.mixture import SampleSet, load_samples
 from contralign.data.records.swap_noise import swap_pictures
 from contralign.data.sets import SETS
 from contralign.data.streams.streaming import SHUFFLE_BUFFER, StreamedSamples
+from contralign.nearest import nearest
 from contralign.recipe.data_settings import DataSettings, is_builtin, set_name
-from contralign.recipe.schema import RecipeError, check_keywords, nearest
+from contralign.recipe.schema import RecipeError, check_keywords
 
 Check = Callable[[Sample], None]
 AnySamples = SampleSet | StreamedSamples

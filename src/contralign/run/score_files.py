@@ -10,7 +10,8 @@ from contralign.data.scores.score_file import check_settings, read_settings
 from contralign.recipe.data_settings import DataSettings
 from contralign.recipe.plan import RunPlan
 from contralign.recipe.schema import RecipeError
-from contralign.training.config import START, CalConfig
+from contralign.training.cal_settings import START
+from contralign.training.config import CalConfig
 from contralign.training.scores import settings_read
 
 

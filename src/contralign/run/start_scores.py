@@ -10,8 +10,8 @@ from accelerate import PartialState
 
 from contralign import __version__
 from contralign.contrast.drop import DropImage
-from contralign.core.delta import Score
 from contralign.core.label_readings import DELTA
+from contralign.core.settings import Score
 from contralign.data.records.mixture import SampleSet
 from contralign.data.scores.score_digest import model_digest
 from contralign.recipe.data_settings import DataSettings
@@ -20,8 +20,8 @@ from contralign.run.build import load_model, load_processor, model_folder
 from contralign.run.records import AnySamples, make_collator
 from contralign.run.score_files import noise_settings
 from contralign.scoring import score_samples
-from contralign.training.alignment import contrast_of
-from contralign.training.config import START, CalConfig
+from contralign.training.cal_settings import START
+from contralign.training.config import CalConfig
 from contralign.training.scores import column_read
 
 
@@ -46,7 +46,7 @@ def with_start_scores(
         return cal
     assert isinstance(samples, SampleSet)  # a recipe that streams is refused
     # A weighting that takes one look, such as rho1, has no contrast: its column does not depend on the second.
-    contrast = contrast_of(cal.without_scores()) or DropImage()
+    contrast = cal.without_scores().second_look() or DropImage()
     about = {**model_settings(path, model), **noise_settings(data, seed)}
     output.parent.mkdir(parents=True, exist_ok=True)
     score_samples(

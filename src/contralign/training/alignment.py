@@ -16,9 +16,7 @@ from torch.profiler import record_function
 from transformers.utils import ModelOutput
 
 from contralign.batch import CACHED_DELTA as CACHED
-from contralign.contrast.base import Contrast
 from contralign.contrast.mean import MeanPicture
-from contralign.contrast.registry import build_contrast
 from contralign.core.head import accurate
 from contralign.core.label_loss import label_loss
 from contralign.core.loss import ratio, token_coefficients
@@ -28,7 +26,7 @@ from contralign.models.adapters.adapter import Adapter, PictureEncoder
 from contralign.models.adapters.registry import adapter_for
 from contralign.reading import drop_is_proven, fitted, is_proven
 from contralign.training.config import CalConfig
-from contralign.weighting.base import TokenReadings, Wanted, column_of, live_readings
+from contralign.weighting.base import TokenReadings, Wanted, column_of, live_readings, main_reading, stored_reading
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +42,7 @@ class CalOutput(ModelOutput):
         numerator: see `contralign.core.loss.token_coefficients`; carries the gradient.
         denominator: the same; no gradient.
         nll: negative log-likelihood of every label token in nats, without gradient; 0 elsewhere.
-        delta: Δ of every label token, or what else the weighting reads of two looks (`Weighting.main`); Δ is 0 for rows
+        delta: Δ of every label token, or what else the weighting reads of two looks (`main_reading`); Δ is 0 for rows
             without a picture, and all is 0 for a weighting that takes one look.
         weights: weight of every label token; 0 elsewhere.
         valid: bool, True at label tokens.
@@ -102,15 +100,15 @@ class ContrastiveAlignment:
         self.model = model
         self.adapter: Adapter = adapter_for(model, encode_pictures or _image_processor(processor))
         self.weighting = self.config.token_weighting()
-        contrast = contrast_of(self.config) if self.config.compares else None
+        contrast = self.config.second_look() if self.config.compares else None
         self.contrast = contrast and fitted(contrast, self.adapter, getattr(processor, "tokenizer", processor))
         if self.contrast is not None and self.contrast.reencodes and self.adapter.encode_pictures is None:
             raise ValueError(
-                f"contrast={self.config.contrast!r} encodes a degraded picture: pass processor=... "
+                f"contrast={self.contrast.name!r} encodes a degraded picture: pass processor=... "
                 "(CALTrainer: processing_class=...)"
             )
         if self.contrast is not None:
-            self.adapter.check_contrast(self.config.contrast, num_tokens=0)
+            self.adapter.check_contrast(self.contrast.name, num_tokens=0)
         self.draw = 0
         self._proven = not self.config.check_views or self.contrast is None or is_proven(self.adapter, self.contrast)
         self._warned = False
@@ -163,7 +161,7 @@ class ContrastiveAlignment:
         with record_function("contralign: encode"):
             batch = self.adapter.prepare(inputs, draw=self.draw)
         if self.contrast is not None:
-            self.adapter.check_contrast(config.contrast, num_tokens=batch.input_ids.shape[1])
+            self.adapter.check_contrast(self.contrast.name, num_tokens=batch.input_ids.shape[1])
             self._warn_of_dropout()
             self._proven = self._proven or drop_is_proven(self.adapter, batch)
             if isinstance(self.contrast, MeanPicture) and self.adapter.model.training:
@@ -193,15 +191,17 @@ class ContrastiveAlignment:
 
     def _tokens(self, passes: Passes, cached: Tensor | None) -> TokenReadings:
         readings: dict[Wanted, Tensor] = {**passes.readings}
-        if cached is not None and self.weighting.stored is not None:
-            readings[self.weighting.stored] = cached[:, 1:]
+        stored = stored_reading(self.weighting)
+        if cached is not None and stored is not None:
+            readings[stored] = cached[:, 1:]
         return TokenReadings(readings=readings, valid=passes.valid, has_image=passes.has_image)
 
     def _shown(self, tokens: TokenReadings, weights: Tensor) -> Tensor:
         """The weighting's main reading at label tokens."""
-        if self.weighting.main is None:
+        main = main_reading(self.weighting)
+        if main is None:
             return torch.zeros_like(weights)
-        reading = tokens[self.weighting.main]
+        reading = tokens[main]
         return torch.where(tokens.valid, reading, torch.zeros_like(reading))
 
     def _check_cached(self, cached: Tensor | None, inputs: Mapping[str, Any]) -> None:
@@ -209,7 +209,7 @@ class ContrastiveAlignment:
             raise ValueError(f"the batch brings {CACHED!r}, which has no effect without CalConfig(scores=FILE)")
         if self.config.scores is not None and (cached is None or cached.shape != inputs["input_ids"].shape):
             came = "nothing" if cached is None else f"shape {tuple(cached.shape)}"
-            column = column_of(self.weighting.stored or "delta_logit")
+            column = column_of(stored_reading(self.weighting) or "delta_logit")
             raise ValueError(
                 f"CalConfig(scores={self.config.scores!r}) wants {CACHED!r} in every batch, (batch, seq), {column} at "
                 f"label tokens; got {came}. VLCollator(scores=...) puts it there; another collator has to"
@@ -238,21 +238,6 @@ class _Step:
 
     def __init__(self, owner: ContrastiveAlignment, cached: Tensor | None) -> None:
         self.owner, self.cached = owner, cached
-
-
-def contrast_of(config: CalConfig) -> Contrast | None:
-    """The contrast that a configuration names; None where no second pass is run."""
-    if config.contrast == "none" or config.scores is not None:
-        return None
-    return build_contrast(  # settings of other contrasts are None: CalConfig refuses what has no effect
-        config.contrast,
-        prompt=config.prompt,
-        tokens=config.mean_tokens,
-        ratio=config.patch_ratio,
-        fill=config.patch_fill,
-        seed=config.patch_seed,
-        sigma=config.blur_sigma,
-    )
 
 
 def _image_processor(processor: Any) -> PictureEncoder | None:

@@ -1,122 +1,78 @@
-"""What CAL can be told to do: one dataclass, the paper's values as defaults."""
+"""What CAL can be told to do: the settings of `CalSettings`, with the weighting and the contrast that they name."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, get_args
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
-from contralign.contrast import ContrastName
-from contralign.core.delta import Score
-from contralign.core.weights import Form, check_form, check_map
-from contralign.training.options import Options
-from contralign.weighting.base import Weighting
-from contralign.weighting.registry import build_weighting
+from contralign.contrast.base import Contrast, check_contrast
+from contralign.contrast.registry import contrast_named
+from contralign.training.cal_settings import NONE, CalSettings, check_spelled_contrast
+from contralign.weighting.base import Weighting, check_weighting, main_reading, stored_reading
+from contralign.weighting.registry import build_weighting, check_name
 
-START = "start"
-"""`CalConfig.scores` of a recipe: a file that the run writes itself, with the model that the stage starts from."""
+_COMMON = {"alpha": 1.0, "beta": 5.0, "window": 3, "score": "logit"}
+"""Settings that several weightings have -> the value that says nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class CalConfig:
-    """Settings of contrastive alignment; the defaults are the paper's (section 3.1), the loss form is ours.
+class CalConfig(CalSettings):
+    """Settings of contrastive alignment, in names or in objects; see `CalSettings` for those that are not listed here.
+
+    ```python
+    CalConfig(weighting="quantile", options={"low": 0.25}, contrast="blur:10")
+    CalConfig(weighting=Quantile(low=0.25), contrast=BlurPicture(sigma=10))
+    ```
 
     Attributes:
-        weighting: how label tokens are weighed: "cal", or a rival of `contralign.weighting.registry.WEIGHTINGS`. Alpha,
-            beta, window and score belong to "cal" and to those that have settings of these names; a weighting that
-            takes no second look has no contrast.
-        options: further settings of the weighting, by name; see its class.
-        alpha: lower bound of a token's weight (equation 3), 0 or more.
-        beta: upper bound, `alpha` or more, up to infinity.
-        window: odd width of the average pooling (equation 4); 1 is none.
-        form: how the loss is pooled and normalised: "exact" over the whole optimizer step, "paper" in every sample
-            (equation 5), "released" as the released code does (needs `contrast="mask"` and `score="logit"`).
-        contrast: the second look: "drop" takes image tokens out, "mask" hides their keys, "patches" and "blur" degrade
-            the picture and encode it again (section A.3); "shuffle" shows another row's picture and "mean" a few tokens
-            of the mean picture (both ours); "none" takes no second look and every weight is 1: plain MLE through the
-            same fast loss.
-        score: "logit" (the paper's), "centred" or "logprob"; see `contralign.core.delta.token_scores`.
-        patch_ratio: share of the 10 x 20 grid that `contrast="patches"` covers, in (0, 1].
-        patch_fill: colour of a covered cell, RGB 0..255; None is the mean colour of CLIP's pictures.
-        patch_seed: seed of the draw.
-        blur_sigma: σ of `contrast="blur"` in pixels of the original picture.
-        prompt: a short text that `contrast="drop"` puts in the picture's place, such as "an image", so that the first
-            word of a plain caption has some context without it too; None, the paper's way, puts nothing there.
-        mean_tokens: how many tokens a picture keeps under `contrast="mean"`; None is 4.
-        scores: Δ, or what else the weighting reads of the second look, comes from this file, written by
-            `contralign score`, and no second pass is run; `contrast` and `score` must be those of the file. Batches
-            carry it as `cached_delta`, which `VLCollator` puts there. Evaluation takes it from the model all the same:
-            its samples are not those that were scored. "rho1" takes from it the loss of the model that scored, and is
-            evaluated as "uniform". In a recipe "start" stands for a file that the run writes itself, with the model
-            that the stage starts from.
-        check_views: on the first batch with a picture, compare Δ of "drop" and "mask" where a model is served by the
-            generic adapter, and refuse to go on if they differ; False trusts the model.
+        weighting: a name, or an object that follows `contralign.weighting.Weighting`. An object brings all its
+            settings itself: alpha, beta, window, score and options are then left out.
+        contrast: a spelling, or an object that follows `contralign.contrast.Contrast`. Every alignment works on a copy
+            of its own.
 
     Raises:
-        ValueError: a value out of range, or a setting that would have no effect.
+        ValueError: a value out of range, a setting that would have no effect, or an object that lacks something.
     """
 
-    weighting: str = "cal"
-    options: Mapping[str, Any] = field(default_factory=Options)
-    alpha: float = 1.0
-    beta: float = 5.0
-    window: int = 3
-    form: Form = "exact"
-    contrast: ContrastName = "drop"
-    score: Score = "logit"
-    patch_ratio: float | None = None
-    patch_fill: tuple[int, int, int] | None = None
-    patch_seed: int | None = None
-    blur_sigma: float | None = None
-    prompt: str | None = None
-    mean_tokens: int | None = None
-    scores: str | None = None
-    check_views: bool = True
+    weighting: str | Weighting = "cal"
+    contrast: str | Mapping[str, Any] | Contrast = "drop"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "options", Options(self.options))
-        check_map(self.alpha, self.beta, self.window)
-        check_form(self.form)
-        if self.score not in get_args(Score):
-            raise ValueError(f"score={self.score!r}: wanted one of {', '.join(get_args(Score))}")
-        if self.contrast not in get_args(ContrastName):
-            raise ValueError(f"contrast={self.contrast!r}: wanted one of {', '.join(get_args(ContrastName))}")
-        self._refuse_settings_without_effect()
+        super().__post_init__()
+        if isinstance(self.contrast, str | Mapping) and self.contrast != NONE:
+            contrast_named(self.contrast)
         self._check_weighting()
-        if self.scores is not None and self.form == "released":
-            raise ValueError("form='released' also weighs by Δ at ignored positions, which no score file holds")
-        if self.form == "released" and (self.contrast != "mask" or self.score != "logit"):
-            raise ValueError(
-                f"form='released' with contrast={self.contrast!r} and score={self.score!r}: the released code masks "
-                "the image keys and compares raw logits; use CalConfig.released()"
-            )
 
-    def _refuse_settings_without_effect(self) -> None:
-        owners = {
-            **{"patch_ratio": "patches", "patch_fill": "patches", "patch_seed": "patches", "blur_sigma": "blur"},
-            **{"prompt": "drop", "mean_tokens": "mean"},
-        }
-        for setting, owner in owners.items():
-            if getattr(self, setting) is not None and self.contrast != owner:
-                raise ValueError(
-                    f"{setting}={getattr(self, setting)} has no effect with contrast={self.contrast!r}: "
-                    f"leave it out, or set contrast={owner!r}"
-                )
+    @classmethod
+    def of(cls, settings: CalSettings) -> CalConfig:
+        """The same settings, checked with the classes that they name.
 
-        if self.contrast == "none" and self.weighting == "cal":
-            map_settings = {"alpha": 1.0, "beta": 5.0, "window": 3, "score": "logit", "scores": None}
-            for setting, default in map_settings.items():
-                if getattr(self, setting) != default:
-                    raise ValueError(
-                        f"{setting}={getattr(self, setting)!r} has no effect with contrast='none', where every weight "
-                        "is 1: leave it out"
-                    )
+        Raises:
+            ValueError: see the class.
+        """
+        return cls(**{item.name: getattr(settings, item.name) for item in fields(settings)})
+
+    def _check_names(self) -> None:
+        if isinstance(self.weighting, str):
+            check_name(self.weighting)
+        else:
+            check_weighting(self.weighting)
+        if isinstance(self.contrast, str | Mapping):
+            check_spelled_contrast(self.contrast)
+        else:
+            check_contrast(self.contrast)
+
+    @property
+    def contrast_name(self) -> str:
+        """The contrast without its settings."""
+        return super().contrast_name if isinstance(self.contrast, str | Mapping) else self.contrast.name
 
     def _check_weighting(self) -> None:
         weighting = self.token_weighting()
-        if self.form == "released" and self.weighting != "cal":
-            raise ValueError(f"form='released' with weighting={self.weighting!r}: the released code knows CAL alone")
-        if self.scores is not None and weighting.stored is None:
+        main = main_reading(weighting)
+        if self.scores is not None and stored_reading(weighting) is None:
             reads = ", ".join(weighting.readings) or "nothing"
             raise ValueError(
                 f"scores={self.scores!r} has no effect with weighting={self.weighting!r}, which reads {reads}, and no "
@@ -128,45 +84,63 @@ class CalConfig:
                 "with that model (contralign score) and set scores=FILE; in a recipe, scores: start takes the model "
                 "that the stage starts from"
             )
-        if weighting.main is None and self.prompt is not None:
-            raise ValueError(
-                f"prompt={self.prompt!r} has no effect with weighting={self.weighting!r}, which takes no second look: "
-                "leave it out"
-            )
-        if weighting.main is None and self.contrast not in ("drop", "none"):
+        if main is None and self.contrast not in ("drop", NONE):
             raise ValueError(
                 f"contrast={self.contrast!r} has no effect with weighting={self.weighting!r}, which takes no second "
                 "look: leave it out"
             )
-        if weighting.main is not None and self.contrast == "none" and self.weighting != "cal":
+        if main is not None and self.contrast == NONE and self.weighting != "cal":
             raise ValueError(
                 f"contrast='none' with weighting={self.weighting!r}, which compares two looks: set another contrast, "
                 "or weighting='uniform'"
             )
 
     def token_weighting(self) -> Weighting:
-        """The weighting that these settings name.
+        """The weighting that these settings name, or the object itself.
 
         Raises:
-            ValueError: see `contralign.weighting.registry.build_weighting`.
+            ValueError: see `contralign.weighting.registry.build_weighting`; also a setting beside an object.
         """
-        unset = {"alpha": 1.0, "beta": 5.0, "window": 3, "score": "logit"}
-        common = {name: (getattr(self, name), value) for name, value in unset.items()}
-        # Exact and paper are how any loss is normalised; only the released form also changes weights.
-        return build_weighting(self.weighting, self.options, common | {"form": (self.form, self.form)})
+        if isinstance(self.weighting, str):
+            common = {name: (getattr(self, name), unset) for name, unset in _COMMON.items()}
+            # Exact and paper are how any loss is normalised; only the released form also changes weights.
+            return build_weighting(self.weighting, self.options, common | {"form": (self.form, self.form)})
+        for name, unset in {**_COMMON, "options": {}}.items():
+            if getattr(self, name) != unset:
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r} has no effect beside weighting={self.weighting!r}, an object that "
+                    "brings its own settings: leave it out"
+                )
+        if getattr(self.weighting, "form", None) == "released":
+            raise ValueError("weighting=Cal(form='released') is one part of the released form: CalConfig.released()")
+        return self.weighting
+
+    def second_look(self) -> Contrast | None:
+        """The contrast of a live second pass, made anew or copied; None for "none" and where a score file stands in.
+
+        What a contrast learns in one alignment no other sees.
+
+        Raises:
+            ValueError: see `contralign.contrast.registry.contrast_named`.
+        """
+        if self.contrast == NONE or self.scores is not None:
+            return None
+        if isinstance(self.contrast, str | Mapping):
+            return contrast_named(self.contrast)
+        return copy.deepcopy(self.contrast)
 
     @property
     def compares(self) -> bool:
         """True where weights come of two looks, the second one live or from a score file."""
-        return self.contrast != "none" and self.token_weighting().main is not None
+        return self.contrast != NONE and main_reading(self.token_weighting()) is not None
 
     def without_scores(self) -> CalConfig:
         """The same read from the model alone, for samples that no file holds.
 
         What compares with a reference model cannot be; it becomes plain maximum likelihood.
         """
-        if self.weighting == "rho1":
-            return replace(self, scores=None, weighting="uniform", options={})
+        if "reference_nll" in self.token_weighting().readings:
+            return replace(self, scores=None, weighting="uniform", options={}, **_COMMON)
         return replace(self, scores=None)
 
     @classmethod

@@ -10,11 +10,11 @@ class Options(Mapping[str, Any]):
     """A mapping without a way to change it: hashable where its values are, equal to any mapping with the same items.
 
     Args:
-        items: copied.
+        items: copied; lists become tuples.
     """
 
     def __init__(self, items: Mapping[str, Any] | None = None) -> None:
-        self._items = dict(items or {})
+        self._items = {key: tuple(value) if isinstance(value, list) else value for key, value in (items or {}).items()}
 
     def __getitem__(self, name: str) -> Any:
         return self._items[name]

@@ -11,9 +11,9 @@ from contralign.data.records.messages import Sample
 from contralign.data.records.mixture import SampleSet
 from contralign.data.scores.score_file import ScoreFile, check_settings, read_settings
 from contralign.reading import contrast_settings
-from contralign.training.alignment import contrast_of
-from contralign.training.config import START, CalConfig
-from contralign.weighting.base import column_of
+from contralign.training.cal_settings import START
+from contralign.training.config import CalConfig
+from contralign.weighting.base import column_of, stored_reading
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ def settings_read(cal: CalConfig) -> dict[str, Any]:
     """
     if not cal.compares:
         return {"column": column_read(cal)}
-    contrast = contrast_of(cal.without_scores())
+    contrast = cal.without_scores().second_look()
     assert contrast is not None  # contrast="none" with scores is refused by CalConfig
     return {**contrast_settings(contrast), "column": column_read(cal)}
 
@@ -75,7 +75,7 @@ def column_read(cal: CalConfig) -> str:
     Args:
         cal: with `scores`.
     """
-    stored = cal.token_weighting().stored
+    stored = stored_reading(cal.token_weighting())
     assert stored is not None  # scores for a weighting that reads none are refused by CalConfig
     return column_of(stored)
 

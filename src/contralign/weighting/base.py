@@ -7,18 +7,18 @@ fields; those that `CalConfig` has too (alpha, beta, window, form, score) come f
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from contralign.core.delta import Score
 from contralign.core.head import accurate
 from contralign.core.label_readings import COMPARED, DELTA, Reading
+from contralign.core.settings import Score, check_score
 
 Wanted = Literal[Reading, "reference_nll"]
 """A reading of the step, or the loss of a label under another model, which only a score file brings."""
@@ -51,23 +51,17 @@ class TokenReadings:
         return torch.where(self.pictured, weights, self.valid.to(weights.dtype))
 
 
-class Weighting(ABC):
-    """A rule from what is measured of label tokens to how much each counts."""
+@runtime_checkable
+class Weighting(Protocol):
+    """A rule from what is measured of label tokens to how much each counts; nobody has to inherit from it.
+
+    It has to be the same from step to step: settings, and no state that a checkpoint would have to keep.
+    """
 
     @property
     @abstractmethod
     def readings(self) -> tuple[Wanted, ...]:
-        """What it weighs by; a step measures this and nothing else."""
-
-    @property
-    def main(self) -> Wanted | None:
-        """The reading that compares two looks, shown as `CalOutput.delta`; None for a rule that takes one look."""
-        return next((reading for reading in self.readings if reading in COMPARED), None)
-
-    @property
-    def stored(self) -> Wanted | None:
-        """The reading that a score file can bring (`CalConfig.scores`); None where no file holds it."""
-        return None if self.main == "kl" else self.main
+        """What it weighs by; a step measures this and nothing else. Empty for a rule that reads nothing."""
 
     @abstractmethod
     def __call__(self, tokens: TokenReadings) -> Float[Tensor, "batch seq"]:
@@ -79,6 +73,41 @@ class Weighting(ABC):
         """
 
 
+def check_weighting(weighting: Any) -> Weighting:
+    """The same weighting, once it is known to follow the Protocol.
+
+    Raises:
+        ValueError: a class, or an object that lacks something; the message says what.
+    """
+    name = weighting.__name__ if isinstance(weighting, type) else repr(weighting)
+    if isinstance(weighting, type):
+        raise ValueError(f"weighting={name} is a class: give an instance of it, {name}(...)")
+    if not callable(weighting) or not hasattr(weighting, "readings"):
+        calls = [] if callable(weighting) else ["__call__(tokens: TokenReadings) -> weights"]
+        lacking = [*calls, *([] if hasattr(weighting, "readings") else ["readings, a tuple of names"])]
+        raise ValueError(f"weighting={name} lacks {' and '.join(lacking)}: see contralign.weighting.Weighting")
+    readings, known = weighting.readings, (*get_args(Reading), "reference_nll")
+    if not isinstance(readings, tuple) or not set(readings) <= set(known):
+        raise ValueError(f"weighting={name}: readings={readings!r}: wanted a tuple of some of {', '.join(known)}")
+    return weighting
+
+
+def main_reading(weighting: Weighting) -> Wanted | None:
+    """The reading that compares two looks, shown as `CalOutput.delta`; None for a rule that takes one look."""
+    return next((reading for reading in weighting.readings if reading in COMPARED), None)
+
+
+def stored_reading(weighting: Weighting) -> Wanted | None:
+    """The reading that a score file can bring (`CalConfig.scores`); None where no file holds it.
+
+    A reference's loss goes first: nothing else can bring it.
+    """
+    if "reference_nll" in weighting.readings:
+        return "reference_nll"
+    main = main_reading(weighting)
+    return None if main == "kl" else main
+
+
 def live_readings(weighting: Weighting, scored: bool) -> tuple[Reading, ...]:
     """What a step has to measure itself.
 
@@ -86,7 +115,7 @@ def live_readings(weighting: Weighting, scored: bool) -> tuple[Reading, ...]:
         weighting: the rule.
         scored: a score file brings the reading that can be stored.
     """
-    brought = weighting.stored if scored else None
+    brought = stored_reading(weighting) if scored else None
     return tuple(each for each in weighting.readings if each != brought and each != "reference_nll")
 
 
@@ -101,8 +130,7 @@ def delta_of(score: Score) -> Reading:
     Raises:
         ValueError: unknown score.
     """
-    if score not in DELTA:
-        raise ValueError(f"score={score!r}: wanted one of {', '.join(get_args(Score))}")
+    check_score(score)
     return DELTA[score]
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from contralign.core.delta import Score
-from contralign.core.weights import Form, cal_weights, check_form, check_map
+from contralign.core.settings import Form, Score, check_form, check_map
+from contralign.core.weights import cal_weights
 from contralign.weighting.base import TokenReadings, Wanted, Weighting, delta_of
 
 

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from contralign.core.delta import Score
-from contralign.core.weights import check_map, pool_valid
+from contralign.core.settings import Score, check_map
+from contralign.core.weights import pool_valid
 from contralign.weighting.base import TokenReadings, Wanted, Weighting, check_number, delta_of
 
 

@@ -1,42 +1,51 @@
-"""All weightings by name, and how one is made of plain settings."""
+"""All weightings by name, and how one is made of plain settings. Importing this imports none of them."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
-from dataclasses import fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from contralign.weighting.base import Weighting
-from contralign.weighting.cal import Cal
-from contralign.weighting.dft import Dft
-from contralign.weighting.pgpo import Pgpo
-from contralign.weighting.prior import Prior
-from contralign.weighting.quantile import Quantile
-from contralign.weighting.rho1 import Rho1
-from contralign.weighting.tpo import Tpo
-from contralign.weighting.uniform import Uniform
-from contralign.weighting.vig import Vig
-from contralign.weighting.vppo import Vppo
+from contralign.nearest import one_of
+from contralign.plugins import Registry
 
-WEIGHTINGS: dict[str, type[Weighting]] = {
-    "cal": Cal,
-    "uniform": Uniform,
-    "quantile": Quantile,
-    "prior": Prior,
-    "vig": Vig,
-    "tpo": Tpo,
-    "vppo": Vppo,
-    "pgpo": Pgpo,
-    "rho1": Rho1,
-    "dft": Dft,
-}
+if TYPE_CHECKING:
+    from contralign.weighting.base import Weighting
+
+WEIGHTINGS = Registry(
+    "contralign.weightings",
+    "weighting",
+    {
+        "cal": "contralign.weighting.cal:Cal",
+        "uniform": "contralign.weighting.uniform:Uniform",
+        "quantile": "contralign.weighting.quantile:Quantile",
+        "prior": "contralign.weighting.prior:Prior",
+        "vig": "contralign.weighting.vig:Vig",
+        "tpo": "contralign.weighting.tpo:Tpo",
+        "vppo": "contralign.weighting.vppo:Vppo",
+        "pgpo": "contralign.weighting.pgpo:Pgpo",
+        "rho1": "contralign.weighting.rho1:Rho1",
+        "dft": "contralign.weighting.dft:Dft",
+    },
+)
+"""Name -> class, called with its settings by keyword."""
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that no weighting has; none is imported.
+
+    Raises:
+        ValueError: with all names.
+    """
+    if name not in WEIGHTINGS:
+        raise ValueError(f"weighting={name!r}: {one_of(str(name), WEIGHTINGS)}")
 
 
 def build_weighting(name: str, options: Mapping[str, Any], common: Mapping[str, tuple[Any, Any]]) -> Weighting:
     """The weighting of a name.
 
     Args:
-        name: key of `WEIGHTINGS`.
+        name: of `WEIGHTINGS`.
         options: keyword settings that are its own.
         common: settings that several weightings share, by name: their value, and the value that says nothing. A
             weighting that has such a setting takes the value.
@@ -44,9 +53,11 @@ def build_weighting(name: str, options: Mapping[str, Any], common: Mapping[str, 
     Raises:
         ValueError: an unknown name, a setting that it does not have, or one out of range.
     """
-    if name not in WEIGHTINGS:
-        raise ValueError(f"weighting={name!r}: wanted one of {', '.join(WEIGHTINGS)}")
-    known = [item.name for item in fields(WEIGHTINGS[name])]  # type: ignore[arg-type]
+    from contralign.weighting.base import check_weighting
+
+    check_name(name)
+    kind = WEIGHTINGS[name]
+    known = list(inspect.signature(kind).parameters)
     for setting, (value, unset) in common.items():
         if setting not in known and value != unset:
             raise ValueError(f"{setting}={value!r} has no effect with weighting={name!r}: leave it out")
@@ -58,4 +69,4 @@ def build_weighting(name: str, options: Mapping[str, Any], common: Mapping[str, 
             raise ValueError(
                 f"options.{setting} has no effect with weighting={name!r}, whose options are {', '.join(own) or 'none'}"
             )
-    return WEIGHTINGS[name](**{setting: common[setting][0] for setting in known if setting in common}, **options)
+    return check_weighting(kind(**{setting: common[setting][0] for setting in known if setting in common}, **options))

@@ -37,11 +37,6 @@ class Rho1(Selection):
         """The model's own loss, and the reference's."""
         return ("nll", "reference_nll")
 
-    @property
-    def stored(self) -> Wanted | None:
-        """The reference's loss, which comes from nowhere else."""
-        return "reference_nll"
-
     def __call__(self, tokens: TokenReadings) -> Float[Tensor, "batch seq"]:
         """See `Weighting`; 0 or 1."""
         with torch.no_grad():

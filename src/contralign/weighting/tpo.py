@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from contralign.core.delta import Score
+from contralign.core.settings import Score
 from contralign.weighting.base import TokenReadings, Wanted, Weighting, check_number, delta_of
 
 

@@ -7,7 +7,7 @@ import math
 import pytest
 from accelerate.data_loader import BatchSamplerShard
 from torch.utils.data import BatchSampler
-from worlds.small_recipes import small_recipe
+from worlds.small_recipes import small_plan
 
 from contralign.bench.forecast import forecast
 from contralign.bench.forecast.render import printed
@@ -73,7 +73,7 @@ def test_cal_in_one_stage_alone_costs_in_that_stage_alone():
 
 
 def test_a_model_whose_shapes_are_not_known_yet_has_steps_and_tokens_all_the_same(tmp_path):
-    found = forecast(small_recipe(tmp_path))
+    found = forecast(small_plan(tmp_path))
     (it,) = found.stages
     assert found.parameters is None and it.learns == {} and it.plan is None
     assert (it.steps, it.global_batch, it.records) == (2, 4, 8)
@@ -83,7 +83,7 @@ def test_a_model_whose_shapes_are_not_known_yet_has_steps_and_tokens_all_the_sam
 
 
 def test_epochs_count_as_the_trainer_counts_them(tmp_path):
-    found = forecast(small_recipe(tmp_path, stages={"it": {"steps": None, "epochs": 1.5, "batch_size": 3}}))
+    found = forecast(small_plan(tmp_path, stages={"it": {"steps": None, "epochs": 1.5, "batch_size": 3}}))
     assert found.stages[0].steps == math.ceil(1.5 * 3)
 
 
@@ -130,7 +130,7 @@ def test_adapters_are_counted_in_the_state_and_quantised_layers_are_not_sharded(
 def test_steps_are_those_of_the_trainers_own_loader(tmp_path, drop_last, gpus):
     """8 records, micro-batches of 3, accumulated to a batch of 12 or 6."""
     changes = {"steps": None, "epochs": 2, "batch_size": 1, "global_batch": 6}
-    recipe = small_recipe(tmp_path, stages={"it": changes}, trainer={"dataloader_drop_last": drop_last})
+    recipe = small_plan(tmp_path, stages={"it": changes}, trainer={"dataloader_drop_last": drop_last})
     shards = [
         BatchSamplerShard(BatchSampler(range(8), 1, drop_last), gpus, rank, even_batches=not drop_last)
         for rank in range(gpus)

@@ -1,9 +1,10 @@
 """Which evaluations a recipe may name, and what they are given."""
 
 import json
+import sys
 
 import pytest
-from worlds.small_recipes import small_recipe, write_records
+from worlds.small_recipes import small_plan, write_records
 
 from contralign.analysis.gallery import read_gallery
 from contralign.cli.actions import evaluations
@@ -22,7 +23,7 @@ def recipe_with(tmp_path):
 
     def build(evaluate):
         held_out = {"eval": [str(write_records(tmp_path, 4, "eval.json"))]}
-        return small_recipe(tmp_path, data=held_out, evaluate=evaluate)
+        return small_plan(tmp_path, data=held_out, evaluate=evaluate)
 
     return build
 
@@ -68,7 +69,8 @@ def test_an_evaluation_gets_the_arm_s_data_and_the_recipe_s_settings(recipe_with
         got.update(model=model, collator=collator, data=data, limit=limit)
         return {"n": 1}
 
-    monkeypatch.setitem(EVALUATIONS, "spy", spy)
+    monkeypatch.setattr(sys.modules[__name__], "spy", spy, raising=False)
+    monkeypatch.setitem(EVALUATIONS.built_in, "spy", f"{__name__}:spy")
     assert bind_evaluations(recipe_with({"spy": {"limit": 3}}))["spy"](arm, tmp_path) == {"n": 1}
     assert (got["model"], got["collator"], got["limit"]) == (arm.model, arm.collate, 3)
     data = got["data"]

@@ -16,8 +16,9 @@ from contralign.ablation.ablation_file import dump_ablation
 from contralign.ablation.directory import AblationDirectory
 from contralign.ablation.plan import PlannedCell
 from contralign.ablation.settings import ARM, NUMBERS, TRAINING, Ablation, Metric, Point
+from contralign.nearest import nearest
 from contralign.recipe.recipe import plain
-from contralign.recipe.schema import RecipeError, from_mapping, nearest
+from contralign.recipe.schema import RecipeError, from_mapping
 
 METADATA = b"contralign_ablation"
 

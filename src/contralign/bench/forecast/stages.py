@@ -22,6 +22,7 @@ from contralign.recipe.recipe import Recipe
 from contralign.recipe.stage_settings import Stage
 from contralign.run.arguments import count_steps
 from contralign.run.build import load_processor, outline_model, ready_to_learn
+from contralign.run.preflight import cal_configs
 from contralign.run.records import make_collator
 from contralign.run.trainable_parts import part_of
 from contralign.training.config import CalConfig
@@ -138,7 +139,7 @@ def _stage(run: RunPlan, planned: StagePlan, model: Any, gpus: int, gpu: str) ->
     counted = [source.records for source in sources]
     records = data.count if data.streaming else None if None in counted else sum(count or 0 for count in counted)
     tokens = _tokens(recipe, data, sources, model)
-    cal = next((config for config in run.arms.values() if config is not None), None) if stage.cal else None
+    cal = next((config for config in cal_configs(run).values() if config is not None), None) if stage.cal else None
     steps = _steps(recipe, planned, records, gpus, accumulation)
     learns, frozen = {}, 0
     found: dict[str, Any] = {"plan": None, "plain": None, "sharding": "", "left_out": ""}

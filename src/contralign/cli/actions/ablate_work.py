@@ -36,7 +36,8 @@ from contralign.ablation.worker import Worker
 from contralign.cli.actions.evaluations import bind_evaluations
 from contralign.cli.ranks import leave_process_group
 from contralign.recipe.recipe_file import find_recipe
-from contralign.training.scores import check_score_files
+from contralign.run.preflight import cal_configs
+from contralign.run.score_files import check_score_files
 
 LONGEST_EVALUATION = timedelta(hours=24)
 """How long other ranks wait while the main one evaluates."""
@@ -69,7 +70,7 @@ class AblateWork:
     def run(self, workers: int | None, *, keep_models: bool) -> bool:
         """Everything that is not done yet, in local workers; then tables and plots. True where every cell is done."""
         for one in self.planned:
-            check_score_files(one.cell.recipe)
+            check_score_files(one.cell.plan, cal_configs(one.cell.plan))
         self._say(str(count_work(self.planned)))
         self.directory.create(self.ablation)
         words = self._worker_words(self.directory.path, self.directory.store, keep_models)

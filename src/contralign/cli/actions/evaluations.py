@@ -13,8 +13,9 @@ from contralign.data.batches.collator import VLCollator
 from contralign.evaluation.captions import generate
 from contralign.evaluation.evaluation_set import EvaluationSet, draw
 from contralign.evaluation.registry import EVALUATIONS
+from contralign.nearest import nearest
 from contralign.recipe.recipe import Recipe
-from contralign.recipe.schema import RecipeError, check_keywords, nearest
+from contralign.recipe.schema import RecipeError, check_keywords
 from contralign.run.steps import Evaluation, TrainedArm
 
 GALLERY = "gallery"

@@ -10,7 +10,7 @@ from typing import Any, get_args
 import torch
 from accelerate import PartialState
 
-from contralign.core.delta import Score
+from contralign.core.settings import Score
 from contralign.data.records.mixture import SampleSet
 from contralign.reading import SCORES
 from contralign.recipe.data_settings import DataSettings
@@ -23,7 +23,6 @@ from contralign.run.records import RecordReader, make_collator, with_swaps
 from contralign.run.score_files import noise_settings
 from contralign.run.start_scores import model_settings
 from contralign.scoring import ScoringSummary, score_samples
-from contralign.training.alignment import contrast_of
 from contralign.training.config import CalConfig
 
 
@@ -141,7 +140,7 @@ def do_work(
     """
     if score not in (*get_args(Score), "both"):
         raise RecipeError(f"--score {score}: wanted {', '.join(get_args(Score))} or both")
-    contrast = contrast_of(work.cal.without_scores())
+    contrast = work.cal.without_scores().second_look()
     if contrast is None:
         raise RecipeError("contrast='none' takes no second look: there is no Δ to score")
     place, path = _device(device), str(work.model.path)

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from contralign.core.delta import Score
+from contralign.core.settings import Score
 from contralign.data.records.messages import Sample
 from contralign.data.scores.score_digest import RowDigest, row_digest
 from contralign.data.scores.score_index import ScoreIndex, id_key

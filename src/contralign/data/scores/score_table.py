@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from contralign.core.delta import Score
+from contralign.core.settings import Score
 from contralign.data.records.messages import Sample
 from contralign.data.scores.score_digest import RowDigest
 

@@ -8,27 +8,26 @@ from accelerate.utils import extract_model_from_parallel
 from transformers import PreTrainedModel
 
 from contralign.models.adapters.adapter import Adapter, PictureEncoder, UnsupportedModel
-from contralign.models.adapters.deepstack import DeepstackAdapter
-from contralign.models.adapters.gemma import Gemma3Adapter, Gemma4Adapter, PaliGemmaAdapter
 from contralign.models.adapters.generic import GenericAdapter
-from contralign.models.adapters.llava import LlavaAdapter
-from contralign.models.adapters.llava_next import LlavaNextAdapter
-from contralign.models.adapters.mini_gemini import MiniGeminiAdapter
-from contralign.models.adapters.mllama import MllamaAdapter
-from contralign.models.adapters.ovis2 import Ovis2Adapter
+from contralign.plugins import Registry
 
-ADAPTERS: dict[str, type[Adapter]] = {
-    "Gemma3ForConditionalGeneration": Gemma3Adapter,
-    "Gemma4ForConditionalGeneration": Gemma4Adapter,
-    "LlavaForConditionalGeneration": LlavaAdapter,
-    "LlavaNextForConditionalGeneration": LlavaNextAdapter,
-    "MiniGeminiForConditionalGeneration": MiniGeminiAdapter,
-    "MllamaForConditionalGeneration": MllamaAdapter,
-    "Ovis2ForConditionalGeneration": Ovis2Adapter,
-    "PaliGemmaForConditionalGeneration": PaliGemmaAdapter,
-    "Qwen3VLForConditionalGeneration": DeepstackAdapter,
-    "Qwen3VLMoeForConditionalGeneration": DeepstackAdapter,
-}
+ADAPTERS = Registry(
+    "contralign.families",
+    "model family",
+    {
+        "Gemma3ForConditionalGeneration": "contralign.models.adapters.gemma:Gemma3Adapter",
+        "Gemma4ForConditionalGeneration": "contralign.models.adapters.gemma:Gemma4Adapter",
+        "LlavaForConditionalGeneration": "contralign.models.adapters.llava:LlavaAdapter",
+        "LlavaNextForConditionalGeneration": "contralign.models.adapters.llava_next:LlavaNextAdapter",
+        "MiniGeminiForConditionalGeneration": "contralign.models.adapters.mini_gemini:MiniGeminiAdapter",
+        "MllamaForConditionalGeneration": "contralign.models.adapters.mllama:MllamaAdapter",
+        "Ovis2ForConditionalGeneration": "contralign.models.adapters.ovis2:Ovis2Adapter",
+        "PaliGemmaForConditionalGeneration": "contralign.models.adapters.gemma:PaliGemmaAdapter",
+        "Qwen3VLForConditionalGeneration": "contralign.models.adapters.deepstack:DeepstackAdapter",
+        "Qwen3VLMoeForConditionalGeneration": "contralign.models.adapters.deepstack:DeepstackAdapter",
+    },
+)
+"""Name of the model's class -> `Adapter` subclass."""
 
 
 def bare_model(model: Any) -> PreTrainedModel:
@@ -54,5 +53,7 @@ def adapter_for(model: Any, encode_pictures: PictureEncoder | None = None) -> Ad
         UnsupportedModel: no adapter can serve it correctly; the message says why.
     """
     inner = bare_model(model)
-    family = ADAPTERS.get(type(inner).__name__.removeprefix("FSDP"))  # fully_shard renames the class
-    return family(inner, encode_pictures) if family else GenericAdapter(inner, encode_pictures)
+    name = type(inner).__name__.removeprefix("FSDP")  # fully_shard renames the class
+    if name in ADAPTERS:
+        return ADAPTERS[name](inner, encode_pictures)
+    return GenericAdapter(inner, encode_pictures)

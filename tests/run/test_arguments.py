@@ -2,16 +2,16 @@
 
 import pytest
 from accelerate import PartialState
-from worlds.small_recipes import small_recipe
+from worlds.small_recipes import small_plan
 
-from contralign.recipe.arguments import count_steps, training_arguments, warmup_share
 from contralign.recipe.schema import RecipeError
 from contralign.recipe.stage_settings import Stage
+from contralign.run.arguments import count_steps, training_arguments, warmup_share
 
 
 def arguments(folder, **changes):
-    recipe = small_recipe(folder, **changes)
-    return training_arguments(recipe, "it", folder / "checkpoints")
+    recipe = small_plan(folder, **changes)
+    return training_arguments(recipe, recipe.stages["it"], folder / "checkpoints")
 
 
 def test_settings_of_a_stage_arrive(tmp_path):

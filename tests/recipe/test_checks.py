@@ -2,18 +2,18 @@
 
 import pytest
 from worlds.small_ablations import planned_cells
-from worlds.small_recipes import STAGE, small_recipe
+from worlds.small_recipes import STAGE, small_plan
 from worlds.small_streams import write_jsonl
 
-from contralign.recipe.arguments import training_arguments
 from contralign.recipe.data_settings import DataSettings
-from contralign.recipe.schema import RecipeError
+from contralign.recipe.schema import RecipeError, from_mapping
+from contralign.run.arguments import training_arguments
 
 
 def streaming(folder, stage=None, **changes):
     path = write_jsonl(folder / "a.jsonl", range(10))
     data = {"train": [str(path)], "streaming": True, **changes.pop("data", {})}
-    return small_recipe(folder, data=data, stages={"it": {**STAGE, "cal": True, **(stage or {})}}, **changes)
+    return small_plan(folder, data=data, stages={"it": {**STAGE, "cal": True, **(stage or {})}}, **changes)
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def streaming(folder, stage=None, **changes):
 )
 def test_settings_that_do_not_go_together_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
-        DataSettings(**{"train": ("a.jsonl",), **settings})
+        from_mapping(DataSettings, {"train": ("a.jsonl",), **settings})
 
 
 @pytest.mark.parametrize(
@@ -56,29 +56,29 @@ def test_a_recipe_that_cannot_stream_says_why(tmp_path, stage, changes, message)
 def test_a_stage_that_takes_no_batches_of_records_has_no_order_of_its_own(tmp_path):
     stages = {"text": {**STAGE, "kind": "text", "train": [], "data": {"sampler": "modality_length"}}}
     with pytest.raises(RecipeError, match=r"stages\.text\.data\.sampler has no effect with kind='text'"):
-        small_recipe(tmp_path, stages={**stages, "it": {**STAGE, "cal": True}})
+        small_plan(tmp_path, stages={**stages, "it": {**STAGE, "cal": True}})
 
 
 def test_epochs_of_a_stream_are_counted_by_what_is_known_of_its_length(tmp_path):
     recipe = streaming(
         tmp_path, {"steps": None, "epochs": 2.0, "batch_size": 4, "grad_accumulation": 3}, data={"count": 100}
     )
-    arguments = training_arguments(recipe, "it", tmp_path / "checkpoints")
+    arguments = training_arguments(recipe, recipe.stages["it"], tmp_path / "checkpoints")
     assert arguments.max_steps == 17
 
 
 def test_epochs_of_a_stream_are_counted_in_global_batches_too(tmp_path):
     stage = {"steps": None, "epochs": 2.0, "batch_size": 2, "global_batch": 8}
     recipe = streaming(tmp_path, stage, data={"count": 32})
-    arguments = training_arguments(recipe, "it", tmp_path / "checkpoints")
+    arguments = training_arguments(recipe, recipe.stages["it"], tmp_path / "checkpoints")
     assert (arguments.gradient_accumulation_steps, arguments.max_steps) == (4, 8)
 
 
 def test_a_stage_may_stream_where_another_reads_whole(tmp_path):
     path = str(write_jsonl(tmp_path / "a.jsonl", range(4)))
     stages = {"pt": {**STAGE, "data": {"train": [path], "streaming": True}}, "it": {**STAGE, "cal": True}}
-    recipe = small_recipe(tmp_path, stages=stages)
-    assert [recipe.stage_data(name).streaming for name in ("pt", "it")] == [True, False]
+    recipe = small_plan(tmp_path, stages=stages)
+    assert [recipe.stages[name].data.streaming for name in ("pt", "it")] == [True, False]
 
 
 def test_an_ablation_does_not_stream(tmp_path):

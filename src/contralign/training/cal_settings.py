@@ -1,0 +1,172 @@
+"""What CAL can be told in plain values, as a recipe holds them: checked without torch, and without any weighting."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from contralign.contrast.registry import CONTRASTS, MAIN_SETTING, read_spelling
+from contralign.core.settings import Form, Score, check_form, check_map, check_score
+from contralign.nearest import one_of
+from contralign.training.options import Options
+from contralign.weighting.registry import check_name
+
+START = "start"
+"""`CalSettings.scores` of a recipe: a file that the run writes itself, with the model that the stage starts from."""
+NONE = "none"
+"""`CalSettings.contrast` that takes no second look."""
+
+_FORMER = {
+    "patch_ratio": ("patches", "ratio"),
+    "patch_fill": ("patches", "fill"),
+    "patch_seed": ("patches", "seed"),
+    "blur_sigma": ("blur", "sigma"),
+    "prompt": ("drop", "prompt"),
+    "mean_tokens": ("mean", "tokens"),
+}
+"""Settings of single contrasts that were fields once -> contrast and setting."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalSettings:
+    """Settings of contrastive alignment; the defaults are the paper's (section 3.1), the loss form is ours.
+
+    `CalConfig` is the same with weighting and contrast made of it, and takes them as objects too.
+
+    Attributes:
+        weighting: how label tokens are weighed: "cal", or another name of
+            `contralign.weighting.registry.WEIGHTINGS`. Alpha, beta, window and score belong to "cal" and to those that
+            have settings of these names; a weighting that takes no second look has no contrast.
+        options: further settings of the weighting, by name; see its class.
+        alpha: lower bound of a token's weight (equation 3), 0 or more.
+        beta: upper bound, `alpha` or more, up to infinity.
+        window: odd width of the average pooling (equation 4); 1 is none.
+        form: how the loss is pooled and normalised: "exact" over the whole optimizer step, "paper" in every sample
+            (equation 5), "released" as the released code does (needs `contrast="mask"` and `score="logit"`).
+        contrast: the second look: "drop" takes image tokens out, "mask" hides their keys, "patches" and "blur" degrade
+            the picture and encode it again (section A.3); "shuffle" shows another row's picture and "mean" a few tokens
+            of the mean picture (both ours); "none" takes no second look and every weight is 1: plain MLE through the
+            same fast loss. One setting may stand behind the name: "drop:an image" (a text in the picture's place),
+            "mean:4", "patches:0.7", "blur:10"; several are a mapping: {name: patches, ratio: 0.7, seed: 3}.
+        score: "logit" (the paper's), "centred" or "logprob"; see `contralign.core.delta.token_scores`.
+        scores: Δ, or what else the weighting reads of the second look, comes from this file, written by
+            `contralign score`, and no second pass is run; `contrast` and `score` must be those of the file. Batches
+            carry it as `cached_delta`, which `VLCollator` puts there. Evaluation takes it from the model all the same:
+            its samples are not those that were scored. "rho1" takes from it the loss of the model that scored, and is
+            evaluated as "uniform". In a recipe "start" stands for a file that the run writes itself, with the model
+            that the stage starts from.
+        check_views: on the first batch with a picture, compare Δ of "drop" and "mask" where a model is served by the
+            generic adapter, and refuse to go on if they differ; False trusts the model.
+
+    Raises:
+        ValueError: a value out of range, a setting that would have no effect, or one that is written otherwise now.
+    """
+
+    weighting: str = "cal"
+    options: Mapping[str, Any] = field(default_factory=Options)
+    alpha: float = 1.0
+    beta: float = 5.0
+    window: int = 3
+    form: Form = "exact"
+    contrast: str | Mapping[str, Any] = "drop"
+    score: Score = "logit"
+    scores: str | None = None
+    check_views: bool = True
+
+    def __new__(cls, **settings: Any) -> CalSettings:
+        """Say how a former keyword is written now, where Python would only say that it is unknown."""
+        check_spelling(settings)
+        return super().__new__(cls)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "options", Options(self.options))
+        if isinstance(self.contrast, Mapping):
+            object.__setattr__(self, "contrast", Options(self.contrast))
+        check_map(self.alpha, self.beta, self.window)
+        check_form(self.form)
+        check_score(self.score)
+        self._check_names()
+        if self.contrast == NONE and self.weighting == "cal":
+            self._refuse_settings_of_two_looks()
+        if self.form == "released":
+            self._check_released()
+
+    def _check_names(self) -> None:
+        check_name(self.weighting)
+        check_spelled_contrast(self.contrast)
+
+    @property
+    def contrast_name(self) -> str:
+        """The contrast without its settings."""
+        return NONE if self.contrast == NONE else read_spelling(self.contrast)[0]
+
+    def _refuse_settings_of_two_looks(self) -> None:
+        unset = {"alpha": 1.0, "beta": 5.0, "window": 3, "score": "logit", "scores": None}
+        for setting, default in unset.items():
+            if getattr(self, setting) != default:
+                raise ValueError(
+                    f"{setting}={getattr(self, setting)!r} has no effect with contrast='none', where every weight "
+                    "is 1: leave it out"
+                )
+
+    def _check_released(self) -> None:
+        if self.weighting != "cal":
+            raise ValueError(f"form='released' with weighting={self.weighting!r}: the released code knows CAL alone")
+        if self.scores is not None:
+            raise ValueError("form='released' also weighs by Δ at ignored positions, which no score file holds")
+        if self.contrast_name != "mask" or self.score != "logit":
+            raise ValueError(
+                f"form='released' with contrast={self.contrast!r} and score={self.score!r}: the released code masks "
+                "the image keys and compares raw logits; use CalConfig.released()"
+            )
+
+
+def check_spelled_contrast(contrast: str | Mapping[str, Any]) -> None:
+    """Refuse what spells no contrast; none is imported.
+
+    Raises:
+        ValueError: with all names, or with what is wrong in the spelling.
+    """
+    if isinstance(contrast, str) and contrast.partition(":")[0] not in CONTRASTS:
+        if contrast != NONE:
+            raise ValueError(f"contrast={contrast!r}: {one_of(contrast, [*CONTRASTS, NONE])}")
+    else:
+        read_spelling(contrast)
+
+
+def check_spelling(settings: Mapping[str, Any], place: str = "") -> None:
+    """Refuse settings of single contrasts beside the contrast, as they were written once, with today's spelling.
+
+    Args:
+        settings: of CAL, as somebody wrote them.
+        place: dotted place of them in a recipe, such as "cal".
+
+    Raises:
+        ValueError: with the user's own values in the new spelling.
+    """
+    former = [name for name in settings if name in _FORMER]
+    if not former:
+        return
+    first = former[0]
+    where = f"{place}.{first}" if place else first
+    if settings[first] is None:
+        raise ValueError(f"{where}: null is the contrast's own default: leave it out")
+    owner = _FORMER[first][0]
+    own = {_FORMER[name][1]: settings[name] for name in former if _FORMER[name][0] == owner}
+    given = {setting: value for setting, value in own.items() if value is not None}
+    (setting, value), *more = given.items()
+    short = not more and setting == MAIN_SETTING[owner][0] and _plain(value) == str(value)
+    new: Any = f"{owner}:{value}" if short else {"name": owner, **given}
+    spelled = f"contrast: {new if short else _flow(new)}" if place else f"contrast={new!r}"
+    raise ValueError(f"{where}: {_plain(settings[first])} is written with the contrast now: {spelled}")
+
+
+def _flow(settings: Mapping[str, Any]) -> str:
+    """A mapping on one line of YAML."""
+    return "{" + ", ".join(f"{name}: {_plain(value)}" for name, value in settings.items()) + "}"
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) and value.replace(" ", "").isalnum() else json.dumps(value)
