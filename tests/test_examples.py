@@ -80,7 +80,7 @@ def cluster(tmp_path):
 @pytest.mark.slow
 def test_a_job_of_two_nodes_asks_for_another_turn_and_finishes_in_it(cluster, tmp_path):
     stage = {"batch_size": 2, "steps": 120, "learning_rate": 1e-3}
-    recipe = small_plan(tmp_path, stages={"it": stage}, arms=None, trainer={"ddp_find_unused_parameters": False})
+    recipe = small_plan(tmp_path, stages={"it": stage}, arms=None, trainer={"ddp_find_unused_parameters": False}).recipe
     write_records(tmp_path, 16)
     (tmp_path / "small.yaml").write_text(dump_recipe(recipe))
     run, requeued = tmp_path / "turns", Path(cluster["REQUEUED"])

@@ -28,8 +28,8 @@ def test_a_cell_has_the_recipe_of_its_point_and_seed(tmp_path):
     by_name = {cell.name: cell for cell in cells(tmp_path, "cal.beta=4", changes={"stages.it": {"steps": 9}})}
     cell = by_name["noise=0.5 arm=cal seed=1"]
     assert cell.recipe.seed == 1
-    assert cell.recipe.stages["last"].data.swap_noise == 0.5
-    assert cell.recipe.stages["it"].data.swap_noise == 0
+    assert cell.plan.stages["last"].data.swap_noise == 0.5
+    assert cell.plan.stages["it"].data.swap_noise == 0
     assert (cell.recipe.stages["it"].steps, cell.recipe.stages["it"].batch_size) == (9, 4)
     assert (cell.cal.alpha, cell.cal.beta) == (0, 4)
     assert by_name["noise=0 arm=mle seed=1"].cal is None

@@ -25,7 +25,7 @@ def trained(monkeypatch):
     original = StepRunner.train
 
     def remember(self, step):
-        steps.append((step.stage, step.arm, self.recipe.seed))
+        steps.append((step.stage.name, step.arm, self.recipe.seed))
         return original(self, step)
 
     monkeypatch.setattr(StepRunner, "train", remember)
@@ -199,7 +199,7 @@ def test_a_failing_step_fails_all_cells_that_need_it(tmp_path, monkeypatch):
     original = StepRunner.train
 
     def fail(self, step):
-        if step.stage == "it" and self.recipe.seed == 1:
+        if step.stage.name == "it" and self.recipe.seed == 1:
             raise MemoryError("too big")
         return original(self, step)
 

@@ -119,7 +119,7 @@ def test_both_arms_of_a_recipe_take_the_order_it_names(tmp_path, monkeypatch):
     )
     run_plan(recipe, {})
     lengths = [-(5 + number) - 1 if number in (1, 4, 6, 7, 9) else 7 for number in range(12)]
-    draws = epoch_generator(recipe.seed, 0)
+    draws = epoch_generator(recipe.recipe.seed, 0)
     order = modality_length_order(lengths, 2, 1, generator=draws, shuffle_generator=draws)
     assert seen == 2 * [[f"r{index}" for index in order[start : start + 2]] for start in range(0, 12, 2)]
 

@@ -41,5 +41,5 @@ def test_a_mistake_in_a_change_is_exit_code_2():
 def test_the_demo_trains_both_arms_on_swapped_scenes():
     recipe = load_recipe(find_recipe(demo_module.RECIPE))
     assert recipe.name == demo_module.NAME
-    assert list(recipe.arm_configs()) == ["mle", "cal"]
+    assert list(plan_of(recipe).arms) == ["mle", "cal"]
     assert plan_of(recipe).stages[list(recipe.stages)[-1]].data.swap_noise == 0.3

@@ -31,8 +31,8 @@ from contralign.training.trainer import CALTrainer
 def tiny(tmp_path):
     """A small recipe, its samples and the model directory it starts from."""
     recipe = small_plan(tmp_path)
-    samples = RecordReader().read(recipe.data, recipe.data.train, "data")
-    save_tiny(recipe.model, samples, recipe.seed, tmp_path / "tiny")
+    samples = RecordReader().read(recipe.recipe.data, recipe.recipe.data.train, "data")
+    save_tiny(recipe.recipe.model, samples, recipe.recipe.seed, tmp_path / "tiny")
     return recipe, samples, str(tmp_path / "tiny")
 
 
@@ -45,10 +45,10 @@ def test_tiny_is_an_ordinary_model_directory(tiny):
 
 def test_the_same_seed_builds_the_same_tiny(tiny, tmp_path):
     recipe, samples, folder = tiny
-    for seed, same in ((recipe.seed, True), (recipe.seed + 1, False)):
-        save_tiny(recipe.model, samples, seed, tmp_path / f"again{seed}")
+    for seed, same in ((recipe.recipe.seed, True), (recipe.recipe.seed + 1, False)):
+        save_tiny(recipe.recipe.model, samples, seed, tmp_path / f"again{seed}")
         first, second = (
-            load_model(str(path), recipe.model).state_dict() for path in (folder, tmp_path / f"again{seed}")
+            load_model(str(path), recipe.recipe.model).state_dict() for path in (folder, tmp_path / f"again{seed}")
         )
         assert all(torch.equal(first[name], second[name]) for name in first) == same
 
@@ -92,20 +92,27 @@ def test_a_folder_appears_only_when_it_is_complete(tiny, tmp_path):
             raise OSError("disk full")
 
     with pytest.raises(CannotWrite, match=r"saved could not be written: disk full \(it takes"):
-        save_folder(tmp_path / "saved", load_model(folder, recipe.model), Broken())
+        save_folder(tmp_path / "saved", load_model(folder, recipe.recipe.model), Broken())
     assert not (tmp_path / "saved").exists()
 
 
 def trainer(tiny, folder, cal=None, **stage):
     recipe, samples, path = tiny
     recipe = small_plan(folder, stages={"it": stage})
-    model = load_model(path, recipe.model)
-    model = ready_to_learn(model, recipe.model, recipe.stages["it"])
+    model = load_model(path, recipe.recipe.model)
+    model = ready_to_learn(model, recipe.recipe.model, recipe.stages["it"].settings)
     args = training_arguments(recipe, recipe.stages["it"], folder / "checkpoints")
     processor = load_processor(path)
-    collate = make_collator(processor, recipe.data)
+    collate = make_collator(processor, recipe.recipe.data)
     return build_trainer(
-        model, args, recipe.stages["it"], processor=processor, collate=collate, train=samples, evaluation=None, cal=cal
+        model,
+        args,
+        recipe.stages["it"].settings,
+        processor=processor,
+        collate=collate,
+        train=samples,
+        evaluation=None,
+        cal=cal,
     )
 
 
@@ -135,16 +142,18 @@ def test_the_projector_is_trained_at_its_own_rate_beside_adapters(tiny, tmp_path
     stage = {"train": ["projector", "language_model"], "projector_learning_rate": 0.5, "schedule": "constant"}
     recipe = small_plan(tmp_path, stages={"it": stage})
     model = ready_to_learn(
-        load_model(path, recipe.model), ModelSettings(path=path, lora=LoraSettings(r=2)), recipe.stages["it"]
+        load_model(path, recipe.recipe.model),
+        ModelSettings(path=path, lora=LoraSettings(r=2)),
+        recipe.stages["it"].settings,
     )
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     args = training_arguments(recipe, recipe.stages["it"], tmp_path / "checkpoints")
     processor = load_processor(path)
-    collate = make_collator(processor, recipe.data)
+    collate = make_collator(processor, recipe.recipe.data)
     built = build_trainer(
         model,
         args,
-        recipe.stages["it"],
+        recipe.stages["it"].settings,
         processor=processor,
         collate=collate,
         train=samples,
@@ -184,7 +193,7 @@ def test_lora_wraps_only_stages_that_train_the_language_model(tiny):
     settings = ModelSettings(path=path, lora=LoraSettings(r=2))
     for parts, wrapped in ((("projector",), False), (("projector", "language_model"), True)):
         stage = Stage(train=parts, steps=1, learning_rate=1.0, batch_size=1)
-        assert isinstance(ready_to_learn(load_model(path, recipe.model), settings, stage), PeftModel) == wrapped
+        assert isinstance(ready_to_learn(load_model(path, recipe.recipe.model), settings, stage), PeftModel) == wrapped
 
 
 PARTS = {

@@ -71,7 +71,7 @@ def recipe(tmp_path_factory):
     folder = tmp_path_factory.mktemp("recipe")
     stage = {"batch_size": 2, "steps": STEPS, "learning_rate": 0.05, "schedule": "constant"}
     trainer = {"logging_steps": 1, "optim": "sgd", "ddp_find_unused_parameters": False}
-    recipe = small_plan(folder, stages={"it": stage}, arms=None, trainer=trainer)
+    recipe = small_plan(folder, stages={"it": stage}, arms=None, trainer=trainer).recipe
     file = write_records(folder, 32)
     records = json.loads(file.read_text())
     for number, record in enumerate(records):

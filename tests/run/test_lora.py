@@ -144,12 +144,12 @@ def test_parts_that_cannot_get_adapters_are_refused(parts):
 
 def test_the_original_recipe_of_llava_is_a_change_on_the_command_line(tmp_path):
     """r 128, alpha 256, 2e-4, and 2e-5 for the projector: docs/cluster.md."""
-    recipe = small_plan(tmp_path)
+    recipe = small_plan(tmp_path).recipe
     values = plain(recipe)
     for word in re.findall(r"`(model\.lora=[^`]+)`", CLUSTER.read_text())[0].split(" stages"):
         word = word if word.startswith("model") else f"stages{word}"
         values = apply_override(values, word)
-    changed = plan_of(from_mapping(Recipe, values))
+    changed = plan_of(from_mapping(Recipe, values)).recipe
     assert (changed.model.lora.r, changed.model.lora.alpha) == (128, 256)
     assert (changed.stages["it"].learning_rate, changed.stages["it"].projector_learning_rate) == (2e-4, 2e-5)
 

@@ -100,7 +100,7 @@ def test_every_part_that_a_stage_trains_moves_and_no_other(name, tmp_path, monke
     train = steps.StepRunner.train
 
     def note(self, step):
-        starts[step.stage] = weights(step.start)
+        starts[step.stage.name] = weights(step.start)
         return train(self, step)
 
     monkeypatch.setattr(steps.StepRunner, "train", note)
@@ -110,7 +110,7 @@ def test_every_part_that_a_stage_trains_moves_and_no_other(name, tmp_path, monke
     for stage, settings in recipe.stages.items():
         start, end = starts[stage], ends[stage]
         moved = {part_of(key) for key in start if not torch.equal(start[key], end[key])}
-        assert moved == set(settings.train)
+        assert moved == set(settings.settings.train)
 
 
 def weights(folder):

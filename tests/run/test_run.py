@@ -48,7 +48,7 @@ def test_a_run_writes_its_models_and_everything_about_itself(tmp_path):
     run = run_plan(recipe, {})
     names = {path.name for path in run.path.iterdir()}
     assert names == {"recipe.yaml", "environment.json", "metrics.jsonl", "results.json", "start", "mle", "cal"}
-    assert load_recipe(run / "recipe.yaml") == recipe
+    assert load_recipe(run / "recipe.yaml") == recipe.recipe
     environment = json.loads((run / "environment.json").read_text())
     assert environment["versions"]["torch"] == torch.__version__
     assert environment["seed"] == 0

@@ -5,8 +5,9 @@ from itertools import pairwise
 import pytest
 from worlds.small_recipes import STAGE, small_plan
 
-from contralign.recipe.recipe_file import load_recipe
+from contralign.recipe.recipe_file import load_plan, load_recipe
 from contralign.recipe.schema import RecipeError
+from contralign.run.preflight import cal_configs
 from contralign.run.run_directory import RunDirectory
 
 PT = {**STAGE, "train": ["projector"]}
@@ -14,6 +15,10 @@ PT = {**STAGE, "train": ["projector"]}
 
 def directory(folder, **changes):
     return RunDirectory(small_plan(folder, **changes))
+
+
+def steps_of(run):
+    return run.steps(cal_configs(run.plan), "origin")
 
 
 def made(folder, finished, **changes):
@@ -28,8 +33,8 @@ def test_shared_stages_come_first_and_every_arm_starts_from_their_end(tmp_path):
     run = directory(
         tmp_path, stages={"it": {"cal": False}, "text": PT, "pt": PT, "last": {**STAGE, "cal": True}, "more": STAGE}
     )
-    steps = run.steps("origin")
-    assert [(step.arm, step.stage) for step in steps] == [
+    steps = steps_of(run)
+    assert [(step.arm, step.stage.name) for step in steps] == [
         ("shared", "it"),
         ("shared", "text"),
         ("shared", "pt"),
@@ -41,28 +46,28 @@ def test_shared_stages_come_first_and_every_arm_starts_from_their_end(tmp_path):
     start = str(tmp_path / "run" / "start")
     assert steps[0].start == "origin"
     assert str(steps[2].end) == start
-    assert [step.start for step in steps if step.stage == "last"] == [start, start]
-    assert [step.end for step in steps if step.stage == "more"] == [run / "mle", run / "cal"]
+    assert [step.start for step in steps if step.stage.name == "last"] == [start, start]
+    assert [step.end for step in steps if step.stage.name == "more"] == [run / "mle", run / "cal"]
     assert all(step.start == str(before.end) for before, step in pairwise(steps) if step.arm == before.arm)
 
 
 def test_only_stages_with_cal_of_arms_with_cal_are_trained_with_it(tmp_path):
-    steps = directory(tmp_path, stages={"it": {"cal": True}, "more": STAGE}).steps("origin")
-    assert {(step.arm, step.stage) for step in steps if step.cal is not None} == {("cal", "it")}
+    steps = steps_of(directory(tmp_path, stages={"it": {"cal": True}, "more": STAGE}))
+    assert {(step.arm, step.stage.name) for step in steps if step.cal is not None} == {("cal", "it")}
 
 
 def test_one_arm_shares_nothing(tmp_path):
     recipe = load_recipe_without_arms(tmp_path)
-    assert [(step.arm, step.start) for step in RunDirectory(recipe).steps("origin")] == [("cal", "origin")]
+    assert [(step.arm, step.start) for step in steps_of(RunDirectory(recipe))] == [("cal", "origin")]
 
 
 def load_recipe_without_arms(folder):
     run = made(folder, finished=False)
-    return load_recipe(run / "recipe.yaml", ["arms={}"])
+    return load_plan(run / "recipe.yaml", ["arms={}"])
 
 
 def test_every_step_has_an_end_and_checkpoints_of_its_own(tmp_path):
-    steps = directory(tmp_path, stages={"it": {"cal": False}, "more": {**STAGE, "cal": True}}).steps("origin")
+    steps = steps_of(directory(tmp_path, stages={"it": {"cal": False}, "more": {**STAGE, "cal": True}}))
     assert len({step.end for step in steps}) == len(steps) == len({step.checkpoints for step in steps})
 
 

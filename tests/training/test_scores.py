@@ -25,10 +25,12 @@ from contralign.models.small.tiny import build_tiny
 from contralign.recipe.schema import RecipeError
 from contralign.run import steps
 from contralign.run.build import save_folder
+from contralign.run.preflight import cal_configs
 from contralign.run.run import run_plan
+from contralign.run.score_files import check_score_files
 from contralign.training import scores as scores_module
 from contralign.training.alignment import CACHED
-from contralign.training.scores import check_score_files, with_cached_scores
+from contralign.training.scores import with_cached_scores
 
 SAMPLES = mixed_samples(11)
 TOLERANCE = 1e-5
@@ -289,6 +291,10 @@ def start(tmp_path_factory):
     return folder, model, VLCollator(processor)
 
 
+def check_files_of(plan):
+    check_score_files(plan, cal_configs(plan))
+
+
 def recipe_of(folder, start, **changes):
     return small_plan(folder, **{"model": {"path": str(start[0]), "tiny": None}, **changes})
 
@@ -328,7 +334,7 @@ def test_a_recipe_is_refused_before_its_first_stage_is_trained(tmp_path, start, 
 
 def test_a_recipe_with_a_file_that_is_not_there_is_refused(tmp_path, start):
     with pytest.raises(RecipeError, match=r"arms.cal.scores: stages.it: score file 'gone' is not there"):
-        check_score_files(recipe_of(tmp_path, start, arms={"mle": None, "cal": {"scores": "gone"}}))
+        check_files_of(recipe_of(tmp_path, start, arms={"mle": None, "cal": {"scores": "gone"}}))
 
 
 def test_a_recipe_with_other_swaps_than_the_file_is_refused(tmp_path, start):
@@ -336,8 +342,8 @@ def test_a_recipe_with_other_swaps_than_the_file_is_refused(tmp_path, start):
     file = score_records(tmp_path, start, about=about, contrast=DropImage())
     changes = {"data": {"swap_noise": 0.5}, "arms": {"cal": {"scores": str(file.path)}, "mle": None}}
     with pytest.raises(RecipeError, match=r"swap_noise was 0.0, is 0.5; noise_seed was None, is 0"):
-        check_score_files(recipe_of(tmp_path, start, **changes))
-    check_score_files(recipe_of(tmp_path, start, arms=changes["arms"]))
+        check_files_of(recipe_of(tmp_path, start, **changes))
+    check_files_of(recipe_of(tmp_path, start, arms=changes["arms"]))
 
 
 @pytest.mark.parametrize(

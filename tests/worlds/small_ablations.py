@@ -32,14 +32,14 @@ VALUES = {
 def write_ablation(folder, evaluate=None, **changes):
     """noise.yaml and world.yaml (a shared stage, a last one with CAL, 8 records) in `folder`; the path of the first."""
     held_out = write_records(folder, 4, "eval.json")
-    recipe = small_plan(
+    plan = small_plan(
         folder,
         output_dir=None,
         data={"eval": [str(held_out)]},
         stages={"it": {"cal": False, "steps": 1}, "last": {**STAGE, "cal": True}},
         evaluate=evaluate or {"look": None},
     )
-    (folder / "world.yaml").write_text(dump_recipe(recipe))
+    (folder / "world.yaml").write_text(dump_recipe(plan.recipe))
     (folder / "noise.yaml").write_text(yaml.safe_dump({**VALUES, **changes}, sort_keys=False))
     for records in (held_out, folder / "records.json"):
         os.utime(records, (1_000_000, 1_000_000))  # written anew by every call, and yet the same to keys

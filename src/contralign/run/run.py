@@ -64,7 +64,7 @@ def run_plan(
     stop = StopRequest()
     runner = StepRunner(plan, RunNotes(directory.path), stop=stop)
     with stop.heard():
-        for step in directory.steps(plan, arms, _origin(directory, runner)):
+        for step in directory.steps(arms, _origin(directory, runner)):
             if not step.end.exists():
                 runner.train(step)
                 stop.leave_if_asked(f"at the end of stage {step.stage.name} ({step.arm})")

@@ -101,7 +101,7 @@ class RunDirectory:
     """
 
     def __init__(self, plan: RunPlan) -> None:
-        self.recipe = plan.recipe
+        self.plan, self.recipe = plan, plan.recipe
         self.path = plan.output_dir
         self.metrics = MetricsFile(self.path / "metrics.jsonl")
 
@@ -180,19 +180,18 @@ class RunDirectory:
                 path.unlink()
         (self.path / OVERWRITTEN).unlink()
 
-    def steps(self, plan: RunPlan, arms: Mapping[str, CalConfig | None], origin: str) -> list[Step]:
+    def steps(self, arms: Mapping[str, CalConfig | None], origin: str) -> list[Step]:
         """Every stage of every arm in order: the shared ones, then those of each arm from the same start.
 
         Args:
-            plan: of the run.
             arms: CAL's settings by arm.
             origin: the model that the first stage starts from.
         """
-        stages = list(plan.stages.values())
-        steps = self._chain(SHARED, stages[: plan.fork], origin, self.path / "start", None)
-        start = str(self.path / "start") if plan.fork else origin
+        stages, fork = list(self.plan.stages.values()), self.plan.fork
+        steps = self._chain(SHARED, stages[:fork], origin, self.path / "start", None)
+        start = str(self.path / "start") if fork else origin
         for arm, cal in arms.items():
-            steps += self._chain(arm, stages[plan.fork :], start, self.path / arm, cal)
+            steps += self._chain(arm, stages[fork:], start, self.path / arm, cal)
         return steps
 
     def write_json(self, name: str, content: Any) -> None:

@@ -11,12 +11,12 @@ from worlds.small_recipes import small_plan
 
 from contralign.bench.forecast import forecast
 from contralign.bench.forecast.render import printed
-from contralign.recipe.recipe_file import find_recipe, load_recipe
+from contralign.recipe.recipe_file import find_recipe, load_plan
 from contralign.recipe.schema import RecipeError
 
 
 def of(name: str, *changes: str, **where):
-    return forecast(load_recipe(find_recipe(name), changes), **where)
+    return forecast(load_plan(find_recipe(name), changes), **where)
 
 
 def stage(found, name: str):

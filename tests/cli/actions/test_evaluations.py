@@ -23,7 +23,7 @@ def recipe_with(tmp_path):
 
     def build(evaluate):
         held_out = {"eval": [str(write_records(tmp_path, 4, "eval.json"))]}
-        return small_plan(tmp_path, data=held_out, evaluate=evaluate)
+        return small_plan(tmp_path, data=held_out, evaluate=evaluate).recipe
 
     return build
 
