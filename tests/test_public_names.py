@@ -1,6 +1,7 @@
 """What a user imports, and what importing it brings along."""
 
 import importlib
+import pkgutil
 import subprocess
 import sys
 
@@ -8,7 +9,8 @@ import pytest
 
 import contralign
 
-PACKAGES = ("contralign", "contralign.data", "contralign.models")
+ROOMS = [f"contralign.{room.name}" for room in pkgutil.iter_modules(contralign.__path__) if room.ispkg]
+PACKAGES = ["contralign", *(room for room in ROOMS if hasattr(importlib.import_module(room), "__all__"))]
 NAMES = [(package, name) for package in PACKAGES for name in importlib.import_module(package).__all__]
 
 
@@ -17,6 +19,10 @@ def test_every_public_name_is_there_and_documented(package, name):
     thing = getattr(importlib.import_module(package), name)
     assert thing.__doc__
     assert not callable(thing) or thing.__module__.startswith("contralign.")
+
+
+def test_there_are_packages_to_import_from():
+    assert {"contralign", "contralign.data", "contralign.models"} <= set(PACKAGES)
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -40,7 +46,7 @@ def test_a_name_that_is_not_there_is_answered_with_those_that_are():
 @pytest.mark.parametrize(
     "statement, absent",
     [
-        *((f"import {package}", "torch") for package in PACKAGES),
+        *((f"import {room}", "torch") for room in ["contralign", *ROOMS]),
         ("from contralign import cal_weights, cal_loss, contrast_delta", "transformers"),
         ("from contralign.data import Sample, Turn, Span, BadRecord", "torch"),
     ],
