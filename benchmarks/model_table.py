@@ -3,7 +3,7 @@
 python benchmarks/model_table.py            # measure and print, about half a minute
 python benchmarks/model_table.py --write    # … into docs/models.md
 
-The models, their batches and the oracle are those of tests/models/test_families.py.
+The models, their batches and the oracle are those of tests/models/adapters/test_families.py.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ import torch
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
+from worlds.families.family import Family, built  # noqa: E402
+from worlds.families.registry import FAMILIES  # noqa: E402
 from worlds.own_forward import Measured, measured  # noqa: E402
-from worlds.small_families import FAMILIES, Family, built  # noqa: E402
 from worlds.small_models import IMAGE_TOKEN  # noqa: E402
 
 from contralign.models.adapters.adapter import ALL_CONTRASTS, UnsupportedModel  # noqa: E402

@@ -7,16 +7,33 @@ from typing import TYPE_CHECKING
 from contralign.public import lazy
 
 if TYPE_CHECKING:
+    from contralign.batch import VLBatch
+    from contralign.checkpoints.stopping import LeaveWhenAsked, StopRequest
     from contralign.core.delta import contrast_delta
     from contralign.core.loss import cal_loss
     from contralign.core.weights import cal_weights
+    from contralign.reading import SampleReader
+    from contralign.run.trainable_parts import freeze_unread_layers
     from contralign.training.alignment import ContrastiveAlignment
     from contralign.training.config import CalConfig
     from contralign.training.trainer import CALTrainer, with_cal
 
 __version__ = "0.1.0"
 
-__all__ = ["CALTrainer", "CalConfig", "ContrastiveAlignment", "cal_loss", "cal_weights", "contrast_delta", "with_cal"]
+__all__ = [
+    "CALTrainer",
+    "CalConfig",
+    "ContrastiveAlignment",
+    "LeaveWhenAsked",
+    "SampleReader",
+    "StopRequest",
+    "VLBatch",
+    "cal_loss",
+    "cal_weights",
+    "contrast_delta",
+    "freeze_unread_layers",
+    "with_cal",
+]
 
 __getattr__, __dir__ = lazy(
     __name__,
@@ -24,9 +41,14 @@ __getattr__, __dir__ = lazy(
         "CALTrainer": "contralign.training.trainer",
         "CalConfig": "contralign.training.config",
         "ContrastiveAlignment": "contralign.training.alignment",
+        "LeaveWhenAsked": "contralign.checkpoints.stopping",
+        "SampleReader": "contralign.reading",
+        "StopRequest": "contralign.checkpoints.stopping",
+        "VLBatch": "contralign.batch",
         "cal_loss": "contralign.core.loss",
         "cal_weights": "contralign.core.weights",
         "contrast_delta": "contralign.core.delta",
+        "freeze_unread_layers": "contralign.run.trainable_parts",
         "with_cal": "contralign.training.trainer",
     },
 )

@@ -4,7 +4,7 @@ import importlib
 from pathlib import Path
 
 import pytest
-from worlds.small_families import FAMILIES
+from worlds.families.registry import FAMILIES
 
 from contralign.models.adapters.measured import MEASURED
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import torch
-from test_drop import a_batch
+from worlds.small_batches import a_batch
 
 from contralign.contrast.mask import MaskImage
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import torch
-from test_drop import a_batch
+from worlds.small_batches import a_batch
 
 from contralign.batch import SHARED, column_indices
 from contralign.contrast.taking_out import first_run, last_of_runs, take_out

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from transformers import CONFIG_MAPPING, AutoModelForImageTextToText
-from worlds.small_families import FAMILIES
+from worlds.families.registry import FAMILIES
 from worlds.small_mini_gemini import build_mini_gemini
 from worlds.small_models import build_llava
 

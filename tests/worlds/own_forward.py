@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from worlds.small_families import Family, Row, family_batch
+from worlds.families.family import Family, Row, family_batch
 
 from contralign import CalConfig
 from contralign.contrast.drop import DropImage

@@ -1,0 +1,1 @@
+"""Time and memory of a training step, measured here; `plan` and `forecast` predict other models and machines."""

@@ -179,7 +179,8 @@ def _was_given(context: typer.Context, name: str) -> bool:
 def _predict_and_print(name: str, gpus: int, gpu: str, path: Path | None) -> None:
     from rich.console import Console
 
-    from contralign.bench.plan import plan_dict, predict_all, table
+    from contralign.bench.plan.predict import predict_all
+    from contralign.bench.plan.render import plan_dict, table
     from contralign.bench.report import write_json
 
     plans = predict_all(name, gpus=gpus, gpu=gpu)

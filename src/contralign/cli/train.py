@@ -86,8 +86,8 @@ def _refuse_idle_options(dry_run: bool, resolve: bool, touches_run: bool, names_
 def _print_forecast(plan: RunPlan, gpus: int | None, gpu: str) -> None:
     from rich.console import Console
 
-    from contralign.bench.forecast import forecast
     from contralign.bench.forecast.render import printed
+    from contralign.bench.forecast.stages import forecast
     from contralign.cli.actions.evaluations import bind_evaluations
 
     bind_evaluations(plan.recipe)

@@ -17,9 +17,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.profiler import record_function
 
-from contralign.batch import SHARED, VLBatch
+from contralign.batch import VLBatch
 from contralign.core.head import Head, accurate
 from contralign.core.label_readings import COMPARED, DELTA, Reading, label_kl, label_scores, read_labels
+from contralign.core.reading_positions import at_tokens, reading_positions, unique_positions
 from contralign.core.settings import Score
 
 View = Callable[[VLBatch], VLBatch]
@@ -147,7 +148,7 @@ def run_passes(
         with record_function("contralign: contrast pass"), second_look(reader.model):
             without = _read_without(reader, contrast, batch, labels, head, readings, at_every_position)
     with record_function("contralign: main pass"):
-        rows = reader.hidden_at(batch, _at_tokens(scored))
+        rows = reader.hidden_at(batch, at_tokens(scored))
     with record_function("contralign: label logits and loss"):
         found = _measure(rows.detach(), labels, scored, batch.has_image, head, readings, without)
     return Passes(
@@ -229,7 +230,7 @@ def _read_without(
         return _keep_in_step(reader, batch, head, readings) if reader.sharded else None
     view = reader.encode(view)
     read_at, readable = reading_positions(view, at_every_position)
-    at, order = _places(read_at, readable, view.input_ids.shape[1])
+    at, order = unique_positions(read_at, readable, view.input_ids.shape[1])
     picked = reader.hidden_at(view, at)[order]
     rows = view.row_index[:, 1:][readable]
     columns = view.token_index[:, 1:][readable] - 1
@@ -266,31 +267,6 @@ def _keep_in_step(reader: Reader, batch: VLBatch, head: Head, readings: Sequence
     )
 
 
-def reading_positions(
-    view: VLBatch, at_every_position: bool = False
-) -> tuple[Int[Tensor, "batch predicted"], Bool[Tensor, "batch predicted"]]:
-    """Where the second pass reads the score of every label: at the last token before it that may be attended to.
-
-    The position just before a label that follows the picture directly is itself an image token, and its residual
-    stream still holds the picture; so with the image hidden the score is read at the last text token before it. The
-    released code reads at the image token all the same: `at_every_position` does as it does.
-
-    Returns:
-        Columns, and True where there is a score to read.
-    """
-    columns = torch.arange(view.input_ids.shape[1], device=view.input_ids.device).expand_as(view.input_ids)
-    if at_every_position:
-        return columns[:, :-1], torch.ones_like(view.valid)
-    attended = torch.where(view.attention_mask.bool(), columns, torch.full_like(columns, -1))
-    last = attended.cummax(dim=1).values[:, :-1]
-    if view.packed:
-        # The token before may belong to another row; then the label is the first of its own and follows what is shared.
-        own = view.row_index.gather(1, last.clamp(min=0)) == view.row_index[:, 1:]
-        shared = (view.row_index == SHARED).sum(dim=1, keepdim=True) - 1
-        last = torch.where(own, last, shared)
-    return last.clamp(min=0), view.valid & (last >= 0)
-
-
 @contextmanager
 def second_look(model: nn.Module) -> Iterator[None]:
     """Gradients and dropout off, every module's mode put back afterwards."""
@@ -308,19 +284,3 @@ def second_look(model: nn.Module) -> Iterator[None]:
 def laid_out(values: Float[Tensor, " tokens"] | Bool[Tensor, " tokens"], at: Bool[Tensor, "batch predicted"]) -> Tensor:
     """One value a token back in the places where `at` is True, 0 elsewhere."""
     return values.new_zeros(at.shape).masked_scatter(at, values)
-
-
-def _at_tokens(scored: Bool[Tensor, "batch predicted"]) -> Bool[Tensor, "batch seq"]:
-    """The same places over the unshifted tokens: the last one predicts nothing."""
-    return torch.cat([scored, torch.zeros_like(scored[:, :1])], dim=1)
-
-
-def _places(
-    read_at: Int[Tensor, "rows predicted"], readable: Bool[Tensor, "rows predicted"], width: int
-) -> tuple[Bool[Tensor, "rows seq"], Int[Tensor, " tokens"]]:
-    """The tokens that are read at, each once, and for every label which of them is its own."""
-    at = torch.zeros((readable.shape[0], width), dtype=torch.bool, device=readable.device)
-    rows = torch.arange(len(at), device=at.device).unsqueeze(1).expand_as(read_at)
-    at = at.index_put((rows[readable], read_at[readable]), torch.ones_like(rows[readable], dtype=torch.bool))
-    number = at.flatten().cumsum(dim=0).view_as(at) - 1
-    return at, number.gather(1, read_at)[readable]

@@ -1,0 +1,1 @@
+"""Numbers of a model on held-out samples, one evaluation a file: grounding, answers, retrieval, Δ."""

@@ -1,0 +1,73 @@
+"""Models: how every family is read, built of its parts, and converted from and to original checkpoints."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from contralign.public import lazy
+
+if TYPE_CHECKING:
+    from contralign.models.adapters.adapter import Adapter, Handed, UnsupportedModel
+    from contralign.models.adapters.generic import GenericAdapter
+    from contralign.models.adapters.registry import adapter_for
+    from contralign.models.anyres.anyres import as_original
+    from contralign.models.assembly.assembly import assemble
+    from contralign.models.convert import (
+        Conversion,
+        ConversionError,
+        load_original_llava,
+        load_original_llava_next,
+        load_original_mini_gemini,
+        save_original_llava,
+        save_original_mini_gemini,
+        to_hugging_face,
+        to_original,
+    )
+    from contralign.models.mini_gemini import MiniGeminiConfig, MiniGeminiForConditionalGeneration, MiniGeminiProcessor
+
+__all__ = [
+    "Adapter",
+    "Conversion",
+    "ConversionError",
+    "GenericAdapter",
+    "Handed",
+    "MiniGeminiConfig",
+    "MiniGeminiForConditionalGeneration",
+    "MiniGeminiProcessor",
+    "UnsupportedModel",
+    "adapter_for",
+    "as_original",
+    "assemble",
+    "load_original_llava",
+    "load_original_llava_next",
+    "load_original_mini_gemini",
+    "save_original_llava",
+    "save_original_mini_gemini",
+    "to_hugging_face",
+    "to_original",
+]
+
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        "Adapter": "contralign.models.adapters.adapter",
+        "Conversion": "contralign.models.convert",
+        "ConversionError": "contralign.models.convert",
+        "GenericAdapter": "contralign.models.adapters.generic",
+        "Handed": "contralign.models.adapters.adapter",
+        "MiniGeminiConfig": "contralign.models.mini_gemini",
+        "MiniGeminiForConditionalGeneration": "contralign.models.mini_gemini",
+        "MiniGeminiProcessor": "contralign.models.mini_gemini",
+        "UnsupportedModel": "contralign.models.adapters.adapter",
+        "adapter_for": "contralign.models.adapters.registry",
+        "as_original": "contralign.models.anyres.anyres",
+        "assemble": "contralign.models.assembly.assembly",
+        "load_original_llava": "contralign.models.convert",
+        "load_original_llava_next": "contralign.models.convert",
+        "load_original_mini_gemini": "contralign.models.convert",
+        "save_original_llava": "contralign.models.convert",
+        "save_original_mini_gemini": "contralign.models.convert",
+        "to_hugging_face": "contralign.models.convert",
+        "to_original": "contralign.models.convert",
+    },
+)

@@ -287,3 +287,4 @@ def with_cal(trainer_class: type[Trainer]) -> type[Trainer]:
 
 
 CALTrainer = with_cal(Trainer)
+"""The Trainer of transformers with CAL: `with_cal` says what it takes beside the arguments of that."""

@@ -9,8 +9,8 @@ from accelerate.data_loader import BatchSamplerShard
 from torch.utils.data import BatchSampler
 from worlds.small_recipes import small_plan
 
-from contralign.bench.forecast import forecast
 from contralign.bench.forecast.render import printed
+from contralign.bench.forecast.stages import forecast
 from contralign.recipe.recipe_file import find_recipe, load_plan
 from contralign.recipe.schema import RecipeError
 

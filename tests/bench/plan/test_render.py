@@ -6,8 +6,9 @@ import json
 import pytest
 from rich.console import Console
 
-from contralign.bench.plan import plan_dict, plan_table, predict_all, table
 from contralign.bench.plan.operations.counting import MODES
+from contralign.bench.plan.predict import predict_all
+from contralign.bench.plan.render import plan_dict, plan_table, table
 
 
 def printed(drawn) -> str:

@@ -1,0 +1,1 @@
+"""Records to files: report pages, tables and plots. No model is run."""

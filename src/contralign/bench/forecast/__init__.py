@@ -3,9 +3,3 @@
 `sources` looks at the data files, `tokens` says how long a record is, `stages` puts both and the model's shapes
 together with the cost model of `contralign.bench.plan`, `render` prints it.
 """
-
-from __future__ import annotations
-
-from contralign.bench.forecast.stages import Forecast, StageForecast, forecast
-
-__all__ = ["Forecast", "StageForecast", "forecast"]

@@ -3,10 +3,3 @@
 `models` and `gpus` hold numbers from public sources, `counts` turns a model and a mode into operations and bytes,
 `predict` turns those into seconds and hours, `render` prints them. `docs/plan.md` checks the result against the paper.
 """
-
-from __future__ import annotations
-
-from contralign.bench.plan.predict import Plan, predict, predict_all
-from contralign.bench.plan.render import plan_dict, plan_table, table
-
-__all__ = ["Plan", "plan_dict", "plan_table", "predict", "predict_all", "table"]

@@ -158,7 +158,7 @@ class VLCollator:
         other = next((sample for sample in samples if not isinstance(sample, Sample)), None)
         if other is not None:
             raise TypeError(
-                f"a sample of type {type(other).__name__}: wanted those of contralign.data.records.mixture.load_samples"
+                f"a sample of type {type(other).__name__}: wanted those of contralign.data.load_samples"
                 ", which reads LLaVA records and chat messages, from files, datasets and lists"
             )
         read: list[_Read] = []

@@ -16,6 +16,7 @@ from contralign.data.records.pictures import Picture, open_picture
 __all__ = ["IMAGE", "Picture", "Role", "Sample", "Span", "SpanKind", "Turn", "open_picture"]
 
 IMAGE = "\ufffc"
+"""Place of a picture in the text of a turn."""
 
 Role = Literal["system", "user", "assistant"]
 SpanKind = Literal["visual", "filler", "contradictory"]
@@ -72,7 +73,7 @@ class Sample:
             raise BadRecord(
                 "picture_count",
                 f"{markers} picture markers but {len(self.pictures)} pictures; put one IMAGE marker (U+FFFC, "
-                "contralign.data.records.messages.IMAGE) in the text for every picture",
+                "contralign.data.IMAGE) in the text for every picture",
             )
         for span in self.spans:
             _check_span(span, self.turns)

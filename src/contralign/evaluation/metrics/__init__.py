@@ -1,0 +1,1 @@
+"""Pure functions from outcomes to a number with its interval."""

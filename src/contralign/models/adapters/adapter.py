@@ -16,7 +16,7 @@ from contralign.batch import IGNORE_INDEX, VLBatch, column_indices
 from contralign.core.head import Head, LinearHead, OpaqueHead
 from contralign.core.sharding import Sharding, sharding_of
 from contralign.models.adapters.measured import MEASURED
-from contralign.models.decoder.attention_mask import PAIR_MASKS, decoder_mask
+from contralign.models.decoder.attention_mask import PAIR_MASKS, decoder_mask, sliding_window
 from contralign.models.decoder.last_layer import LastLayer
 from contralign.models.decoder.output_head import (
     UNKNOWN,
@@ -78,7 +78,7 @@ class Adapter(ABC):
         self._sharding: Sharding | None = None
         text = model.config.get_text_config()
         layer_types: set[str] = set(getattr(text, "layer_types", None) or ())
-        self.window = _sliding_window(text, layer_types)
+        self.window = sliding_window(text, layer_types)
         if layer_types & _RECURRENT:
             # A masked token still moves a recurrent state, so only leaving it out is "without the picture", and there
             # is nothing that it could be compared with.
@@ -293,12 +293,3 @@ def _once(position_ids: Tensor | None) -> Tensor | None:
     if position_ids is not None and position_ids.dim() == 2 and position_ids.stride(0) == 0:
         return position_ids[:1]
     return position_ids
-
-
-def _sliding_window(text_config: Any, layer_types: set[str]) -> int | None:
-    """Length of the sliding window of attention, None where no layer has one."""
-    window = getattr(text_config, "sliding_window", None)
-    if not isinstance(window, int) or window <= 0:
-        return None
-    slides = "sliding_attention" in layer_types if layer_types else getattr(text_config, "use_sliding_window", True)
-    return window if slides else None

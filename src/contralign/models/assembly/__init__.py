@@ -1,0 +1,1 @@
+"""A model put together from pretrained parts: language model, vision tower, projector, tokenizer, chat template."""

@@ -104,3 +104,12 @@ def _picked(
     beside = rows.max(dim=1, keepdim=True).values
     source = torch.where(rows == SHARED, beside, rows).unsqueeze(2)
     return attends[source, columns.unsqueeze(2), columns.unsqueeze(1)]
+
+
+def sliding_window(text_config: Any, layer_types: set[str]) -> int | None:
+    """Length of the sliding window of attention, None where no layer has one."""
+    window = getattr(text_config, "sliding_window", None)
+    if not isinstance(window, int) or window <= 0:
+        return None
+    slides = "sliding_attention" in layer_types if layer_types else getattr(text_config, "use_sliding_window", True)
+    return window if slides else None

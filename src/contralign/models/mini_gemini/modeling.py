@@ -9,7 +9,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import AutoModel, Cache, GenerationMixin, PreTrainedModel
-from transformers.activations import ACT2FN
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.modeling_utils import slice_logits_to_keep
 from transformers.models.llava.modeling_llava import LlavaCausalLMOutputWithPast, LlavaModelOutputWithPast
@@ -18,22 +17,7 @@ from transformers.utils import can_return_tuple
 from contralign.models.mini_gemini.configuration import MiniGeminiConfig
 from contralign.models.mini_gemini.convnext import MiniGeminiAuxTower
 from contralign.models.mini_gemini.patch_mining import MiniGeminiPatchMining, map_parts
-
-
-class MiniGeminiMultiModalProjector(nn.Module):
-    """From the width of patches to that of words: linear, activation, linear."""
-
-    def __init__(self, config: MiniGeminiConfig) -> None:
-        super().__init__()
-        vision: Any = config.vision_config
-        text: Any = config.text_config
-        self.linear_1 = nn.Linear(vision.hidden_size, text.hidden_size)
-        self.act = ACT2FN[config.projector_hidden_act]
-        self.linear_2 = nn.Linear(text.hidden_size, text.hidden_size)
-
-    def forward(self, features: Float[Tensor, "*places width"]) -> Float[Tensor, "*places hidden"]:
-        """One word-like vector for every patch."""
-        return self.linear_2(self.act(self.linear_1(features)))
+from contralign.models.mini_gemini.projector import MiniGeminiMultiModalProjector
 
 
 class MiniGeminiPreTrainedModel(PreTrainedModel):

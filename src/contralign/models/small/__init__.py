@@ -1,0 +1,1 @@
+"""Models for this machine: `tiny`, trained here, and `smol`, of real packaged parts."""

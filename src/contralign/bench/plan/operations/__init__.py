@@ -1,0 +1,1 @@
+"""Counted operations and bytes of a step: decoder, vision tower, head."""

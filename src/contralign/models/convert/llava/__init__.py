@@ -1,0 +1,1 @@
+"""Original LLaVA and LLaVA-NeXT checkpoints."""

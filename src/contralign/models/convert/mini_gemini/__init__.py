@@ -1,0 +1,1 @@
+"""Original Mini-Gemini checkpoints."""

@@ -1,0 +1,1 @@
+"""SentencePiece vocabularies as fast tokenizers that give the original ids."""

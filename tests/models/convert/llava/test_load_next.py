@@ -17,7 +17,7 @@ from contralign.models.convert.processors import llava_next_processor
 from contralign.models.convert.tokenizers.sentencepiece_tokenizer import read_tokenizer
 from contralign.models.convert.weight_files import write_weights
 
-GOLDEN = Path(__file__).parents[2] / "golden"
+GOLDEN = Path(__file__).parents[3] / "golden"
 TOWERS = GOLDEN / "ckpt"
 ANYRES = json.loads((GOLDEN / "llava_anyres.json").read_text())["s28"]
 ARRAYS = np.load(GOLDEN / "llava_anyres.npz")

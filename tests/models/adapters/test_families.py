@@ -5,6 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 from transformers import AutoModelForImageTextToText
+from worlds.families.family import built, family_batch
+from worlds.families.registry import FAMILIES
 from worlds.own_forward import (
     IMAGES,
     VIDEOS,
@@ -17,7 +19,6 @@ from worlds.own_forward import (
     own_step,
     rows_of,
 )
-from worlds.small_families import FAMILIES, built, family_batch
 from worlds.small_models import IMAGE_TOKEN
 
 from contralign import CalConfig, ContrastiveAlignment
