@@ -75,6 +75,27 @@ def test_two_ablations_with_one_store_train_once_what_they_share(tmp_path, train
     assert not (tmp_path / "second" / "cells").exists()
 
 
+def test_a_result_names_every_machine_that_made_it_and_one_store_takes_all_for_the_same(tmp_path, trained, monkeypatch):
+    directory, ablation, planned = made_directory(tmp_path, seeds=[0], grid={})
+    first = Worker(directory, planned, looks())
+    for _ in range(4):  # build, the shared stage, the last stage and the evaluation of one arm
+        assert first.do_one()
+    here = worker_module.machine_of(first.environment)
+    monkeypatch.setattr(
+        worker_module, "describe_environment", lambda: {**first.environment, "processor": "another processor"}
+    )
+    Worker(directory, planned, looks()).run()
+    assert [stage for stage, _, _ in trained] == ["it", "last", "last"]
+    done = sorted((directory.record(one.key)["machine"] for one in planned), key=lambda one: one != here)
+    assert done[0] == here
+    names = " and ".join(sorted([here["processor"], "another processor"]))
+    assert done[1] == {**here, "processor": names}
+    assert {one.machine["processor"] for one in collect(ablation, planned, directory).measured} == {
+        here["processor"],
+        names,
+    }
+
+
 def test_models_that_no_cell_needs_any_more_are_gone(tmp_path):
     directory, _, planned = made_directory(tmp_path, seeds=[0], grid={})
     there = []

@@ -113,6 +113,7 @@ def test_a_whole_ablation_in_two_processes_shows_itself_and_can_be_checked(ablat
 
     checked = ablate(ablation, "--check", "--check-seed", "1")
     assert checked.exit_code == 0, checked.output
+    assert "compared to the last digit" in checked.output
     elsewhere = ablation.parent / "committed.parquet"
     table = pq.read_table(out / "results.parquet")
     values = [value + 1e-5 for value in table["value"].to_pylist()]
@@ -121,6 +122,17 @@ def test_a_whole_ablation_in_two_processes_shows_itself_and_can_be_checked(ablat
     checked = ablate(ablation, "--check", "--results", elsewhere, "--cell", "noise=0 arm=cal seed=1")
     assert checked.exit_code == 1
     assert "differs from what is recorded: grounding.accuracy.all.right, grounding.nll.all.right" in checked.output
+    machines = table["machine"].to_pylist()
+    other = [json.dumps({**json.loads(machine), "processor": "another"}) for machine in machines]
+    moved = table.set_column(table.column_names.index("machine"), "machine", pa.array(other))
+    pq.write_table(moved, elsewhere)
+    checked = ablate(ablation, "--check", "--results", elsewhere, "--cell", "noise=0 arm=cal seed=1")
+    assert checked.exit_code == 0, checked.output
+    assert "compared with the spread over seeds (95 %): it was recorded on another machine: processor" in checked.output
+    pq.write_table(moved.set_column(place, "value", pa.array(values)), elsewhere)
+    checked = ablate(ablation, "--check", "--results", elsewhere, "--cell", "noise=0 arm=cal seed=1")
+    assert checked.exit_code == 1
+    assert "cannot be judged, fewer than 3 seeds are recorded: grounding.accuracy.all.right" in checked.output
     shown = ablate(ablation, "--show", "--results", elsewhere, "-o", ablation.parent / "redrawn")
     assert shown.exit_code == 0, shown.output
     assert len(list((ablation.parent / "redrawn" / "plots").iterdir())) == 4

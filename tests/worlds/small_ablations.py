@@ -16,6 +16,7 @@ from contralign.ablation.summary.results import Measured, Results
 from contralign.recipe.recipe_file import dump_recipe
 from contralign.recipe.schema import from_mapping
 
+MACHINE = {"processor": "made up", "threads": "1"}
 VALUES = {
     "recipe": "world.yaml",
     "seeds": [0, 1],
@@ -97,6 +98,7 @@ def made_results(numbers, reference="mle", axes=("noise",), seconds=None, **metr
             steps=10,
             seconds=(seconds or {}).get(row[-1], 1.0),
             threads=1,
+            machine=MACHINE,
             commit="c0ffee",
             finished="2026-01-01",
         )

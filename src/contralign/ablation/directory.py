@@ -1,7 +1,7 @@
 """The folder of an ablation: what lies where, what is done, and what may go.
 
     ablation.yaml    as it was last run          results.parquet  comparisons.parquet  tables.md  plots/
-    cells/KEY.json   a result: numbers, settings, times, environment        cells/KEY.files/  files of its evaluations
+    cells/KEY.json   a result: numbers, settings, times, machine            cells/KEY.files/  files of its evaluations
     steps/KEY/       a model that an unfinished cell needs                  steps/KEY.json    what making it took
     cells/KEY.error  steps/KEY.error   the traceback of what failed
     claims/  work/   of workers that run now     logs/       one file a worker

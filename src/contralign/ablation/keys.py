@@ -4,6 +4,11 @@ A key is a digest of settings and of the key before it, down to the model that t
 version. Settings that cannot change a step are left out of its key: what is evaluated, the sizes of held-out sets,
 swapped pictures in a step that reads texts alone. So are those left at their defaults, so that a setting which a later
 version adds makes nothing anew. Files are named by path, size and time of change.
+
+The machine is not in a key. Workers on several machines may share a folder or a store, and a run that was stopped may
+go on elsewhere: what one machine has made is then taken for all of them, so that pairs of equal seed keep one start.
+Arms that were trained on two processors differ by the processor as well, which widens intervals over seeds. Every
+result says which machines made it, and tables name their processors.
 """
 
 from __future__ import annotations

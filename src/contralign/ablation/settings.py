@@ -18,7 +18,7 @@ Point = dict[str, str]
 """Axis -> label of one of its values."""
 ARM = "arm"
 NUMBERS = ("seed", "key", "metric", "label", "unit", "better", "value")
-TRAINING = ("last_stage", "trained_steps", "trained_seconds", "threads", "commit", "finished")
+TRAINING = ("last_stage", "trained_steps", "trained_seconds", "threads", "machine", "commit", "finished")
 COMPARED = ("seeds", "mean", "mean_low", "mean_high", "reference", "pairs", "difference", "t_low", "t_high", "t_p")
 RESAMPLED = ("bootstrap_low", "bootstrap_high", "sign_flip_p")
 COLUMNS = (ARM, *NUMBERS, *TRAINING, *COMPARED, *RESAMPLED)

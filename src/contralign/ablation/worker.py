@@ -28,6 +28,7 @@ from contralign.ablation.directory import AblationDirectory, move, write_json
 from contralign.ablation.plan import BUILD, PlannedCell, PlannedStep
 from contralign.recipe.recipe import Recipe, plain
 from contralign.run.environment import describe_environment
+from contralign.run.machine import Machine, joined, machine_of
 from contralign.run.preflight import cal_configs
 from contralign.run.records import RecordReader
 from contralign.run.run_directory import RunNotes, Step
@@ -232,6 +233,7 @@ class Worker:
             "recipe": plain(cell.recipe),
             "environment": self.environment,
             **self._where(),
+            "machine": self._machine_of_chain(planned),
         }
         write_json(self.directory.cells / f"{planned.key}.json", record)
         if not self.keep_models:
@@ -239,11 +241,17 @@ class Worker:
 
     def _where(self) -> dict[str, Any]:
         return {
+            "machine": machine_of(self.environment),
             "threads": torch.get_num_threads(),
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         }
+
+    def _machine_of_chain(self, planned: PlannedCell) -> Machine:
+        """The record of all machines that made a result: of its steps, and of this process, which evaluates."""
+        made = [self.directory.step_record(step.key).get("machine", {}) for step in planned.steps]
+        return joined([*made, machine_of(self.environment)])
 
     def _write_error(self, task: Task) -> None:
         folder = self.directory.cells if task.step is None else self.directory.steps

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -45,12 +43,9 @@ def set_threads(threads: int | None) -> None:
 
 
 def describe_machine(device: str) -> dict[str, Any]:
-    """Versions and machine of `contralign env`, with the processor and the device that the run uses."""
-    return {
-        **describe_environment(),
-        "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu",
-        "processor": _processor(),
-    }
+    """Versions and machine of `contralign env`, with the device that the run uses."""
+    used = torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu"
+    return {**describe_environment(), "device": used}
 
 
 def machine_line(machine: Mapping[str, Any]) -> str:
@@ -61,13 +56,3 @@ def machine_line(machine: Mapping[str, Any]) -> str:
         f"{machine['torch_threads']}; torch {versions['torch']}, transformers {versions['transformers']}, "
         f"python {machine['python']}"
     )
-
-
-def _processor() -> str:
-    """Name of the processor, as far as the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()

@@ -28,9 +28,11 @@ def _print_table(described: dict[str, Any]) -> None:
     table = Table("", "", show_header=False, box=None, pad_edge=False)
     for package, version in described["versions"].items():
         table.add_row(package, version or "not installed")
-    for name in ("python", "platform", "cores", "device", "devices", "torch_threads"):
+    for name in ("python", "platform", "processor", "cores", "instructions", "device", "devices", "torch_threads"):
         table.add_row(name.replace("_", " "), str(described[name]))
-    for flag, value in described["offline"].items():
+    for library, value in described["kernels"].items():
+        table.add_row(f"kernels of {library}", value or "none")
+    for flag, value in {**described["kernel_settings"], **described["offline"]}.items():
         table.add_row(flag, "not set" if value is None else value)
     git = described["git"]
     table.add_row("git", "no checkout" if git is None else git["commit"] + (" with changes" if git["changed"] else ""))

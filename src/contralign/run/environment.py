@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from contralign import __version__
+from contralign.run.machine import describe_kernels
 
 PACKAGES = (
     "torch",
@@ -30,7 +31,7 @@ OFFLINE_FLAGS = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE"
 
 
 def describe_environment() -> dict[str, Any]:
-    """Versions, interpreter, machine, torch devices, offline flags and the code's git commit, ready for JSON.
+    """Versions, interpreter, processor, kernels, torch devices, offline flags and the code's git commit, for JSON.
 
     A package that is not installed has version None; `git` is None where contralign does not run from a checkout.
     """
@@ -41,6 +42,7 @@ def describe_environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cores": os.cpu_count(),
+        **describe_kernels(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "devices": torch.cuda.device_count(),
         "torch_threads": torch.get_num_threads(),

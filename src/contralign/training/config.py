@@ -150,7 +150,7 @@ class CalConfig(CalSettings):
 
     @classmethod
     def adaptive(cls, **changes: Any) -> CalConfig:
-        """The best of what was compared (docs/results.md): Δ of log-probabilities, and bounds that follow the data.
+        """Δ of log-probabilities, and bounds that follow the data: what it brings is in docs/results.md.
 
         Weights run from α to β between the 25 % and 95 % quantiles of Δ, wherever these lie (`weighting="quantile"`).
         The paper's [1, 5] are bounds for raw logits of 7B models: of a small model Δ hardly reaches 1.

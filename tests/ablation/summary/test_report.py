@@ -1,8 +1,10 @@
+from dataclasses import replace
+
 import pyarrow.parquet as pq
 from PIL import Image
 from worlds.small_ablations import made_results
 
-from contralign.ablation.summary.report import plots_of, write_report
+from contralign.ablation.summary.report import machine_words, plots_of, write_report
 
 NUMBERS = {
     ("0", "mle"): [0.50, 0.60],
@@ -25,11 +27,19 @@ def test_everything_is_written_and_said_where(tmp_path):
     text = (tmp_path / "out" / "tables.md").read_text()
     assert "`contralign ablate noise.yaml`" in text
     assert "**3 cells have no result yet.**" in text
-    assert "8 results, seeds 0, 1; cpu, 2 cores, 1 torch thread(s) a process; commit c0ffee." in text
+    assert "8 results, seeds 0, 1; cpu, made up, 2 cores, 1 torch thread(s) a process; commit c0ffee." in text
     assert pq.read_table(written[1]).num_rows == 4
     for path in written[3:]:
         with Image.open(path) as picture:
             assert picture.size[0] > 500
+
+
+def test_every_processor_is_named_and_one_that_was_not_recorded(tmp_path):
+    results = made_results(NUMBERS)
+    machines = [{"processor": "another"}, {}, *(one.machine for one in results.measured[2:])]
+    measured = [replace(one, machine=machine) for one, machine in zip(results.measured, machines, strict=True)]
+    words = machine_words(replace(results, measured=tuple(measured)))
+    assert words.startswith("cpu, another or made up or processor unknown, 2 cores")
 
 
 def test_plots_of_an_older_report_go(tmp_path):

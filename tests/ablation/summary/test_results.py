@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -10,12 +12,13 @@ from contralign.recipe.schema import RecipeError
 RESULTS = {"look": {"right": {"value": 0.5, "n": 3}, "loss": 2, "name": "x", "none": {"value": None, "n": 0}}}
 
 
-def finish(directory, one, right, finished="2026-01-01"):
+def finish(directory, one, right, finished="2026-01-01", **more):
     record = {
         "results": {"look": {"right": {"value": right}, "loss": 1 - right}},
         "training": {"stage": "last", "steps": 4, "seconds": 2.0, "threads": 1},
         "environment": {"git": {"commit": "c0ffee", "changed": True}, "versions": {}},
         "finished": finished,
+        **more,
     }
     write_json(directory.cells / f"{one.key}.json", record)
 
@@ -71,6 +74,25 @@ def test_results_read_back_from_parquet_to_the_bit(tmp_path):
         "value": 1 / 3,
         "trained_steps": 10,
     }
+
+
+def test_results_that_were_recorded_without_a_machine_read_as_unknown(tmp_path):
+    path = tmp_path / "results.parquet"
+    results = made_results({("0", "mle"): [0.1, 0.2]})
+    mixed = replace(results, measured=(replace(results.measured[0], machine={}), results.measured[1]))
+    write_results(path, mixed)
+    assert pq.read_table(path)["machine"].to_pylist()[0] == "unknown"
+    assert read_results(path) == mixed
+    pq.write_table(pq.read_table(path).drop_columns("machine"), path)
+    assert [one.machine for one in read_results(path).measured] == [{}, {}]
+
+
+def test_a_cell_brings_its_machine_and_an_older_one_none(tmp_path):
+    directory, ablation, planned = made_directory(tmp_path, grid={}, seeds=[0])
+    finish(directory, planned[0], 0.5, machine={"processor": "a and b"})
+    finish(directory, planned[1], 0.5)
+    machines = [one.machine for one in collect(ablation, planned, directory).measured]
+    assert machines == [{"processor": "a and b"}] * 2 + [{}] * 2
 
 
 def test_other_files_are_refused(tmp_path):

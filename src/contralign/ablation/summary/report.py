@@ -9,7 +9,7 @@ from pathlib import Path
 
 from contralign.ablation.settings import ARM, Metric, Point
 from contralign.ablation.summary.comparison import Summary, alike_rows, comparison_lines, name_of, summaries
-from contralign.ablation.summary.results import Results, write_results, write_table
+from contralign.ablation.summary.results import UNKNOWN, Results, write_results, write_table
 from contralign.ablation.summary.tables import as_markdown, tables
 from contralign.analysis.render.ablation_plots import Mark, MarkPlot, write_plot
 from contralign.evaluation.metrics.paired import PairedDifference
@@ -65,9 +65,10 @@ def machine_words(results: Results) -> str:
     """Machine, versions, threads and commits in one line."""
     versions = results.machine.get("versions", {})
     threads = sorted({one.threads for one in results.measured})
+    processors = sorted({one.machine.get("processor", f"processor {UNKNOWN}") for one in results.measured})
     commits = sorted({one.commit[:10] + ("+" if one.commit.endswith("+") else "") for one in results.measured})
     parts = [
-        f"{results.machine.get('device', '?')}, {results.machine.get('cores', '?')} cores, "
+        f"{results.machine.get('device', '?')}, {' or '.join(processors)}, {results.machine.get('cores', '?')} cores, "
         f"{' or '.join(map(str, threads))} torch thread(s) a process",
         ", ".join(f"{name} {versions[name]}" for name in ("contralign", "torch", "transformers") if name in versions),
         f"commit {', '.join(filter(None, commits)) or 'unknown'}",

@@ -19,8 +19,11 @@ from contralign.ablation.settings import ARM, NUMBERS, TRAINING, Ablation, Metri
 from contralign.nearest import nearest
 from contralign.recipe.recipe import plain
 from contralign.recipe.schema import RecipeError, from_mapping
+from contralign.run.machine import Machine
 
 METADATA = b"contralign_ablation"
+UNKNOWN = "unknown"
+"""In place of a machine record, for results that were recorded without one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +40,7 @@ class Measured:
         steps: optimizer steps of the last stage.
         seconds: what they took; see `contralign.run.steps.clock`.
         threads: of torch, in the process that trained.
+        machine: record of the machine, or machines, that trained and evaluated; empty where it is unknown.
         commit: of contralign's checkout, with "+" where files differed from it; "" where it ran from none.
         finished: when, UTC.
     """
@@ -50,6 +54,7 @@ class Measured:
     steps: int
     seconds: float
     threads: int
+    machine: Machine
     commit: str
     finished: str
 
@@ -143,6 +148,7 @@ def write_results(path: Path, results: Results) -> None:
             "trained_steps": one.steps,
             "trained_seconds": one.seconds,
             "threads": one.threads,
+            "machine": json.dumps(dict(one.machine), sort_keys=True) if one.machine else UNKNOWN,
             "commit": one.commit,
             "finished": one.finished,
         }
@@ -178,6 +184,7 @@ def read_results(path: Path) -> Results:
             stage=line["last_stage"],
             steps=line["trained_steps"],
             seconds=line["trained_seconds"],
+            machine={} if line.get("machine", UNKNOWN) == UNKNOWN else json.loads(line["machine"]),
             **{name: line[name] for name in ("seed", "key", "value", "threads", "commit", "finished")},
         )
         for line in table.to_pylist()
@@ -208,6 +215,7 @@ def _measure(planned: PlannedCell, record: Mapping[str, Any], metric: Metric) ->
         steps=training["steps"],
         seconds=training["seconds"],
         threads=training["threads"],
+        machine=record.get("machine", {}),
         commit=git["commit"] + ("+" if git["changed"] else "") if git else "",
         finished=record["finished"],
     )

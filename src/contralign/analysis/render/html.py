@@ -130,6 +130,7 @@ def facts(environment: Mapping[str, Any]) -> list[tuple[str, str]]:
         "seed": environment.get("seed"),
         "commit": f"{git['commit']}{', with changes' if git.get('changed') else ''}" if git.get("commit") else None,
         "device": environment.get("device"),
+        "processor": environment.get("processor"),
         "cores": environment.get("cores"),
         "python": environment.get("python"),
         **{name: versions.get(name) for name in ("contralign", "torch", "transformers")},

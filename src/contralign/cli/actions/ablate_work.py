@@ -130,18 +130,23 @@ class AblateWork:
                 self._say(str(path))
 
     def check(self, file: Path | None, cell: str | None, seed: int) -> bool:
-        """Run one recorded cell again; True where its numbers are the recorded ones."""
+        """Run one recorded cell again; True where its numbers agree with the recorded ones."""
         results = self._results(file)
         planned = choose_cell(self.planned, results, cell, seed)
         folder = self.directory.path / CHECKED / planned.key
         shutil.rmtree(folder, ignore_errors=True)
         self._say(f"{planned.cell.name}: again, from nothing, in {folder}")
         checked = run_again(self.ablation, planned, results, folder, bind_evaluations)
-        self.console.print(_both(checked))
-        differing = [one.metric.path for one in checked if not one.agrees]
-        if differing:
-            typer.secho(f"differs from what is recorded: {', '.join(differing)}", fg=typer.colors.RED, err=True)
-        return not differing
+        self._say(checked.comparison)
+        self.console.print(_both(checked.numbers))
+        wrong = [one.metric.path for one in checked.numbers if not one.agrees and one.can_be_judged]
+        unjudged = [one.metric.path for one in checked.numbers if not one.can_be_judged]
+        if wrong:
+            typer.secho(f"differs from what is recorded: {', '.join(wrong)}", fg=typer.colors.RED, err=True)
+        if unjudged:
+            words = f"cannot be judged, fewer than 3 seeds are recorded: {', '.join(unjudged)}; add seeds"
+            typer.secho(words, fg=typer.colors.RED, err=True)
+        return not wrong and not unjudged
 
     def print_slurm(self, workers: int | None, processes: int, *, keep_models: bool) -> None:
         """An sbatch script on stdout; the folder of its logs is made, since SLURM does not."""
@@ -184,11 +189,12 @@ class AblateWork:
 
 
 def _both(checked: Sequence[Checked]) -> Table:
-    lines = Table("metric", "recorded", "again", "difference", box=SIMPLE_HEAD)
+    lines = Table("metric", "recorded", "again", "difference", "allowed", box=SIMPLE_HEAD)
     for one in checked:
         both = one.recorded is not None and one.again is not None
         difference = f"{one.again - one.recorded:.2g}" if both else ""  # type: ignore[operator]
-        lines.add_row(escape(one.metric.path), _digits(one.recorded), _digits(one.again), difference)
+        allowed = "unknown" if one.allowed is None else f"{one.allowed:.2g}"
+        lines.add_row(escape(one.metric.path), _digits(one.recorded), _digits(one.again), difference, allowed)
     return lines
 
 
