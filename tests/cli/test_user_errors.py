@@ -58,13 +58,15 @@ def test_recipe_errors_are_value_errors():
     assert issubclass(RecipeError, ValueError)
 
 
-@pytest.mark.parametrize(("mishap", "code"), [(NotFinite("step 3: the loss is nan"), 3), (Stopped("stopped by X"), 75)])
-def test_a_mishap_is_one_message_and_its_code(mishap, code, capsys):
+@pytest.mark.parametrize(
+    ("run_error", "code"), [(NotFinite("step 3: the loss is nan"), 3), (Stopped("stopped by X"), 75)]
+)
+def test_a_run_error_is_one_message_and_its_code(run_error, code, capsys):
     with pytest.raises(typer.Exit) as left, readable_mistakes(debug=False):
-        raise mishap
+        raise run_error
     assert left.value.exit_code == code
     shown = capsys.readouterr().err
-    assert f"Stopped: {mishap}" in shown
+    assert f"Stopped: {run_error}" in shown
     assert "Traceback" not in shown
-    with pytest.raises(type(mishap)), readable_mistakes(debug=True):
-        raise mishap
+    with pytest.raises(type(run_error)), readable_mistakes(debug=True):
+        raise run_error

@@ -23,9 +23,9 @@ from contralign.checkpoints.saving import remove, write_text
 logger = logging.getLogger(__name__)
 
 MANIFEST = "whole.json"
-WRITING = "_writing"
+STAGING = "_writing"
 """Folder beside the checkpoints: what is being written, or removed, lies in it. The hub upload leaves out `_*`."""
-DAMAGED = "damaged-"
+DAMAGED_PREFIX = "damaged-"
 _STATE = "trainer_state.json"
 _BLOCK, _BLOCKS = 64 * 1024, 64
 
@@ -53,7 +53,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
-def damage(folder: Path) -> str | None:
+def checkpoint_damage(folder: Path) -> str | None:
     """What is wrong with a checkpoint, in words; None for a whole one.
 
     One without a manifest is of the plain Trainer, which writes trainer_state.json last: with that, it passes.
@@ -75,9 +75,9 @@ def damage(folder: Path) -> str | None:
     return None
 
 
-def unfit(folder: Path) -> str | None:
+def resume_obstacle(folder: Path) -> str | None:
     """What keeps a run from going on exactly with a checkpoint, in words; None where nothing does."""
-    found = damage(folder)
+    found = checkpoint_damage(folder)
     if found is None and (read_manifest(folder) or {}).get("only_weights"):
         return "it holds weights alone (save_only_model)"
     return found
@@ -109,7 +109,7 @@ def whole_steps(folder: Path) -> list[int]:
     """Steps of the whole checkpoints of a folder, newest first; a warning names those that are damaged."""
     whole = []
     for step in checkpoint_steps(folder):
-        found = unfit(folder / f"checkpoint-{step}")
+        found = resume_obstacle(folder / f"checkpoint-{step}")
         if found is None:
             whole.append(step)
         else:
@@ -133,8 +133,8 @@ def last_whole_checkpoint(folder: Path) -> Path | None:
 def put_damaged_aside(folder: Path) -> None:
     """Take damaged checkpoints out of the way: their names will be needed again."""
     for step in checkpoint_steps(folder):
-        if damage(folder / f"checkpoint-{step}") is not None:
-            aside = folder / f"{DAMAGED}checkpoint-{step}"
+        if checkpoint_damage(folder / f"checkpoint-{step}") is not None:
+            aside = folder / f"{DAMAGED_PREFIX}checkpoint-{step}"
             remove(aside)
             os.replace(folder / f"checkpoint-{step}", aside)
 

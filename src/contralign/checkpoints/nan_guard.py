@@ -23,14 +23,14 @@ from contralign.data.streams.streaming import StreamedSamples
 logger = logging.getLogger(__name__)
 
 OnNan = Literal["stop", "skip"]
-MOST_IN_A_ROW = 5
+MAX_CONSECUTIVE_SKIPS = 5
 """Steps that `on_nan="skip"` leaves out one after the other; the next one ends the run."""
-RECORDS = "contralign_records"
+RECORD_IDS = "contralign_records"
 """Key under which a batch says which records it holds; taken out before the model sees it."""
 _MOST_NAMED = 16
 
 
-class WithRecords:
+class RecordIdCollator:
     """A collator whose batches also say which records they hold.
 
     Args:
@@ -41,12 +41,12 @@ class WithRecords:
         self.collate = collate
 
     def __call__(self, samples: Any) -> Any:
-        """The collator's batch, with the ids under `RECORDS` where it is a plain dictionary."""
+        """The collator's batch, with the ids under `RECORD_IDS` where it is a plain dictionary."""
         batch = self.collate(samples)
-        return {**batch, RECORDS: [_id_of(sample) for sample in samples]} if type(batch) is dict else batch
+        return {**batch, RECORD_IDS: [_id_of(sample) for sample in samples]} if type(batch) is dict else batch
 
 
-class FiniteSteps(Trainer):
+class NanGuard(Trainer):
     """The overrides with which a Trainer looks at every step before it is taken.
 
     A step with nothing to learn, all its records left out, has a loss of 0: transformers would divide by its labels.
@@ -79,7 +79,7 @@ class FiniteSteps(Trainer):
         if of_their_own and self.args.world_size > 1:
             return super().get_train_dataloader()  # accelerate may send batches between processes, tensors alone
         collate = self.data_collator
-        self.data_collator = WithRecords(collate)
+        self.data_collator = RecordIdCollator(collate)
         try:
             return super().get_train_dataloader()
         finally:
@@ -89,7 +89,7 @@ class FiniteSteps(Trainer):
         """The micro-batches of a step; their records are remembered here and not seen by the model."""
         batches, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
         self._losses = []
-        self._records = [batch.pop(RECORDS, []) if isinstance(batch, dict) else [] for batch in batches]
+        self._records = [batch.pop(RECORD_IDS, []) if isinstance(batch, dict) else [] for batch in batches]
         return batches, num_items.clamp(min=1) if isinstance(num_items, Tensor) else num_items
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
@@ -121,7 +121,7 @@ class FiniteSteps(Trainer):
             raise NotFinite(f"{what}\n{self._what_to_do(broken)}")
         self.skipped_steps += 1
         self._skipped_in_a_row += 1
-        if self._skipped_in_a_row > MOST_IN_A_ROW:
+        if self._skipped_in_a_row > MAX_CONSECUTIVE_SKIPS:
             raise NotFinite(
                 f"{what}\nThat is the {self._skipped_in_a_row}th such step in a row; {self._what_to_do(broken)}"
             )

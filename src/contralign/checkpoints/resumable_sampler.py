@@ -12,15 +12,15 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 from transformers import Trainer
 
 from contralign.checkpoints.manifest import last_whole_checkpoint
-from contralign.checkpoints.nan_guard import WithRecords
-from contralign.checkpoints.stopping import StaysWhenAsked
+from contralign.checkpoints.nan_guard import RecordIdCollator
+from contralign.checkpoints.stopping import IgnoreFirstSigterm
 from contralign.data.batches.collator import VLCollator
 from contralign.data.batches.modality_sampler import epoch_generator, modality_length_order
 from contralign.data.records.bad_record import BadRecord
 from contralign.data.records.skipped_records import LeftOut, LeftOutOfBatches
 from contralign.data.streams.streaming import PASSED, StreamedSamples
 
-LEFT_OUT = "left_out"
+SKIPPED_FOLDER = "left_out"
 """Folder beside the checkpoints in which what is left out of batches, and of streams, is noted."""
 
 
@@ -131,7 +131,7 @@ class SamplingTrainer(Trainer):
             pin_memory=args.dataloader_pin_memory,
             prefetch_factor=args.dataloader_prefetch_factor,
             multiprocessing_context=args.dataloader_multiprocessing_context,
-            worker_init_fn=StaysWhenAsked(None),
+            worker_init_fn=IgnoreFirstSigterm(None),
         )
         alone = prepare_data_loader(
             loader,
@@ -151,8 +151,8 @@ class SamplingTrainer(Trainer):
         begins = last_whole_checkpoint(folder) is None  # the ranks find out together
         with self.accelerator.main_process_first():
             if begins and self.accelerator.is_main_process:
-                shutil.rmtree(folder / LEFT_OUT, ignore_errors=True)
-        return folder / LEFT_OUT
+                shutil.rmtree(folder / SKIPPED_FOLDER, ignore_errors=True)
+        return folder / SKIPPED_FOLDER
 
     def _loader_of_all(self, leave_out: Callable[[BadRecord], None]) -> DataLoader:
         """The usual loader; what its batches leave out is noted."""
@@ -162,7 +162,7 @@ class SamplingTrainer(Trainer):
             loader: Any = super().get_train_dataloader()
         finally:
             self.data_collator = collate
-        loader.worker_init_fn = StaysWhenAsked(loader.worker_init_fn)
+        loader.worker_init_fn = IgnoreFirstSigterm(loader.worker_init_fn)
         return loader
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
@@ -175,7 +175,7 @@ class SamplingTrainer(Trainer):
         super()._run_epoch(*args, **kwargs)
 
 
-class NotingCollator:
+class SkippedRecordsCollator:
     """A collator that notes what it leaves out of batches, in whichever worker it runs.
 
     Records of a stream that are passed over make an empty batch, which the Trainer drops unseen.
@@ -204,9 +204,9 @@ class NotingCollator:
 
 def _noting(collate: Callable[..., Any], leave_out: Callable[[BadRecord], None]) -> Callable[..., Any]:
     """The Trainer's collator with notes; what names the records of its batches stays around it."""
-    if isinstance(collate, WithRecords):
-        return WithRecords(NotingCollator(collate.collate, leave_out))
-    return NotingCollator(collate, leave_out)
+    if isinstance(collate, RecordIdCollator):
+        return RecordIdCollator(SkippedRecordsCollator(collate.collate, leave_out))
+    return SkippedRecordsCollator(collate, leave_out)
 
 
 def innermost_sampler(loader: Any) -> Any:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, Trainer
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
-from contralign.checkpoints.nan_guard import FiniteSteps
+from contralign.checkpoints.nan_guard import NanGuard
 from contralign.checkpoints.resumable_sampler import SamplingTrainer
 from contralign.checkpoints.safe_checkpoints import SafeCheckpoints
 from contralign.core.sharding import sharding_of
@@ -38,7 +38,7 @@ def load_weights(model: PreTrainedModel, folder: str) -> None:
     model.load_state_dict(saved.state_dict(), strict=True)
 
 
-def whole_model(trainer: Trainer, fresh: Callable[[], Any]) -> Any | None:
+def gather_model(trainer: Trainer, fresh: Callable[[], Any]) -> Any | None:
     """The trained model; where its parameters are sharded, a fresh one on the main process with all of its weights.
 
     Every rank has to call it.
@@ -69,10 +69,10 @@ def _width(dtype: torch.dtype) -> int:
     return torch.finfo(dtype).bits
 
 
-class ResumingTrainer(FiniteSteps, SafeCheckpoints, SamplingTrainer):
+class ResumingTrainer(NanGuard, SafeCheckpoints, SamplingTrainer):
     """A Trainer that can be killed at any moment and goes on, on one process to the bit.
 
-    Its checkpoints are whole or not there (`SafeCheckpoints`), no step with a NaN is taken (`FiniteSteps`), weights are
+    Its checkpoints are whole or not there (`SafeCheckpoints`), no step with a NaN is taken (`NanGuard`), weights are
     read by their converted names, and what a step or a log depends on beside weights, optimizer and random states is
     kept (`exact_state`). A micro-batch that has nothing to teach what learns has a gradient of 0 (`live_loss`).
     """

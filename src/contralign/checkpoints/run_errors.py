@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-GO_ON = "the same command with --resume goes on from there"
+HOW_TO_RESUME = "the same command with --resume goes on from there"
 
 _GONE = (
     "Connection closed by peer",
@@ -24,7 +24,7 @@ _GONE = (
 )
 
 
-class Mishap(RuntimeError):
+class RunError(RuntimeError):
     """A run that has to stop although nobody made a mistake.
 
     Attributes:
@@ -34,27 +34,27 @@ class Mishap(RuntimeError):
     exit_code: ClassVar[int] = 3
 
 
-class NotFinite(Mishap):
+class NotFinite(RunError):
     """The loss, the gradient or a weight is NaN or infinite."""
 
 
-class CannotWrite(Mishap):
+class CannotWrite(RunError):
     """The disk refuses to take what has to be written."""
 
 
-class DamagedCheckpoint(Mishap):
+class DamagedCheckpoint(RunError):
     """The checkpoint that was asked for by name is not whole."""
 
 
-class WorkerDied(Mishap):
+class WorkerDied(RunError):
     """A process that loads data is gone."""
 
 
-class RankDied(Mishap):
+class RankDied(RunError):
     """Another process of the same training is gone."""
 
 
-class Stopped(Mishap):
+class Stopped(RunError):
     """The run was asked to stop (Ctrl-C, SIGTERM, SIGUSR1) and did, with a checkpoint where it was training.
 
     The exit code is EX_TEMPFAIL of sysexits.h: try again. A batch script may requeue the job on it.
@@ -63,7 +63,7 @@ class Stopped(Mishap):
     exit_code: ClassVar[int] = 75
 
 
-def explained(error: Exception, ranks: int, step: int, checkpoint: str) -> Mishap | None:
+def as_run_error(error: Exception, ranks: int, step: int, checkpoint: str) -> RunError | None:
     """What an error of torch means to a run; None where it is something else.
 
     Args:

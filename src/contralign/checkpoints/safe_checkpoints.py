@@ -21,16 +21,16 @@ from transformers import Trainer
 from transformers.trainer_utils import TrainOutput, sort_checkpoints
 
 from contralign.checkpoints.manifest import (
-    WRITING,
+    STAGING,
     checkpoint_steps,
     last_whole_checkpoint,
     put_damaged_aside,
     read_manifest,
-    unfit,
+    resume_obstacle,
     write_manifest,
 )
-from contralign.checkpoints.run_errors import GO_ON, CannotWrite, DamagedCheckpoint, NotFinite, explained
-from contralign.checkpoints.saving import is_write_failure, refusal, remove, size_of, sync, sync_folder
+from contralign.checkpoints.run_errors import HOW_TO_RESUME, CannotWrite, DamagedCheckpoint, NotFinite, as_run_error
+from contralign.checkpoints.saving import is_write_failure, remove, size_of, sync, sync_folder, write_failure_message
 from contralign.core.sharding import any_rank
 
 logger = logging.getLogger(__name__)
@@ -64,16 +64,18 @@ class SafeCheckpoints(Trainer):
         if isinstance(resume_from_checkpoint, str):
             self._check_named(Path(resume_from_checkpoint))
         if self.args.local_process_index == 0:
-            remove(folder / WRITING)
+            remove(folder / STAGING)
             if resume_from_checkpoint:
                 put_damaged_aside(folder)
         try:
             return super().train(resume_from_checkpoint, *args, **kwargs)
         except Exception as error:
-            mishap = explained(error, self.args.world_size, self.state.global_step + 1, self.last_checkpoint_words())
-            if mishap is None:
+            run_error = as_run_error(
+                error, self.args.world_size, self.state.global_step + 1, self.last_checkpoint_words()
+            )
+            if run_error is None:
                 raise
-            raise mishap from error
+            raise run_error from error
 
     def last_checkpoint_words(self) -> str:
         """A sentence about what this run can go on with."""
@@ -81,10 +83,10 @@ class SafeCheckpoints(Trainer):
         steps = [step for step in checkpoint_steps(folder) if step <= self.state.global_step]
         if not steps:
             return "No checkpoint has been written in this stage (trainer.save_steps=N writes one every N steps)"
-        return f"The last checkpoint is of step {steps[0]}, in {folder / f'checkpoint-{steps[0]}'}: {GO_ON}"
+        return f"The last checkpoint is of step {steps[0]}, in {folder / f'checkpoint-{steps[0]}'}: {HOW_TO_RESUME}"
 
     def _check_named(self, checkpoint: Path) -> None:
-        found = unfit(checkpoint) if checkpoint.is_dir() else None
+        found = resume_obstacle(checkpoint) if checkpoint.is_dir() else None
         if found is not None:
             raise DamagedCheckpoint(
                 f"{checkpoint} is no checkpoint to go on with: {found}. Name another, or "
@@ -115,7 +117,7 @@ class SafeCheckpoints(Trainer):
 
     def _get_output_dir(self, trial: Any) -> str:
         place = super()._get_output_dir(trial)
-        return os.path.join(place, WRITING) if self._staging else place
+        return os.path.join(place, STAGING) if self._staging else place
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         """Upload once the checkpoint has its name: the upload reads it in the background."""
@@ -133,19 +135,19 @@ class SafeCheckpoints(Trainer):
         """
         self.refuse_broken_weights()
         place = Path(self._get_output_dir(trial))
-        staged, best = place / WRITING / f"checkpoint-{self.state.global_step}", self.state.best_model_checkpoint
-        for work in (lambda: self._write(model, trial, place, staged), lambda: self._seal(staged)):
+        staged, best = place / STAGING / f"checkpoint-{self.state.global_step}", self.state.best_model_checkpoint
+        for work in (lambda: self._write(model, trial, place, staged), lambda: self._finish(staged)):
             error = _write_failure_of(work)
             refused = error is not None
-            if self._writes_apart():
+            if self._ranks_write_independently():
                 refused = any_rank(refused, self.args.device)
             if refused:
                 self.state.best_model_checkpoint = best
-                self._do_without(place, staged, error)
+                self._skip_checkpoint(place, staged, error)
                 return
             self.accelerator.wait_for_everyone()
         self._publish(place, staged)
-        self._forget_old(place)
+        self._rotate(place)
         if self._to_push is not None:
             self._to_push = None
             super()._push_from_checkpoint(str(place / staged.name))
@@ -158,7 +160,7 @@ class SafeCheckpoints(Trainer):
         if self.args.should_save:
             self.state.save_to_json(str(staged / _STATE))
 
-    def _seal(self, staged: Path) -> None:
+    def _finish(self, staged: Path) -> None:
         """All parts are there: bring them to the disk and write down what there is."""
         if self.args.local_process_index == 0:
             sync(staged)
@@ -192,7 +194,7 @@ class SafeCheckpoints(Trainer):
                 _rename(staged, place)
         self.accelerator.wait_for_everyone()
 
-    def _forget_old(self, place: Path) -> None:
+    def _rotate(self, place: Path) -> None:
         """Remove what `save_total_limit` does not keep; a folder loses its name before it loses its files."""
         limit = self.args.save_total_limit
         if self.args.local_process_index != 0:
@@ -206,25 +208,27 @@ class SafeCheckpoints(Trainer):
                     kept.add(old)
                 elif old not in kept:
                     with contextlib.suppress(FileNotFoundError):
-                        os.replace(old, place / WRITING / f"old-{Path(old).name}")
-        remove(place / WRITING)
+                        os.replace(old, place / STAGING / f"old-{Path(old).name}")
+        remove(place / STAGING)
 
-    def _do_without(self, place: Path, staged: Path, error: Exception | None) -> None:
+    def _skip_checkpoint(self, place: Path, staged: Path, error: Exception | None) -> None:
         """Go on without the checkpoint that could not be written; a later one may find room."""
         self.failed_checkpoints += 1
         steps = checkpoint_steps(place)
         needed = size_of(place / f"checkpoint-{steps[0]}") if steps else size_of(staged)
         said = (
-            refusal(place / staged.name, error, needed) if error else f"{staged.name}: another process could not write"
+            write_failure_message(place / staged.name, error, needed)
+            if error
+            else f"{staged.name}: another process could not write"
         )
         if self.args.local_process_index == 0:
-            remove(place / WRITING)
+            remove(place / STAGING)
         words = f"{said}. {self.last_checkpoint_words()}"
-        if not self._writes_apart():
+        if not self._ranks_write_independently():
             raise CannotWrite(words) from error
         logger.warning("%s. Training goes on without it (%d of this run so far)", words, self.failed_checkpoints)
 
-    def _writes_apart(self) -> bool:
+    def _ranks_write_independently(self) -> bool:
         """True where no rank waits for another while a checkpoint is written, so that all can go on without it."""
         alone = self.args.world_size == 1
         return alone or not (self.is_fsdp_enabled or self.is_deepspeed_enabled or self.state.best_global_step)

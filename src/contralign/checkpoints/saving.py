@@ -23,7 +23,7 @@ _TORCH_WRITER = ("PytorchStreamWriter", "inline_container", "unexpected pos")
 
 
 @contextmanager
-def written_whole(place: Path) -> Iterator[Path]:
+def safe_write(place: Path) -> Iterator[Path]:
     """A path to write a file or a folder to, which becomes `place` when the block ends and is removed when it fails.
 
     Args:
@@ -32,7 +32,7 @@ def written_whole(place: Path) -> Iterator[Path]:
     Raises:
         CannotWrite: the disk refuses; the message says how much is free.
     """
-    partial = partial_of(place)
+    partial = partial_path(place)
     remove(partial)
     try:
         yield partial
@@ -43,7 +43,7 @@ def written_whole(place: Path) -> Iterator[Path]:
         needed = size_of(partial)
         remove(partial)
         if is_write_failure(error):
-            raise CannotWrite(refusal(place, error, at_least=needed)) from error
+            raise CannotWrite(write_failure_message(place, error, at_least=needed)) from error
         raise
     except BaseException:
         remove(partial)
@@ -55,19 +55,19 @@ def write_text(place: Path, text: str) -> None:
     """Write a text file that is never seen half written.
 
     Raises:
-        CannotWrite: see `written_whole`.
+        CannotWrite: see `safe_write`.
     """
-    with written_whole(place) as partial:
+    with safe_write(place) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
-def partial_of(place: Path) -> Path:
+def partial_path(place: Path) -> Path:
     """Where a file or a folder lies while it is being written."""
     return place.with_name(f".{place.name}.writing")
 
 
 def is_partial(path: Path) -> bool:
-    """True for what `written_whole` has left when it was killed."""
+    """True for what `safe_write` has left when it was killed."""
     return path.name.startswith(".") and path.name.endswith(".writing")
 
 
@@ -107,7 +107,7 @@ def is_write_failure(error: BaseException) -> bool:
     return isinstance(error, OSError)
 
 
-def refusal(place: Path, error: BaseException, at_least: int) -> str:
+def write_failure_message(place: Path, error: BaseException, at_least: int) -> str:
     """One sentence: what could not be written, why, and how much is free.
 
     Args:

@@ -19,7 +19,7 @@ from accelerate import PartialState
 from accelerate.utils import reduce
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from contralign.checkpoints.run_errors import GO_ON, Stopped
+from contralign.checkpoints.run_errors import HOW_TO_RESUME, Stopped
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 _ONE_CTRL_C = 2.0
@@ -43,7 +43,7 @@ class StopRequest:
         self._came_at = 0.0
 
     @contextmanager
-    def heard(self) -> Iterator[None]:
+    def listening(self) -> Iterator[None]:
         """Listen to the signals inside the block; outside of the main thread, where none arrive, do nothing."""
         if threading.current_thread() is not threading.main_thread():
             yield
@@ -61,7 +61,7 @@ class StopRequest:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def leave_if_asked(self, where: str) -> None:
+    def raise_if_requested(self, where: str) -> None:
         """Leave, if a signal came.
 
         Args:
@@ -72,17 +72,17 @@ class StopRequest:
         """
         self.training = False
         if self.signal is not None:
-            raise Stopped(f"stopped by {self.signal.name} {where}; {GO_ON}")
+            raise Stopped(f"stopped by {self.signal.name} {where}; {HOW_TO_RESUME}")
 
     def _take(self, number: signal.Signals) -> None:
         again = self.signal is not None and number == signal.SIGINT and time.monotonic() - self._came_at > _ONE_CTRL_C
         if self.signal is None:
             self.signal, self._came_at = number, time.monotonic()
         if again or not self.training:
-            raise Stopped(f"stopped by {number.name} without waiting for a checkpoint; {GO_ON}")
+            raise Stopped(f"stopped by {number.name} without waiting for a checkpoint; {HOW_TO_RESUME}")
 
 
-class StaysWhenAsked:
+class IgnoreFirstSigterm:
     """What a process that loads data does when it begins: it outlives a SIGTERM, which SLURM and torchrun send to all.
 
     torch has it die of the first one, and the step that is to be finished with it. Here the second one ends it.
@@ -101,7 +101,7 @@ class StaysWhenAsked:
             self.begin(worker)
 
 
-class LeaveWhenAsked(TrainerCallback):
+class StopCallback(TrainerCallback):
     """Ends a Trainer's training after the step in which a signal came to any rank, with a checkpoint."""
 
     def __init__(self, request: StopRequest) -> None:

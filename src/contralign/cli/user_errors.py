@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from contralign.checkpoints.run_errors import Mishap
+from contralign.checkpoints.run_errors import RunError
 
 EXIT_CODE = 2
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of a mistake.")]
@@ -21,14 +21,14 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of a mi
 
 @contextmanager
 def readable_mistakes(debug: bool) -> Iterator[None]:
-    """Turn a mistake or a mishap inside the block into a message and an exit code; `debug` lets it through."""
+    """Turn a user error or a `RunError` inside the block into a message and an exit code; `debug` lets it through."""
     try:
         yield
-    except Mishap as mishap:
+    except RunError as run_error:
         if debug:
             raise
-        _say("Stopped: ", str(mishap))
-        raise typer.Exit(mishap.exit_code) from None
+        _say("Stopped: ", str(run_error))
+        raise typer.Exit(run_error.exit_code) from None
     except Exception as error:
         if debug or not is_users_mistake(error):
             raise
