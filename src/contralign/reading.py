@@ -45,7 +45,7 @@ class SampleReader:
     Args:
         model: a model that `adapter_for` can serve; read in eval mode, its mode is put back.
         collator: of its processor.
-        contrast: what the second pass sees; None is `without_picture` of the model, and hiding the image tokens if the
+        contrast: what the second pass sees; None is `default_contrast` of the model, and hiding the image tokens if the
             first batch shows that to be wrong.
         scores: which Δ to take.
 
@@ -61,10 +61,10 @@ class SampleReader:
         contrast: Contrast | None = None,
         scores: Sequence[Score] = SCORES,
     ) -> None:
-        self.adapter = adapter_for(model, collator.picture_inputs)
+        self.adapter = adapter_for(model, collator.image_inputs)
         self.collator = collator.with_scores(None)
-        chosen = without_picture(self.adapter) if contrast is None else contrast
-        self.contrast = fitted(chosen, self.adapter, collator.tokenizer)
+        chosen = default_contrast(self.adapter) if contrast is None else contrast
+        self.contrast = adapt_contrast(chosen, self.adapter, collator.tokenizer)
         self.scores = tuple(scores)
         self.adapter.check_contrast(self.contrast.name, num_tokens=0)
         if self.contrast.reencodes and not collator.keep_pictures:
@@ -96,21 +96,23 @@ class SampleReader:
             self._proven = self._proven or self._drop_is_proven(batch)
             return look_twice(self.adapter, self.contrast, batch, self.scores)
 
-    def over(self, samples: Sequence[Sample], batch_size: int, label: str) -> Iterator[tuple[EncodedBatch, TwoLooks]]:
+    def read_batches(
+        self, samples: Sequence[Sample], batch_size: int, label: str
+    ) -> Iterator[tuple[EncodedBatch, TwoLooks]]:
         """All samples in their order, `batch_size` at a time, under a progress bar called `label`.
 
         Raises:
             ValueError: "shuffle" on batches of one, whose picture nobody can be given.
         """
         check_batch_size(self.contrast, batch_size)
-        self.settle(samples)
+        self.fix_mean(samples)
         starts = range(0, len(samples), batch_size)
         batches = [samples[start : start + batch_size] for start in starts]
         shown = tqdm(self.collated(batches), desc=label, total=len(batches), disable=None, dynamic_ncols=True)
         for number, encoded in enumerate(shown):
             yield encoded, self.look(encoded, draw=number)
 
-    def settle(self, samples: Sequence[Sample]) -> None:
+    def fix_mean(self, samples: Sequence[Sample]) -> None:
         """Fix the mean of "mean", unless something was observed already; nothing for other contrasts.
 
         It is that of 64 samples with pictures, drawn from all of them: neither the size of batches nor where reading
@@ -120,7 +122,7 @@ class SampleReader:
             return
         drawn = random.Random("mean picture").sample(range(len(samples)), len(samples))
         chosen = list(islice((samples[index] for index in drawn if samples[index].pictures), _SETTLING_SAMPLES))
-        collator = self.collator.apart()
+        collator = self.collator.with_own_counts()
         for start in range(0, len(chosen), _SETTLING_BATCH):
             encoded = collator.encode_batch(chosen[start : start + _SETTLING_BATCH])
             with torch.inference_mode(), second_look(self.adapter.model):
@@ -157,7 +159,7 @@ class SampleReader:
                 yield waiting.result()
 
 
-def without_picture(adapter: Adapter) -> Contrast:
+def default_contrast(adapter: Adapter) -> Contrast:
     """The cheap contrast where it is known to equal hiding the image tokens, and hiding them where it is not.
 
     That is so for LLaVA and for the classes that docs/models.md has measured; where an adapter is not `proven`, the
@@ -174,7 +176,7 @@ def contrast_settings(contrast: Contrast) -> dict[str, Any]:
     return {"contrast": contrast.name, "contrast_settings": settings}
 
 
-def fitted(contrast: Contrast, adapter: Adapter, tokenizer: Any) -> Contrast:
+def adapt_contrast(contrast: Contrast, adapter: Adapter, tokenizer: Any) -> Contrast:
     """The contrast as a model takes it: packed where it may be, and a prompt in the model's own words.
 
     Args:

@@ -112,7 +112,7 @@ def score_samples(
     found = sum(len(parts.ranges[number]) for number in own if number not in missing)
     if missing:
         reader = SampleReader(load_model(), collator, contrast, scores)
-        reader.settle(samples.samples)
+        reader.fix_mean(samples.samples)
         with _progress(sum(len(parts.ranges[number]) for number in own), found, state) as bar:
             for number in missing:
                 parts.write(number, *_score_part(reader, samples, parts.ranges[number], batch_size, bar))
@@ -137,7 +137,7 @@ def _score_part(
     collated = reader.collated([samples[index] for index in batch] for batch in batches)
     for batch, encoded in zip(batches, collated, strict=True):
         looks = reader.look(encoded, draw=min(batch))
-        bad += encoded.left_out
+        bad += encoded.skipped_records
         for row in _rows(samples, batch, encoded, looks, reader.scores):
             fault = _not_finite(row)
             if fault is None:

@@ -167,10 +167,10 @@ def test_the_loader_of_a_stream_is_endless_follows_data_seed_and_notes_beside_th
 
 def test_a_recipe_trains_on_a_stream_and_names_what_it_left_out(tmp_path):
     run = run_recipe(stream_recipe(tmp_path, "run"), {})
-    left_out = json.loads((run / "bad_records.json").read_text())["it"]
-    assert left_out["counts"] == {"bad_json": 1}
-    assert left_out["records"][0]["record"] == "a.jsonl:8"
-    assert left_out["total"] >= 6 * 2 * 2
+    skipped_records = json.loads((run / "bad_records.json").read_text())["it"]
+    assert skipped_records["counts"] == {"bad_json": 1}
+    assert skipped_records["records"][0]["record"] == "a.jsonl:8"
+    assert skipped_records["total"] >= 6 * 2 * 2
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -179,9 +179,9 @@ def test_pictures_that_turn_out_to_be_bad_are_named_whichever_worker_meets_them(
     (tmp_path / "3.png").write_bytes(b"no picture")
     (tmp_path / "5.png").unlink()
     run = run_recipe(recipe, {})
-    left_out = json.loads((run / "bad_records.json").read_text())["it"]
-    assert left_out["counts"] == {"corrupt_picture": 1, "missing_picture": 1, "bad_json": 1}
-    assert {"a.jsonl, r3", "a.jsonl, r5"} < {found["record"] for found in left_out["records"]}
+    skipped_records = json.loads((run / "bad_records.json").read_text())["it"]
+    assert skipped_records["counts"] == {"corrupt_picture": 1, "missing_picture": 1, "bad_json": 1}
+    assert {"a.jsonl, r3", "a.jsonl, r5"} < {found["record"] for found in skipped_records["records"]}
 
 
 def test_an_evaluation_may_go_over_the_training_records_of_a_stream_once(tmp_path):

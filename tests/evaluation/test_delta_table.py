@@ -15,7 +15,7 @@ from contralign.data.records.messages import Sample, Turn
 from contralign.evaluation.delta_table import CONTRASTS, delta_table
 from contralign.evaluation.evaluation_set import EvaluationSet
 from contralign.evaluation.label_tokens import SCORES
-from contralign.evaluation.wrong_pictures import with_wrong_pictures
+from contralign.evaluation.wrong_images import with_wrong_images
 from contralign.models.adapters.generic import GenericAdapter
 from contralign.models.adapters.llava import LlavaAdapter
 from contralign.reading import SampleReader
@@ -69,7 +69,7 @@ def dropped(model, collator, sample):
 
 
 def test_areas_are_those_of_pairs_counted_one_by_one(spread_out, found):
-    wrong = with_wrong_pictures(SAMPLES, 3)
+    wrong = with_wrong_images(SAMPLES, 3)
     own = [dropped(*spread_out, sample) for sample in SAMPLES]
     others = [dropped(*spread_out, sample) for sample in wrong]
     kinds = [kind for _, line in own for kind in line]

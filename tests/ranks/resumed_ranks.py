@@ -23,7 +23,7 @@ from worlds.small_models import build_llava, collate
 
 from contralign import CalConfig, CALTrainer
 from contralign.checkpoints.stopping import StopCallback, StopRequest
-from contralign.cli.ranks import ends_at_once
+from contralign.cli.ranks import hard_exit
 from contralign.run.trainable_parts import freeze_unread_layers
 
 PATIENCE = 60
@@ -97,5 +97,5 @@ def main(folder: str, engine: str, what: str) -> None:
 
 
 if __name__ == "__main__":
-    with ends_at_once():
+    with hard_exit():
         main(*sys.argv[1:])

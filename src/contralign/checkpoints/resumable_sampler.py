@@ -17,8 +17,8 @@ from contralign.checkpoints.stopping import IgnoreFirstSigterm
 from contralign.data.batches.collator import VLCollator
 from contralign.data.batches.modality_sampler import epoch_generator, modality_length_order
 from contralign.data.records.bad_record import BadRecord
-from contralign.data.records.skipped_records import LeftOut, LeftOutOfBatches
-from contralign.data.streams.streaming import PASSED, StreamedSamples
+from contralign.data.records.skipped_records import SkippedInBatches, SkippedRecords
+from contralign.data.streams.streaming import ALREADY_SEEN, StreamedSamples
 
 SKIPPED_FOLDER = "left_out"
 """Folder beside the checkpoints in which what is left out of batches, and of streams, is noted."""
@@ -112,7 +112,7 @@ class SamplingTrainer(Trainer):
         """
         notes = self._notes()
         if not isinstance(self.train_dataset, StreamedSamples):
-            return self._loader_of_all(LeftOutOfBatches(LeftOut(notes), self.accelerator.process_index))
+            return self._loader_of_all(SkippedInBatches(SkippedRecords(notes), self.accelerator.process_index))
         args, accelerator = self.args, self.accelerator
         sharers = self.get_total_train_batch_size(args) // (self._train_batch_size * args.gradient_accumulation_steps)
         if sharers != accelerator.num_processes:
@@ -126,7 +126,7 @@ class SamplingTrainer(Trainer):
         loader = DataLoader(
             self._stream,
             batch_size=self._train_batch_size,
-            collate_fn=_noting(cast(Callable[..., Any], self.data_collator), self._stream.leave_out),
+            collate_fn=_noting(cast(Callable[..., Any], self.data_collator), self._stream.note_skipped),
             num_workers=args.dataloader_num_workers,
             pin_memory=args.dataloader_pin_memory,
             prefetch_factor=args.dataloader_prefetch_factor,
@@ -154,10 +154,10 @@ class SamplingTrainer(Trainer):
                 shutil.rmtree(folder / SKIPPED_FOLDER, ignore_errors=True)
         return folder / SKIPPED_FOLDER
 
-    def _loader_of_all(self, leave_out: Callable[[BadRecord], None]) -> DataLoader:
+    def _loader_of_all(self, note_skipped: Callable[[BadRecord], None]) -> DataLoader:
         """The usual loader; what its batches leave out is noted."""
         collate = self.data_collator
-        self.data_collator = _noting(cast(Callable[..., Any], collate), leave_out)
+        self.data_collator = _noting(cast(Callable[..., Any], collate), note_skipped)
         try:
             loader: Any = super().get_train_dataloader()
         finally:
@@ -168,7 +168,7 @@ class SamplingTrainer(Trainer):
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
         """The usual epoch; before it the sampler learns which it is, and a stream what a resumed run passes over."""
         if self._stream is not None and kwargs["resume_from_checkpoint"] is not None:
-            self._stream.pass_over(kwargs["steps_trained_in_current_epoch"], self._train_batch_size)
+            self._stream.fast_forward(kwargs["steps_trained_in_current_epoch"], self._train_batch_size)
         sampler = innermost_sampler(kwargs["train_dataloader"])
         if hasattr(sampler, "set_epoch"):
             sampler.set_epoch(kwargs["epoch"])  # type: ignore[union-attr]
@@ -182,31 +182,31 @@ class SkippedRecordsCollator:
 
     Args:
         collate: makes the batches; of one that is no `VLCollator` nothing is known.
-        leave_out: notes a record.
+        note_skipped: notes a record.
     """
 
-    def __init__(self, collate: Callable[..., Any], leave_out: Callable[[BadRecord], None]) -> None:
+    def __init__(self, collate: Callable[..., Any], note_skipped: Callable[[BadRecord], None]) -> None:
         self.collate = collate
-        self.leave_out = leave_out
+        self.note_skipped = note_skipped
 
     def __call__(self, samples: Sequence[Any]) -> Any:
         """The batch."""
-        if samples[0] is PASSED:
+        if samples[0] is ALREADY_SEEN:
             return {}
         if not isinstance(self.collate, VLCollator):
             return self.collate(samples)
-        known = len(self.collate.left_out)
+        known = len(self.collate.skipped_records)
         batch = self.collate(samples)
-        for fault in list(self.collate.left_out.values())[known:]:
-            self.leave_out(fault)
+        for fault in list(self.collate.skipped_records.values())[known:]:
+            self.note_skipped(fault)
         return batch
 
 
-def _noting(collate: Callable[..., Any], leave_out: Callable[[BadRecord], None]) -> Callable[..., Any]:
+def _noting(collate: Callable[..., Any], note_skipped: Callable[[BadRecord], None]) -> Callable[..., Any]:
     """The Trainer's collator with notes; what names the records of its batches stays around it."""
     if isinstance(collate, RecordIdCollator):
-        return RecordIdCollator(SkippedRecordsCollator(collate.collate, leave_out))
-    return SkippedRecordsCollator(collate, leave_out)
+        return RecordIdCollator(SkippedRecordsCollator(collate.collate, note_skipped))
+    return SkippedRecordsCollator(collate, note_skipped)
 
 
 def innermost_sampler(loader: Any) -> Any:

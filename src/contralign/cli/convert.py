@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from contralign.cli.user_errors import Debug, readable_mistakes
+from contralign.cli.user_errors import Debug, report_user_errors
 
 if TYPE_CHECKING:
     from contralign.models.convert.conversion import Conversion
@@ -40,7 +40,7 @@ def convert(
     debug: Debug = False,
 ) -> None:
     """Convert an original LLaVA or Mini-Gemini checkpoint to the Hugging Face layout, or back."""
-    with readable_mistakes(debug):
+    with report_user_errors(debug):
         from transformers.utils.logging import disable_progress_bar
 
         from contralign.models.convert.checkpoint import read_json

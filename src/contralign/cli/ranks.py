@@ -20,7 +20,7 @@ def leave_process_group() -> None:
 
 
 @contextmanager
-def ends_at_once() -> Iterator[None]:
+def hard_exit() -> Iterator[None]:
     """On one rank of several, end the process when the block ends, without the interpreter's own end.
 
     What DDP keeps alive until then (its reducer holds the process group) joins gloo's threads while it holds the

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from contralign.cli.user_errors import Debug, readable_mistakes
+from contralign.cli.user_errors import Debug, report_user_errors
 
 if TYPE_CHECKING:
     from contralign.recipe.recipe import Recipe
@@ -47,11 +47,11 @@ def train(
     debug: Debug = False,
 ) -> None:
     """Train what a recipe says, evaluate it, and write a run directory."""
-    with readable_mistakes(debug):
+    with report_user_errors(debug):
         from contralign.recipe.recipe_file import dump_recipe, find_recipe, load_recipe
         from contralign.recipe.rehearsal import rehearsal_line
 
-        _refuse_idle_options(dry_run, resolve, resume or overwrite, gpus is not None or gpu is not None)
+        _refuse_unused_options(dry_run, resolve, resume or overwrite, gpus is not None or gpu is not None)
         resolved = load_recipe(find_recipe(recipe), changes or ())
         rehearsal = rehearsal_line(resolved)
         if rehearsal:
@@ -67,7 +67,7 @@ def train(
         execute(resolved, resume=resume, overwrite=overwrite)
 
 
-def _refuse_idle_options(dry_run: bool, resolve: bool, touches_run: bool, names_gpus: bool) -> None:
+def _refuse_unused_options(dry_run: bool, resolve: bool, touches_run: bool, names_gpus: bool) -> None:
     """Refuse options that would have no effect.
 
     Raises:

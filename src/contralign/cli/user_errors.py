@@ -20,7 +20,7 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of a mi
 
 
 @contextmanager
-def readable_mistakes(debug: bool) -> Iterator[None]:
+def report_user_errors(debug: bool) -> Iterator[None]:
     """Turn a user error or a `RunError` inside the block into a message and an exit code; `debug` lets it through."""
     try:
         yield
@@ -30,7 +30,7 @@ def readable_mistakes(debug: bool) -> Iterator[None]:
         _say("Stopped: ", str(run_error))
         raise typer.Exit(run_error.exit_code) from None
     except Exception as error:
-        if debug or not is_users_mistake(error):
+        if debug or not is_user_error(error):
             raise
         _say("Error: ", f"{error}\n(--debug shows where in the code)")
         raise typer.Exit(EXIT_CODE) from None
@@ -41,7 +41,7 @@ def _say(kind: str, message: str) -> None:
     typer.echo(message, err=True)
 
 
-def is_users_mistake(error: BaseException) -> bool:
+def is_user_error(error: BaseException) -> bool:
     """True for a ValueError that contralign itself raised, and for a file that is missing or may not be read."""
     if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError | NotADirectoryError):
         return True

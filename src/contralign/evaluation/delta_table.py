@@ -13,10 +13,10 @@ from typing import Any
 from contralign.contrast.base import Contrast
 from contralign.contrast.registry import contrast_named
 from contralign.data.batches.collator import VLCollator
-from contralign.evaluation.delta_areas import caption_aucs, token_aucs
+from contralign.evaluation.delta_aucs import caption_aucs, token_aucs
 from contralign.evaluation.evaluation_set import EvaluationSet, draw
 from contralign.evaluation.label_tokens import LabelTokens, read_right_and_wrong
-from contralign.evaluation.wrong_pictures import with_wrong_pictures
+from contralign.evaluation.wrong_images import with_wrong_images
 from contralign.reading import SampleReader, check_batch_size
 
 CONTRASTS = (
@@ -72,7 +72,7 @@ def delta_table(
     """
     chosen = _named([contrasts] if isinstance(contrasts, str) else contrasts)
     samples = draw(data.samples, limit, data.seed, "delta")
-    mismatched = with_wrong_pictures(samples, data.seed)
+    mismatched = with_wrong_images(samples, data.seed)
     collators = {name: _collator_for(contrast, collator) for name, contrast in chosen.items()}
     for name, contrast in chosen.items():  # what cannot be read is refused before the first hour is spent
         check_batch_size(contrast, batch_size)

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from contralign.data.batches.collator import VLCollator
 from contralign.data.records.messages import Sample
-from contralign.evaluation.delta_areas import caption_aucs, token_aucs
+from contralign.evaluation.delta_aucs import caption_aucs, token_aucs
 from contralign.evaluation.evaluation_set import EvaluationSet, draw
 from contralign.evaluation.label_tokens import LabelTokens, read_label_tokens, read_right_and_wrong
 from contralign.evaluation.metrics.accuracy import accuracy
 from contralign.evaluation.metrics.mean import mean
-from contralign.evaluation.wrong_pictures import with_wrong_pictures
+from contralign.evaluation.wrong_images import with_wrong_images
 
 KINDS = ("all", "visual", "filler", "contradictory")
 
@@ -53,7 +53,7 @@ def grounding(
           tokens included), "visual", "filler", "contradictory". Pictures: "right", "wrong".
         - `nll[kind][picture]`: nats per label token; also under "none": image tokens taken out and the text left at
           its positions, which is the second pass of CAL (they are hidden from attention instead where only that is
-          known to be right, see `contralign.reading.without_picture`); and "wrong_minus_right", paired, token by token.
+          known to be right: `contralign.reading.default_contrast`); and "wrong_minus_right", paired, token by token.
         - `auc[task][score]`: area under the ROC of Δ as it comes ("logit", "centred", "logprob") and as training sees
           it, clamped and pooled with the paper's settings ("logit_weight" and so on; tokens only). Tasks:
           "visual_vs_filler", "visual_vs_contradictory" (tokens), "right_vs_wrong_picture" (mean Δ of a held-out
@@ -67,7 +67,7 @@ def grounding(
         BadRecord, UnsupportedModel: see `read_label_tokens`.
     """
     samples = draw(data.samples, limit, data.seed, "grounding")
-    mismatched = with_wrong_pictures(samples, data.seed)
+    mismatched = with_wrong_images(samples, data.seed)
     right, wrong = read_right_and_wrong(model, collator, samples, mismatched, batch_size=batch_size)
     kept, swapped = _training_captions(model, collator, data, swapped_limit, batch_size)
     return {

@@ -70,7 +70,7 @@ def read_label_tokens(
         model: a Hugging Face model that `adapter_for` can serve.
         collator: of its processor.
         samples: ending with an answer.
-        contrast: what the second pass sees; None is `without_picture` of the model.
+        contrast: what the second pass sees; None is `default_contrast` of the model.
         batch_size: samples at a time.
         label: of the progress bar.
 
@@ -83,7 +83,7 @@ def read_label_tokens(
         raise ValueError("no samples to read: wanted at least one")
     ids: list[str] = []
     columns: list[dict[str, NDArray[Any]]] = []
-    for encoded, looks in SampleReader(model, collator, contrast, SCORES).over(samples, batch_size, label):
+    for encoded, looks in SampleReader(model, collator, contrast, SCORES).read_batches(samples, batch_size, label):
         columns.append(_columns(encoded, looks, first=len(ids)))
         ids += [sample.id for sample in encoded.samples if sample is not None]
     joined = {name: np.concatenate([part[name] for part in columns]) for name in columns[0]}
@@ -115,7 +115,7 @@ def read_right_and_wrong(
         model: see `read_label_tokens`.
         collator: likewise.
         samples: with their own pictures.
-        mismatched: from `with_wrong_pictures`.
+        mismatched: from `with_wrong_images`.
         contrast: see `read_label_tokens`; one that keeps a mean has it from the right pictures in both readings.
         batch_size: samples at a time.
         label: before "right pictures" and "wrong pictures" on the progress bars.

@@ -18,7 +18,7 @@ from contralign.data.batches.encoded_batch import EncodedBatch
 from contralign.data.records.messages import Sample, Turn
 from contralign.evaluation.evaluation_set import EvaluationSet, draw
 from contralign.evaluation.metrics.accuracy import accuracy
-from contralign.evaluation.other_captions import Negatives, caption, other_captions
+from contralign.evaluation.negative_captions import Negatives, caption, negative_captions
 from contralign.reading import SampleReader
 
 RULES = ("sum", "mean", "gain")
@@ -47,7 +47,7 @@ def retrieval(
         collator: of its processor.
         data: held-out samples, all with pictures; other captions are drawn from all of them.
         k: captions to choose among.
-        negatives: where the others come from, "random" or "hard"; see `other_captions`.
+        negatives: where the others come from, "random" or "hard"; see `negative_captions`.
         batch_size: readings at a time.
         limit: most pictures, drawn by the seed; None is all.
 
@@ -73,7 +73,7 @@ def retrieval(
     for sample in samples:
         if not sample.pictures:
             raise ValueError(f"sample {sample.id!r} has no picture to find the caption of; leave it out")
-    others = other_captions(samples, data.samples, k - 1, negatives, data.seed)
+    others = negative_captions(samples, data.samples, k - 1, negatives, data.seed)
     choices = [(caption(sample), *texts) for sample, texts in zip(samples, others, strict=True)]
     scores = caption_scores(model, collator, samples, choices, batch_size)
     return {
@@ -112,7 +112,7 @@ def caption_scores(
     whole.max_length, whole.on_bad = None, "error"
     pairs = [_with_caption(sample, text) for sample, texts in zip(samples, choices, strict=True) for text in texts]
     reader = SampleReader(model, whole, scores=("logprob",))
-    parts = [_sums(encoded, looks) for encoded, looks in reader.over(pairs, batch_size, "retrieval")]
+    parts = [_sums(encoded, looks) for encoded, looks in reader.read_batches(pairs, batch_size, "retrieval")]
     loglik, gain, tokens = np.concatenate(parts, axis=1).reshape(3, len(samples), -1)
     return {"sum": loglik, "mean": loglik / tokens, "gain": gain}
 

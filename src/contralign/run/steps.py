@@ -25,7 +25,7 @@ from contralign.checkpoints.stopping import StopCallback, StopRequest
 from contralign.data.batches.collator import VLCollator
 from contralign.data.records.bad_record import BadRecord
 from contralign.data.records.mixture import SampleSet
-from contralign.data.records.skipped_records import LeftOut
+from contralign.data.records.skipped_records import SkippedRecords
 from contralign.data.streams.streaming import StreamedSamples
 from contralign.models.small.tiny_pretraining import pretrain_text, pretrain_tower
 from contralign.recipe.arguments import count_steps, training_arguments, warmup_share
@@ -173,7 +173,7 @@ class StepRunner:
             set_seed(self.recipe.seed)
             with self._arithmetic():
                 results[evaluation] = dict(function(arm, place / evaluation))
-        self._note_bad_records("data.eval", held_out, collate.left_out.values())
+        self._note_bad_records("data.eval", held_out, collate.skipped_records.values())
         return results
 
     def _arithmetic(self) -> torch.autocast:
@@ -205,7 +205,9 @@ class StepRunner:
         elif PartialState().is_main_process:
             took = self._train_alone(step, model, processor, samples)
         in_batches = (
-            () if isinstance(samples, StreamedSamples) else LeftOut(step.checkpoints / SKIPPED_FOLDER).report().bad
+            ()
+            if isinstance(samples, StreamedSamples)
+            else SkippedRecords(step.checkpoints / SKIPPED_FOLDER).report().bad
         )
         self._note_bad_records(step.stage, samples, in_batches)
         with PartialState().main_process_first():

@@ -10,8 +10,8 @@ from contralign.analysis.gallery import exhibits, write_gallery
 from contralign.analysis.run_report import GALLERY_FILE
 from contralign.analysis.token_delta import token_delta
 from contralign.data.batches.collator import VLCollator
-from contralign.evaluation.captions import generate
 from contralign.evaluation.evaluation_set import EvaluationSet, draw
+from contralign.evaluation.generation import generate
 from contralign.evaluation.registry import EVALUATIONS
 from contralign.recipe.recipe import Recipe
 from contralign.recipe.schema import RecipeError, check_keywords, nearest

@@ -17,13 +17,13 @@ from torch import Tensor
 from contralign.batch import CACHED_DELTA, IGNORE_INDEX
 from contralign.data.batches.aspect import ImageAspect
 from contralign.data.batches.encoded_batch import EncodedBatch
-from contralign.data.batches.picture_inputs import PictureInputs, picture_inputs
+from contralign.data.batches.image_inputs import ImageInputs, image_inputs
 from contralign.data.records.bad_record import BadRecord
-from contralign.data.records.messages import Sample, open_picture
+from contralign.data.records.messages import Sample, open_image
 from contralign.data.scores.score_digest import image_processor_digest, tokenizer_digest
 from contralign.data.scores.score_file import ScoreFile
-from contralign.data.text.image_token_expansion import Spliced, splice
-from contralign.data.text.loss_mask import Encoded, encode, resolve_template
+from contralign.data.text.image_token_expansion import ExpandedSample, expand_images
+from contralign.data.text.loss_mask import EncodedSample, encode, resolve_template
 from contralign.data.text.templates import Template
 
 logger = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ class VLCollator:
 
     Attributes:
         skipped: rows left out, by reason; a record that comes again counts again.
-        left_out: what was wrong with the records of these rows, by name. Of this process alone, as `skipped` is.
+        skipped_records: what was wrong with the records of these rows, by name. Of this process alone, as `skipped` is.
 
     Raises:
         ValueError: an unknown setting, or one that has no effect on a bare tokenizer; no pad token; no chat template.
@@ -94,7 +94,7 @@ class VLCollator:
         self.image_aspect: ImageAspect = image_aspect
         self.padding_side = padding_side
         self.skipped: Counter[str] = Counter()
-        self.left_out: dict[str, BadRecord] = {}
+        self.skipped_records: dict[str, BadRecord] = {}
         names = processor.model_input_names if self.reads_pictures else ()
         self.token_fields = tuple(name for name in names if name.endswith("token_type_ids"))
         self._answer = int(type(processor).__name__ in MARKS_ANSWERS)
@@ -130,10 +130,10 @@ class VLCollator:
         other.scores = scores
         return other
 
-    def apart(self) -> VLCollator:
+    def with_own_counts(self) -> VLCollator:
         """The same collator, which remembers for itself what it leaves out: for a look at samples on the side."""
         other = copy.copy(self)
-        other.skipped, other.left_out = Counter(), {}
+        other.skipped, other.skipped_records = Counter(), {}
         return other
 
     def check(self, sample: Sample) -> None:
@@ -162,9 +162,9 @@ class VLCollator:
                 ", which reads LLaVA records and chat messages, from files, datasets and lists"
             )
         read: list[_Read] = []
-        left_out: list[BadRecord] = []
+        skipped_records: list[BadRecord] = []
         for sample in samples:
-            with self._bad_may_be_skipped(sample, left_out):
+            with self._bad_may_be_skipped(sample, skipped_records):
                 read.append(self._read(sample))
         made = self._make([picture for line in read for picture in line.pictures])
         rows: list[_Row] = []
@@ -172,47 +172,47 @@ class VLCollator:
         for line in read:
             own = slice(first, first + len(line.pictures))
             first = own.stop
-            with self._bad_may_be_skipped(line.sample, left_out):
+            with self._bad_may_be_skipped(line.sample, skipped_records):
                 rows.append(self._splice(line, made, own))
         kept = [picture for row in rows for picture in row.pictures]
-        vision = made.vision if len(kept) == first else self.picture_inputs(kept)
-        return self._batch(rows or [_empty_row(self.tokenizer.pad_token_id)], vision, tuple(left_out))
+        vision = made.vision if len(kept) == first else self.image_inputs(kept)
+        return self._batch(rows or [_empty_row(self.tokenizer.pad_token_id)], vision, tuple(skipped_records))
 
-    def picture_inputs(self, pictures: Sequence[Image.Image]) -> dict[str, Tensor]:
+    def image_inputs(self, pictures: Sequence[Image.Image]) -> dict[str, Tensor]:
         """Pictures as the vision tower takes them, just as in a batch; for contrasts that degrade pictures."""
         return self._make(pictures).vision
 
-    def _make(self, pictures: Sequence[Image.Image]) -> PictureInputs:
-        return picture_inputs(self.processor, pictures, self.image_aspect)
+    def _make(self, pictures: Sequence[Image.Image]) -> ImageInputs:
+        return image_inputs(self.processor, pictures, self.image_aspect)
 
     @contextmanager
-    def _bad_may_be_skipped(self, sample: Sample, left_out: list[BadRecord]) -> Iterator[None]:
+    def _bad_may_be_skipped(self, sample: Sample, skipped_records: list[BadRecord]) -> Iterator[None]:
         try:
             yield
         except BadRecord as fault:
             named = fault.named(f"{sample.source}, {sample.id}" if sample.source else sample.id)
             if self.on_bad == "error":
                 raise named from fault
-            left_out.append(named)
+            skipped_records.append(named)
             self.skipped[fault.reason] += 1
-            if named.record not in self.left_out:
-                self.left_out[named.record] = named
+            if named.record not in self.skipped_records:
+                self.skipped_records[named.record] = named
                 logger.warning("skipped: %s", named)
 
     def _read(self, sample: Sample) -> _Read:
         if sample.pictures and not self.reads_pictures:
             raise BadRecord("no_picture_place", "a sample with pictures, but the collator has a bare tokenizer")
-        return _Read(sample, self._encode(sample), tuple(open_picture(picture) for picture in sample.pictures))
+        return _Read(sample, self._encode(sample), tuple(open_image(picture) for picture in sample.pictures))
 
-    def _encode(self, sample: Sample) -> Encoded:
+    def _encode(self, sample: Sample) -> EncodedSample:
         encoded = encode(sample, self.template, self.processor, self.max_length)
         if encoded.num_labels == 0:
             raise BadRecord("no_label", "the template finds no answer to learn in this sample")
         return encoded
 
-    def _splice(self, read: _Read, made: PictureInputs, own: slice) -> _Row:
+    def _splice(self, read: _Read, made: ImageInputs, own: slice) -> _Row:
         blocks = made.blocks[own]
-        tokens = splice(read.encoded, blocks, self.max_length)
+        tokens = expand_images(read.encoded, blocks, self.max_length)
         if tokens.num_labels == 0:
             raise BadRecord(
                 "no_label_left",
@@ -222,7 +222,9 @@ class VLCollator:
         fields = {name: values[own] for name, values in made.token_fields.items()}
         return _Row(read.sample, tokens, read.pictures[: len(tokens.image_starts)], fields)
 
-    def _batch(self, rows: Sequence[_Row], vision: dict[str, Tensor], left_out: tuple[BadRecord, ...]) -> EncodedBatch:
+    def _batch(
+        self, rows: Sequence[_Row], vision: dict[str, Tensor], skipped_records: tuple[BadRecord, ...]
+    ) -> EncodedBatch:
         width = max(len(row.tokens.input_ids) for row in rows)
         offsets = [0 if self.padding_side == "right" else width - len(row.tokens.input_ids) for row in rows]
 
@@ -248,21 +250,21 @@ class VLCollator:
             samples=tuple(row.sample for row in rows),
             rows=tuple(row.tokens for row in rows),
             offsets=tuple(offsets),
-            left_out=left_out,
+            skipped_records=skipped_records,
         )
 
 
 @dataclass(frozen=True)
 class _Read:
     sample: Sample
-    encoded: Encoded
+    encoded: EncodedSample
     pictures: tuple[Image.Image, ...]
 
 
 @dataclass(frozen=True)
 class _Row:
     sample: Sample | None
-    tokens: Spliced
+    tokens: ExpandedSample
     pictures: tuple[Image.Image, ...]
     fields: dict[str, list[tuple[int, ...]]]
 
@@ -292,4 +294,4 @@ def _refuse_unknown(name: str, value: str, choices: tuple[str, ...]) -> None:
 
 def _empty_row(pad_token: int) -> _Row:
     """Two tokens and nothing to learn: what is left of a batch without a good sample."""
-    return _Row(None, Spliced((pad_token,) * 2, (IGNORE_INDEX,) * 2, (None, None)), (), {})
+    return _Row(None, ExpandedSample((pad_token,) * 2, (IGNORE_INDEX,) * 2, (None, None)), (), {})

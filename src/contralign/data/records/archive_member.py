@@ -9,7 +9,7 @@ from contralign.data.records.bad_record import BadRecord
 
 
 @dataclass(frozen=True, slots=True)
-class PackedBytes:
+class ArchiveMember:
     """A part of a file, such as a member of a tar archive; read when it is asked for.
 
     Attributes:

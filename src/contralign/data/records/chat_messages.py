@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 from contralign.data.records.bad_record import BadRecord
+from contralign.data.records.images import ImageSource, as_image
 from contralign.data.records.llava_json import LITERAL_IMAGE, checked_text, picture_values, record_id
 from contralign.data.records.messages import IMAGE, Role, Sample, Turn
-from contralign.data.records.pictures import Picture, as_picture
 
 
 def chat_sample(record: Mapping[str, Any], name: str, image_root: Path | None, source: str = "") -> Sample:
@@ -30,10 +30,10 @@ def chat_sample(record: Mapping[str, Any], name: str, image_root: Path | None, s
     """
     beside = list(picture_values(record))
     given = len(beside)
-    pictures: list[Picture] = []
+    pictures: list[ImageSource] = []
     turns = [_turn(message, index, beside, pictures, image_root) for index, message in enumerate(_messages(record))]
     if given and len(beside) == given and not pictures:
-        turns, pictures = _placed(turns, given), [as_picture(value, image_root) for value in beside]
+        turns, pictures = _placed(turns, given), [as_image(value, image_root) for value in beside]
     elif beside:
         raise BadRecord("picture_count", f"{len(beside)} pictures more than parts of type image; drop them")
     if turns[-1].role != "assistant":
@@ -52,7 +52,7 @@ def _messages(record: Mapping[str, Any]) -> Sequence[Any]:
     return messages
 
 
-def _turn(message: object, index: int, beside: list[Any], pictures: list[Picture], root: Path | None) -> Turn:
+def _turn(message: object, index: int, beside: list[Any], pictures: list[ImageSource], root: Path | None) -> Turn:
     """The turn; pictures of its image parts move from `beside` to `pictures`."""
     if not isinstance(message, Mapping):
         raise BadRecord("wrong_type", f"message {index} is of type {type(message).__name__}; wanted an object")
@@ -70,7 +70,7 @@ def _turn(message: object, index: int, beside: list[Any], pictures: list[Picture
 
 
 def _parts(
-    content: Sequence[Any], index: int, beside: list[Any], pictures: list[Picture], root: Path | None
+    content: Sequence[Any], index: int, beside: list[Any], pictures: list[ImageSource], root: Path | None
 ) -> Iterator[str]:
     for part in content:
         kind = part.get("type") if isinstance(part, Mapping) else None
@@ -80,7 +80,7 @@ def _parts(
             own = next((part[key] for key in ("image", "path", "url") if part.get(key) is not None), None)
             if own is None and not beside:
                 raise BadRecord("picture_count", f"message {index} has an image part but no picture is left for it")
-            pictures.append(as_picture(beside.pop(0) if own is None else own, root))
+            pictures.append(as_image(beside.pop(0) if own is None else own, root))
             yield IMAGE
         else:
             raise BadRecord("wrong_part", f"message {index} has a part of type {kind!r}; wanted text or image")

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from contralign.data.records.bad_record import BadRecord
+from contralign.data.records.images import as_image
 from contralign.data.records.messages import IMAGE, Role, Sample, Turn
-from contralign.data.records.pictures import as_picture
 
 LITERAL_IMAGE = "<image>"
 ROLES: dict[str, Role] = {"human": "user", "gpt": "assistant"}
@@ -35,7 +35,7 @@ def llava_sample(record: Mapping[str, Any], name: str, image_root: Path | None, 
     if not spoken or spoken[-1].role != "assistant":
         raise BadRecord("no_answer", f"{len(spoken)} turns, the last not from gpt; nothing to learn from")
     held = picture_values(record)
-    pictures = tuple(as_picture(value, image_root) for value in held)
+    pictures = tuple(as_image(value, image_root) for value in held)
     turns = tuple(_marked(turn, len(held)) for turn in spoken)
     return Sample(record_id(record, name), turns, pictures, source=source)
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from contralign.data.records.bad_record import BadRecord
-from contralign.data.records.pictures import Picture, open_picture
+from contralign.data.records.images import ImageSource, open_image
 
-__all__ = ["IMAGE", "Picture", "Role", "Sample", "Span", "SpanKind", "Turn", "open_picture"]
+__all__ = ["IMAGE", "ImageSource", "Role", "Sample", "Span", "SpanKind", "Turn", "open_image"]
 
 IMAGE = "\ufffc"
 
@@ -61,7 +61,7 @@ class Sample:
 
     id: str
     turns: tuple[Turn, ...]
-    pictures: tuple[Picture, ...] = ()
+    pictures: tuple[ImageSource, ...] = ()
     spans: tuple[Span, ...] = ()
     source: str = ""
 

@@ -14,10 +14,10 @@ from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from contralign.data.records.bad_record import BadRecord
+from contralign.data.records.dataset_records import dataset_records
 from contralign.data.records.messages import Sample
 from contralign.data.records.record_files import read_records
-from contralign.data.records.record_sample import Check, record_sample, to_learn_from
-from contralign.data.records.stored_records import stored_records
+from contralign.data.records.record_sample import Check, record_sample, trainable_sample
 
 logger = logging.getLogger(__name__)
 
@@ -166,7 +166,7 @@ def _read(source: Source, root: Path | None, check: Check | None) -> Iterator[tu
     shown = tqdm(_records(source, root), f"reading {origin}", total, disable=None, delay=2, leave=False)
     for name, record in shown:
         try:
-            found = to_learn_from(record_sample(record, name, root, origin), check)
+            found = trainable_sample(record_sample(record, name, root, origin), check)
         except BadRecord as fault:
             found = fault.named(name if name.startswith(origin) else f"{origin}, {name}")
         yield found, _names_pictures(record)
@@ -176,7 +176,7 @@ def _records(source: Source, root: Path | None) -> Iterable[tuple[str, Any]]:
     if isinstance(source, (str, Path)):
         return read_records(Path(source))
     if isinstance(source, datasets.Dataset):
-        return stored_records(source, root)
+        return dataset_records(source, root)
     if isinstance(source, (Sequence, SampleSet)):
         return ((f"record {index}", record) for index, record in enumerate(source))
     raise ValueError(f"source of type {type(source).__name__}; wanted a file, a datasets.Dataset or a list of samples")

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from contralign.data.records.archive_member import PackedBytes
+from contralign.data.records.archive_member import ArchiveMember
 from contralign.data.records.bad_record import BadRecord
+from contralign.data.records.images import LazyImage, checked_name
 from contralign.data.records.messages import Sample
-from contralign.data.records.pictures import DeferredPicture, checked_name
-from contralign.data.records.record_sample import record_sample, to_learn_from
+from contralign.data.records.record_sample import record_sample, trainable_sample
 
 _MAX_JSON_BYTES = 64 * 2**20
 
@@ -61,12 +61,12 @@ class TableRow:
 
 
 @dataclass(frozen=True, slots=True)
-class PackedRecord:
+class TarRecord:
     """A record of a tar archive: its JSON, and its pictures in the order of the archive."""
 
     name: str
-    text: PackedBytes
-    pictures: tuple[PackedBytes, ...]
+    text: ArchiveMember
+    pictures: tuple[ArchiveMember, ...]
 
     def read(self) -> Any:
         """The JSON with the archive's pictures in the place of what it names, one for one.
@@ -120,13 +120,13 @@ def streamed_sample(raw: RawRecord, root: Path | None, origin: str) -> Sample:
         BadRecord: with the record's name, and what is wrong with its text.
     """
     try:
-        return to_learn_from(record_sample(_deferred(raw.read(), root), raw.name, root, origin))
+        return trainable_sample(record_sample(_deferred(raw.read(), root), raw.name, root, origin))
     except BadRecord as fault:
         raise fault.named(raw.name) from fault
 
 
 def _deferred(record: Any, root: Path | None) -> Any:
-    """The record with a `DeferredPicture` in the place of every picture."""
+    """The record with a `LazyImage` in the place of every picture."""
     if not isinstance(record, Mapping):
         return record
     changed = dict(record)
@@ -158,11 +158,11 @@ def _deferred_part(part: Any, root: Path | None) -> Any:
 def _deferred_picture(value: Any, root: Path | None) -> Any:
     """The picture, unread; what cannot be one stays, for the reader of the record to refuse."""
     if isinstance(value, str):
-        return DeferredPicture(*checked_name(value, root))
-    if isinstance(value, PackedBytes):
-        return DeferredPicture(value)
+        return LazyImage(*checked_name(value, root))
+    if isinstance(value, ArchiveMember):
+        return LazyImage(value)
     if not isinstance(value, Mapping):
         return value
     if value.get("bytes") is None and root is None:
         checked_name(value.get("path"), root)
-    return DeferredPicture(value, root)
+    return LazyImage(value, root)

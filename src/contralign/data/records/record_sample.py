@@ -42,7 +42,7 @@ def record_sample(record: Any, name: str, root: Path | None, origin: str) -> Sam
     return reader(record, name, root, origin)
 
 
-def to_learn_from(sample: Sample, check: Check | None = None) -> Sample:
+def trainable_sample(sample: Sample, check: Check | None = None) -> Sample:
     """The sample, if it ends with an answer and passes `check`.
 
     Raises:

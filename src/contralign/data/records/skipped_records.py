@@ -15,7 +15,7 @@ from contralign.data.records.bad_record import BadRecord
 from contralign.data.records.mixture import LoadReport
 
 
-class LeftOut:
+class SkippedRecords:
     """A folder with two files a reader: how many records it gave, and which bad ones it left out.
 
     Args:
@@ -28,10 +28,10 @@ class LeftOut:
             weakref.finalize(self, _remove, folder, os.getpid())
         self.folder = folder
 
-    def reader(self, number: int) -> LeftOutByReader:
+    def reader(self, number: int) -> SkippedRecordsWriter:
         """The notes of one reader; it counts anew, and what it left out before an interruption stays."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        return LeftOutByReader(self.folder / f"{number:05d}")
+        return SkippedRecordsWriter(self.folder / f"{number:05d}")
 
     def report(self) -> LoadReport:
         """What all readers noted: records as often as they were given, and every bad one that was not once."""
@@ -48,7 +48,7 @@ class LeftOut:
         return LoadReport(total=given + never_given, bad=tuple(bad.values()), renamed=())
 
 
-class LeftOutOfBatches:
+class SkippedInBatches:
     """Notes of records that turned out to be bad when their batch was made; a worker has a copy of its own.
 
     Args:
@@ -56,7 +56,7 @@ class LeftOutOfBatches:
         rank: that the batches are for.
     """
 
-    def __init__(self, notes: LeftOut, rank: int) -> None:
+    def __init__(self, notes: SkippedRecords, rank: int) -> None:
         self.notes = notes
         self.rank = rank
 
@@ -85,7 +85,7 @@ def _remove(folder: Path, owner: int) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-class LeftOutByReader:
+class SkippedRecordsWriter:
     """Notes that are on the disk at once, so that they outlive a worker that is killed."""
 
     def __init__(self, stem: Path) -> None:

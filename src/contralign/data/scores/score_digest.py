@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from contralign.data.records.images import ImageSource, contents
 from contralign.data.records.messages import Sample
-from contralign.data.records.pictures import Picture, contents
-from contralign.data.text.image_token_expansion import Spliced
+from contralign.data.text.image_token_expansion import ExpandedSample
 
 _SAMPLED_BLOCKS, _BLOCK = 16, 1 << 16
 _IDLE_SETTINGS = ("image_processor_type", "processor_class", "_processor_class", "_name_or_path")
@@ -34,7 +34,7 @@ class RowDigest:
     pictures: int
 
 
-def row_digest(sample: Sample, row: Spliced) -> RowDigest:
+def row_digest(sample: Sample, row: ExpandedSample) -> RowDigest:
     """Digests of a sample as the collator laid it out; its pictures are read once more, but not decoded.
 
     Args:
@@ -47,8 +47,8 @@ def row_digest(sample: Sample, row: Spliced) -> RowDigest:
     return RowDigest(_number((text, labels, pictures.to_bytes(8, "little"))), _number((text,)), pictures)
 
 
-def picture_bytes(pictures: Sequence[Picture]) -> Iterable[bytes]:
-    """What every picture is known by: see `contralign.data.records.pictures.contents`."""
+def picture_bytes(pictures: Sequence[ImageSource]) -> Iterable[bytes]:
+    """What every picture is known by: see `contralign.data.records.images.contents`."""
     return (contents(picture) for picture in pictures)
 
 

@@ -24,8 +24,8 @@ from contralign.core.delta import Score
 from contralign.data.records.messages import Sample
 from contralign.data.scores.score_digest import RowDigest, row_digest
 from contralign.data.scores.score_index import ScoreIndex, id_key
-from contralign.data.scores.score_table import FORMAT, differing, settings_of, token_columns, value_columns
-from contralign.data.text.image_token_expansion import Spliced
+from contralign.data.scores.score_table import FORMAT, setting_differences, settings_of, token_columns, value_columns
+from contralign.data.text.image_token_expansion import ExpandedSample
 
 
 class ScoreMismatch(ValueError):
@@ -100,7 +100,7 @@ class ScoreFile:
                 f"holds {len(self):,} samples of {self._origin()}. Score what you train on"
             )
 
-    def values_of(self, sample: Sample, row: Spliced) -> NDArray[np.float32]:
+    def values_of(self, sample: Sample, row: ExpandedSample) -> NDArray[np.float32]:
         """The column's values at the label tokens of a row, in order.
 
         Args:
@@ -127,7 +127,7 @@ class ScoreFile:
     def _origin(self) -> str:
         return ", ".join(self.settings["sources"]) or "no named source"
 
-    def _explain(self, sample: Sample, row: Spliced, digest: RowDigest) -> str:
+    def _explain(self, sample: Sample, row: ExpandedSample, digest: RowDigest) -> str:
         """What differs from what was scored, and what to do."""
         name = f"{sample.source}, {sample.id}" if sample.source else sample.id
         return f"score file {str(self.path)!r}, sample {name}: {self._difference(name, sample, digest)}"
@@ -137,9 +137,9 @@ class ScoreFile:
         key = id_key(sample.id)
         rows = [row for row in table.to_pylist() if id_key(row["id"]) == key]
         if not rows:
-            left_out = [bad for bad in self.settings["bad_records"] if bad["record"] in (name, sample.id)]
-            if left_out:
-                return f"it was left out when the data were scored: {left_out[0]['message']} [{left_out[0]['reason']}]"
+            skipped = [bad for bad in self.settings["bad_records"] if bad["record"] in (name, sample.id)]
+            if skipped:
+                return f"it was left out when the data were scored: {skipped[0]['message']} [{skipped[0]['reason']}]"
             return f"unknown id; the file holds {len(self):,} samples of {self._origin()}. Score what you train on"
         same_text = [row for row in rows if row["text_digest"] == digest.text]
         if not same_text:
@@ -196,7 +196,7 @@ def check_settings(path: Path, scored: Mapping[str, Any], wanted: Mapping[str, A
     Raises:
         ScoreMismatch: naming every setting that differs.
     """
-    found = differing(scored, {name: value for name, value in wanted.items() if name != "column"})
+    found = setting_differences(scored, {name: value for name, value in wanted.items() if name != "column"})
     held = value_columns(scored["scores"])
     if "column" in wanted and wanted["column"] not in held:
         found.append(f"it holds {', '.join(held)}, not {wanted['column']}")

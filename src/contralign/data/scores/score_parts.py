@@ -23,9 +23,9 @@ from contralign.data.records.bad_record import BadRecord
 from contralign.data.scores.score_file import read_settings
 from contralign.data.scores.score_table import (
     ScoredSample,
-    differing,
     score_schema,
     score_table,
+    setting_differences,
     settings_of,
     with_settings,
 )
@@ -148,10 +148,10 @@ class ScoreParts:
             there = read_settings(self.output)
         except ValueError as error:
             raise ValueError(f"will not write over what is there: {error}. Write to another file") from error
-        return differing(there, self.settings)
+        return setting_differences(there, self.settings)
 
     def _check_manifest(self) -> None:
-        found = differing(json.loads(self.manifest.read_text(encoding="utf-8")), self.settings)
+        found = setting_differences(json.loads(self.manifest.read_text(encoding="utf-8")), self.settings)
         if found:
             raise ValueError(
                 f"{str(self.folder)!r} holds parts of a run with other settings ({'; '.join(found)}): go on with those "

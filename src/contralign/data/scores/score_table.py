@@ -114,7 +114,7 @@ def settings_of(schema: pa.Schema) -> dict[str, Any]:
     return {name.removeprefix(_PREFIX): json.loads(value) for name, value in packed.items() if name.startswith(_PREFIX)}
 
 
-def differing(scored: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def setting_differences(scored: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """One line for every setting of `now` that is another in `scored`."""
     return [
         f"{name} was {scored.get(name)!r}, is {value!r}"

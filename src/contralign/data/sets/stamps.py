@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from contralign.data.records.images import locate_image
 from contralign.data.records.messages import IMAGE, Sample, Turn
-from contralign.data.records.pictures import locate_picture
 from contralign.data.sets.packages import DataPackage
 
 logger = logging.getLogger(__name__)
@@ -64,14 +64,14 @@ class Stamps:
     """What a folder of stamps holds.
 
     Attributes:
-        told: pictures with a sentence, by name.
-        drawn_only: names of stamps that exist as SVG alone, which nothing here can paint.
-        untold: names of PNG pictures that no sentence lies beside.
+        captioned: pictures with a sentence, by name.
+        svg_only: names of stamps that exist as SVG alone, which nothing here can paint.
+        uncaptioned: names of PNG pictures that no sentence lies beside.
     """
 
-    told: tuple[Stamp, ...]
-    drawn_only: tuple[str, ...]
-    untold: tuple[str, ...]
+    captioned: tuple[Stamp, ...]
+    svg_only: tuple[str, ...]
+    uncaptioned: tuple[str, ...]
 
 
 def stamps(
@@ -102,9 +102,9 @@ def stamps(
     found = read_stamps(root)
     logger.info(
         "stamps: %d pictures with a sentence; left out: %d that are SVG alone, %d PNG without a sentence",
-        *map(len, (found.told, found.drawn_only, found.untold)),
+        *map(len, (found.captioned, found.svg_only, found.uncaptioned)),
     )
-    chosen = [one for one in _in_folders(found.told, folders) if sentence_fold(one.sentence) == split]
+    chosen = [one for one in _in_folders(found.captioned, folders) if sentence_fold(one.sentence) == split]
     if limit is not None:
         if not 0 <= limit <= len(chosen):
             raise ValueError(f"limit={limit}: stamps {split} has 0 to {len(chosen)} pictures to give")
@@ -128,12 +128,14 @@ def read_stamps(root: str | Path | None = None) -> Stamps:
         {path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob(f"*.{ending}")}
         for ending in ("png", "svg", "txt")
     )
-    told = [
-        Stamp(name=name, sentence=_sentence(folder, name), picture=locate_picture(f"{name}.png", folder))
+    captioned = [
+        Stamp(name=name, sentence=_sentence(folder, name), picture=locate_image(f"{name}.png", folder))
         for name in sorted(pictures & texts)
     ]
     return Stamps(
-        told=tuple(told), drawn_only=tuple(sorted(drawings - pictures)), untold=tuple(sorted(pictures - texts))
+        captioned=tuple(captioned),
+        svg_only=tuple(sorted(drawings - pictures)),
+        uncaptioned=tuple(sorted(pictures - texts)),
     )
 
 
@@ -144,7 +146,7 @@ def sentence_fold(sentence: str) -> Split:
 
 def _sentence(folder: Path, name: str) -> str:
     """First line of the text; the lines below it are translations."""
-    path = locate_picture(f"{name}.txt", folder)
+    path = locate_image(f"{name}.txt", folder)
     try:
         first, *_ = path.read_text(encoding="utf-8").splitlines() or [""]
     except UnicodeDecodeError as error:

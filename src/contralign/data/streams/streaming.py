@@ -22,7 +22,7 @@ from contralign.data.records.bad_record import BadRecord
 from contralign.data.records.messages import Sample
 from contralign.data.records.mixture import LoadReport, OnBad, root_for_each
 from contralign.data.records.raw_record import RawRecord, streamed_sample
-from contralign.data.records.skipped_records import LeftOut, LeftOutByReader, reader_number
+from contralign.data.records.skipped_records import SkippedRecords, SkippedRecordsWriter, reader_number
 from contralign.data.streams.shards import HubShard, Shard, find_shards
 
 logger = logging.getLogger(__name__)
@@ -33,11 +33,11 @@ _FRUITLESS_PASSES = 20
 _Found = tuple[Shard | HubShard, RawRecord | BadRecord]
 
 
-class Passed:
+class AlreadySeen:
     """Stands in a batch for a record that a resumed run passes over."""
 
 
-PASSED = Passed()
+ALREADY_SEEN = AlreadySeen()
 
 
 class StreamedSamples(IterableDataset[Sample]):
@@ -90,9 +90,9 @@ class StreamedSamples(IterableDataset[Sample]):
         self.passes = passes
         self.change = change
         self.rank, self.ranks = 0, 1
-        self._left_out = LeftOut()
-        self._passed_batches, self._batch_size = 0, 1
-        self._notes: LeftOutByReader | None = None
+        self._skipped = SkippedRecords()
+        self._seen_batches, self._batch_size = 0, 1
+        self._notes: SkippedRecordsWriter | None = None
 
     def part(self, rank: int, ranks: int, seed: int, notes: Path) -> StreamedSamples:
         """The part of one rank, in an order of `seed`; what is left out is noted for all ranks in one folder.
@@ -105,14 +105,14 @@ class StreamedSamples(IterableDataset[Sample]):
         """
         part = copy.copy(self)
         part.rank, part.ranks, part.seed = rank, ranks, seed
-        self._left_out = part._left_out = LeftOut(notes)
+        self._skipped = part._skipped = SkippedRecords(notes)
         return part
 
     def one_pass(self) -> StreamedSamples:
         """All samples once, in the order of the sources."""
         whole = copy.copy(self)
         whole.rank, whole.ranks, whole.seed, whole.passes = 0, 1, None, 1
-        whole._left_out, whole._passed_batches = LeftOut(), 0
+        whole._skipped, whole._seen_batches = SkippedRecords(), 0
         return whole
 
     @property
@@ -123,18 +123,18 @@ class StreamedSamples(IterableDataset[Sample]):
     @property
     def report(self) -> LoadReport:
         """What was left out so far, every bad record once; in the total records count as often as passes gave them."""
-        return self._left_out.report()
+        return self._skipped.report()
 
-    def pass_over(self, batches: int, batch_size: int) -> None:
-        """Give `PASSED` in the place of the samples of the first batches, so that no picture of theirs is opened.
+    def fast_forward(self, batches: int, batch_size: int) -> None:
+        """Give `ALREADY_SEEN` in the place of the samples of the first batches, so that no picture of theirs is opened.
 
         Args:
             batches: of this rank, over all its workers.
             batch_size: samples in a batch.
         """
-        self._passed_batches, self._batch_size = batches, batch_size
+        self._seen_batches, self._batch_size = batches, batch_size
 
-    def leave_out(self, fault: BadRecord) -> None:
+    def note_skipped(self, fault: BadRecord) -> None:
         """Note a sample that this reader gave, and whose pictures turned out to be bad when its batch was made."""
         if self._notes is not None:
             self._notes.add(fault, given=True)
@@ -143,17 +143,19 @@ class StreamedSamples(IterableDataset[Sample]):
         reader, readers = reader_number(self.rank, self.ranks)
         workers = readers // self.ranks
         worker = reader % workers
-        to_pass = len(range(worker, self._passed_batches, workers)) * self._batch_size
-        self._notes = notes = self._left_out.reader(reader)
+        to_skip = len(range(worker, self._seen_batches, workers)) * self._batch_size
+        self._notes = notes = self._skipped.reader(reader)
         try:
-            for sample in self._endless(reader, readers, notes, to_pass):
-                yield PASSED if to_pass > 0 else sample
-                to_pass -= 1
+            for sample in self._endless(reader, readers, notes, to_skip):
+                yield ALREADY_SEEN if to_skip > 0 else sample
+                to_skip -= 1
         finally:
             self._notes = None
             notes.close()
 
-    def _endless(self, reader: int, readers: int, notes: LeftOutByReader, unread: int) -> Iterator[Sample | Passed]:
+    def _endless(
+        self, reader: int, readers: int, notes: SkippedRecordsWriter, unread: int
+    ) -> Iterator[Sample | AlreadySeen]:
         """What one reader takes of pass after pass; bad records are noted, or raised.
 
         Where a bad record is an error, the first `unread` ones, which training has seen, were good: they stay unread.
@@ -164,7 +166,7 @@ class StreamedSamples(IterableDataset[Sample]):
             for shard, record in self._drawn(number, reader, readers):
                 if unread > 0 and self.on_bad == "error":
                     unread -= 1
-                    sample: Sample | Passed | None = PASSED
+                    sample: Sample | AlreadySeen | None = ALREADY_SEEN
                 else:
                     sample = self._read(shard, record, notes)
                 if sample is not None:
@@ -187,7 +189,9 @@ class StreamedSamples(IterableDataset[Sample]):
             return records
         return _shuffled(records, self.shuffle_buffer, Random(f"{self.seed} {number} {reader}"))
 
-    def _read(self, shard: Shard | HubShard, record: RawRecord | BadRecord, notes: LeftOutByReader) -> Sample | None:
+    def _read(
+        self, shard: Shard | HubShard, record: RawRecord | BadRecord, notes: SkippedRecordsWriter
+    ) -> Sample | None:
         """The sample; None where it is bad and may be left out."""
         try:
             sample = _sample(shard, record)

@@ -10,16 +10,16 @@ from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path, PurePosixPath
 
-from contralign.data.records.archive_member import PackedBytes
+from contralign.data.records.archive_member import ArchiveMember
 from contralign.data.records.bad_record import BadRecord
-from contralign.data.records.raw_record import PackedRecord
+from contralign.data.records.raw_record import TarRecord
 
 PICTURE_ENDINGS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")
 
-_Keyed = tuple[str, str, PackedBytes]
+_Keyed = tuple[str, str, ArchiveMember]
 
 
-def tar_records(path: Path) -> Iterator[PackedRecord | BadRecord]:
+def tar_records(path: Path) -> Iterator[TarRecord | BadRecord]:
     """The records of an archive, in its order; in the place of what cannot be one, what is wrong with it.
 
     Members that follow each other and share a key are one record; the key is the name up to the first dot behind the
@@ -37,7 +37,7 @@ def _name(path: Path, found: _Keyed | BadRecord) -> str:
     return f"{path.name}:{found[0]}" if isinstance(found, tuple) else found.record
 
 
-def _record(name: str, members: list[_Keyed | BadRecord]) -> PackedRecord | BadRecord:
+def _record(name: str, members: list[_Keyed | BadRecord]) -> TarRecord | BadRecord:
     texts, pictures = [], []
     for found in members:
         if isinstance(found, BadRecord):
@@ -53,7 +53,7 @@ def _record(name: str, members: list[_Keyed | BadRecord]) -> PackedRecord | BadR
             return BadRecord("wrong_member", f"member {packed.name!r}: wanted {wanted}", name)
     if len(texts) != 1:
         return BadRecord("ambiguous" if texts else "missing_key", f"{len(texts)} members .json; wanted one", name)
-    return PackedRecord(name, texts[0], tuple(pictures))
+    return TarRecord(name, texts[0], tuple(pictures))
 
 
 def _members(path: Path) -> Iterator[_Keyed | BadRecord]:
@@ -90,7 +90,7 @@ def _placed(path: Path, member: tarfile.TarInfo) -> _Keyed | BadRecord:
     stem, _, ending = name.name.partition(".")
     if not member.isreg() or member.issparse() or not stem or not ending:
         return BadRecord("wrong_member", f"member {member.name!r}: wanted a plain file named KEY.ENDING", where)
-    return str(name.parent / stem), ending, PackedBytes(path, member.offset_data, member.size, member.name)
+    return str(name.parent / stem), ending, ArchiveMember(path, member.offset_data, member.size, member.name)
 
 
 def _ends(path: Path, offset: int) -> bool:

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from contralign.batch import IGNORE_INDEX
-from contralign.data.text.loss_mask import IMAGE_SENTINEL, Encoded
+from contralign.data.text.loss_mask import IMAGE_SENTINEL, EncodedSample
 
 
 @dataclass(frozen=True, slots=True)
-class Spliced(Encoded):
+class ExpandedSample(EncodedSample):
     """Token ids with every picture at its full length.
 
     Attributes:
@@ -26,13 +26,15 @@ class Spliced(Encoded):
 
 
 def expand(
-    encoded: Encoded, image_lengths: Sequence[int], image_token_id: int, max_length: int | None = None
-) -> Spliced:
+    encoded: EncodedSample, image_lengths: Sequence[int], image_token_id: int, max_length: int | None = None
+) -> ExpandedSample:
     """Every sentinel becomes `image_lengths[n]` image tokens; see `splice`."""
-    return splice(encoded, [(image_token_id,) * length for length in image_lengths], max_length)
+    return expand_images(encoded, [(image_token_id,) * length for length in image_lengths], max_length)
 
 
-def splice(encoded: Encoded, blocks: Sequence[Sequence[int]], max_length: int | None = None) -> Spliced:
+def expand_images(
+    encoded: EncodedSample, blocks: Sequence[Sequence[int]], max_length: int | None = None
+) -> ExpandedSample:
     """Every sentinel becomes its block of ids, and what goes beyond `max_length` is cut off.
 
     No picture is cut in two: where the limit falls inside a block, the row ends before it and the picture is dropped.
@@ -62,4 +64,4 @@ def splice(encoded: Encoded, blocks: Sequence[Sequence[int]], max_length: int | 
         ids += block
         labels += [IGNORE_INDEX] * len(block) if is_picture else [label]
         spans += [None] * len(block) if is_picture else [span]
-    return Spliced(tuple(ids), tuple(labels), tuple(spans), tuple(starts))
+    return ExpandedSample(tuple(ids), tuple(labels), tuple(spans), tuple(starts))

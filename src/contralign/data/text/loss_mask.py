@@ -24,7 +24,7 @@ Token = tuple[int, int, int]  # id, start and end of its characters in the layou
 
 
 @dataclass(frozen=True, slots=True)
-class Encoded:
+class EncodedSample:
     """Token ids of a sample, one entry a token in all three.
 
     Attributes:
@@ -68,7 +68,7 @@ def _knows(tokenizer: Any, token: str) -> bool:
     return index is not None and tokenizer.convert_ids_to_tokens(index) == token
 
 
-def encode(sample: Sample, template: str | Template, tokenizer: Any, max_length: int | None = None) -> Encoded:
+def encode(sample: Sample, template: str | Template, tokenizer: Any, max_length: int | None = None) -> EncodedSample:
     """Token ids and labels of a sample that ends with an answer.
 
     Nothing is cut here: `max_length` only decides what is learned of a record whose later turns cannot be told apart.
@@ -89,7 +89,7 @@ def encode(sample: Sample, template: str | Template, tokenizer: Any, max_length:
     tokens = tokenise(layout, tokenizer)
     answers = layout.answers if layout.complete or _fills(tokens, layout, max_length) else ()
     learned = [_inside(token, layout.text, answers) for token in tokens]
-    return Encoded(
+    return EncodedSample(
         tuple(token[0] for token in tokens),
         tuple(token[0] if learn else IGNORE_INDEX for token, learn in zip(tokens, learned, strict=True)),
         tuple(_span(token, layout) if learn else None for token, learn in zip(tokens, learned, strict=True)),
@@ -102,7 +102,7 @@ def prompt_ids(sample: Sample, template: str | Template, tokenizer: Any) -> tupl
     return tuple(token[0] for token in tokenise(layout, tokenizer))
 
 
-def kinds(sample: Sample, encoded: Encoded) -> list[str | None]:
+def kinds(sample: Sample, encoded: EncodedSample) -> list[str | None]:
     """Kind of every token: that of the span that covers the token's first character that is no space."""
     return [_kind(sample, span) for span in encoded.token_spans]
 

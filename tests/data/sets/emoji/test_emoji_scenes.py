@@ -4,7 +4,7 @@ from worlds.emoji_package import write_emoji_package
 from contralign.data.records.messages import IMAGE
 from contralign.data.sets import SETS
 from contralign.data.sets.emoji.emoji import name_fold
-from contralign.data.sets.emoji.emoji_pictures import PACKAGE, read_emoji
+from contralign.data.sets.emoji.emoji_images import PACKAGE, read_emoji
 from contralign.data.sets.emoji.emoji_remarks import PEOPLE
 from contralign.data.sets.emoji.emoji_scenes import COLOURS, REQUESTS, TEMPLATES, emoji_scenes, pair_fold, vocabulary
 from contralign.data.sets.packages import MissingPackage

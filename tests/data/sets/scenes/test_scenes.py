@@ -4,7 +4,7 @@ from itertools import islice
 
 import pytest
 
-from contralign.data.records.swap_noise import swap_pictures
+from contralign.data.records.swap_noise import swap_images
 from contralign.data.sets import SETS
 from contralign.data.sets.scenes.scenes import fold, scenes, scenes_with_truth
 from contralign.models.small.tiny import train_tokenizer
@@ -149,7 +149,7 @@ def test_colours_alone_would_not_do():
 
 
 def test_pictures_can_be_swapped():
-    samples, swapped = swap_pictures(scenes("train", 100), fraction=0.3, seed=0)
+    samples, swapped = swap_images(scenes("train", 100), fraction=0.3, seed=0)
     moved = [sample for sample in samples if sample.id in swapped]
     assert len(moved) == 30
     assert all(before.turns == after.turns for before, after in zip(scenes("train", 100), samples, strict=True))

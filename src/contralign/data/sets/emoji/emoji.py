@@ -1,7 +1,7 @@
 """`emoji`: one emoji a picture, with its name in a short sentence: real drawings, 1,906 names, nothing else to see.
 
 The pictures are those of the npm package emoji-datasource-google, which is not shipped and never downloaded here:
-`emoji_pictures.PACKAGE` says where it is looked for and how to get it.
+`emoji_images.PACKAGE` says where it is looked for and how to get it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from contralign.data.records.messages import IMAGE, Sample, Turn
-from contralign.data.sets.emoji.emoji_pictures import Emoji, read_emoji
+from contralign.data.sets.emoji.emoji_images import Emoji, read_emoji
 from contralign.data.sets.slotted_text import fill
 
 Split = Literal["train", "heldout"]
@@ -43,7 +43,7 @@ def emoji(
     Args:
         split: "train" or "heldout"; the name decides, so no picture and no name is in both. A few flags and families
             look the same under different names.
-        root: folder of the unpacked package; None looks where `emoji_pictures.PACKAGE` says.
+        root: folder of the unpacked package; None looks where `emoji_images.PACKAGE` says.
         groups: only these, as the package calls them: "Smileys & Emotion", "People & Body", "Animals & Nature",
             "Food & Drink", "Travel & Places", "Activities", "Objects", "Symbols", "Flags". None is all.
         limit: only so many, drawn without replacement and shuffled by `seed`; None is all, in the package's order.

@@ -18,7 +18,7 @@ from PIL import Image
 
 from contralign.data.records.messages import IMAGE, Sample, Span, Turn
 from contralign.data.sets.emoji.emoji import HELDOUT_SHARE, Split, name_fold
-from contralign.data.sets.emoji.emoji_pictures import PACKAGE, Emoji, read_emoji
+from contralign.data.sets.emoji.emoji_images import PACKAGE, Emoji, read_emoji
 from contralign.data.sets.emoji.emoji_remarks import remark
 from contralign.data.sets.slotted_text import fill
 
@@ -80,7 +80,7 @@ def emoji_scenes(
         split: "train" or "heldout".
         count: how many; a longer list begins with the shorter one.
         seed: another seed gives another list.
-        root: folder of the unpacked package; None looks where `emoji_pictures.PACKAGE` says.
+        root: folder of the unpacked package; None looks where `emoji_images.PACKAGE` says.
         pictures: emoji in use, the same for every seed; fewer are among more. Names of one word come first (the first
             387), so that 200 is a vocabulary that a few thousand samples can teach: each occurs in 1 % of them.
         fillers: sentences that no picture can tell, before or after the one that tells.

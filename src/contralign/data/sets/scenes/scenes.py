@@ -33,8 +33,8 @@ from typing import Literal, get_args
 
 from contralign.data.records.messages import Sample
 from contralign.data.sets.scenes.scene_difficulty import Difficulty
+from contralign.data.sets.scenes.scene_image import paint
 from contralign.data.sets.scenes.scene_items import Scene, draw_scene
-from contralign.data.sets.scenes.scene_picture import paint
 from contralign.data.sets.scenes.scene_text import caption, questions, short_list
 
 Split = Literal["train", "heldout"]

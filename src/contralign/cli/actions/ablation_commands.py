@@ -42,7 +42,7 @@ LONGEST_EVALUATION = timedelta(hours=24)
 """How long other ranks wait while the main one evaluates."""
 
 
-class AblateWork:
+class AblationCommands:
     """One ablation with its plan and its folder.
 
     Args:
@@ -85,7 +85,7 @@ class AblateWork:
             self.show(None)
         return self._name_failures()
 
-    def be_worker(self, *, keep_models: bool, retry_failed: bool) -> None:
+    def run_worker(self, *, keep_models: bool, retry_failed: bool) -> None:
         """One worker: until nothing is left to do."""
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
         torch.set_num_threads(1)

@@ -28,7 +28,7 @@ from contralign.training.scores import noise_settings
 
 
 @dataclass(frozen=True, kw_only=True)
-class Work:
+class ScoringJob:
     """What is scored, and with what.
 
     Attributes:
@@ -44,14 +44,14 @@ class Work:
     cal: CalConfig
 
 
-def work_of_options(
+def job_from_options(
     model: str,
     sources: Sequence[str],
     data: Mapping[str, Any],
     settings: Sequence[str],
     dtype: str,
     cal: Mapping[str, Any],
-) -> Work:
+) -> ScoringJob:
     """Work that is spelled out.
 
     Args:
@@ -70,7 +70,7 @@ def work_of_options(
     of_sets: dict[str, Any] = {}
     for change in settings:
         of_sets = apply_override(of_sets, change)
-    return Work(
+    return ScoringJob(
         model=from_mapping(ModelSettings, {"path": model, "dtype": dtype}, "model"),
         data=from_mapping(DataSettings, {**data, "train": list(sources), "settings": of_sets}, "data"),
         seed=0,
@@ -78,7 +78,7 @@ def work_of_options(
     )
 
 
-def work_of_recipe(model: str, name: str, changes: Sequence[str], stage: str | None, dtype: str | None) -> Work:
+def job_from_recipe(model: str, name: str, changes: Sequence[str], stage: str | None, dtype: str | None) -> ScoringJob:
     """What a stage of a recipe trains on with CAL: its records, noise, template and contrast.
 
     Args:
@@ -96,7 +96,7 @@ def work_of_recipe(model: str, name: str, changes: Sequence[str], stage: str | N
     own = {"path": model, "dtype": dtype or recipe.model.dtype, **{name: getattr(recipe.model, name) for name in kept}}
     if recipe.cal is None:
         raise RecipeError(f"{name} trains nothing with CAL: name the data instead of --recipe")
-    return Work(
+    return ScoringJob(
         model=from_mapping(ModelSettings, own, "model"),
         data=recipe.stage_data(_stage(recipe, name, stage)),
         seed=recipe.seed,
@@ -113,8 +113,8 @@ def _stage(recipe: Recipe, name: str, stage: str | None) -> str:
     return stage or aligned[0]
 
 
-def do_work(
-    work: Work,
+def run_job(
+    job: ScoringJob,
     output: Path,
     *,
     score: str = "both",
@@ -126,7 +126,7 @@ def do_work(
     """Score; everything that is named is looked at before the model is loaded.
 
     Args:
-        work: what to score.
+        job: what to score.
         output: the score file.
         score: "logit", "centred", "logprob", or "both", which are the first and the last.
         batch_size: see `score_samples`.
@@ -140,22 +140,22 @@ def do_work(
     """
     if score not in (*get_args(Score), "both"):
         raise RecipeError(f"--score {score}: wanted {', '.join(get_args(Score))} or both")
-    contrast = contrast_of(work.cal.without_scores())
+    contrast = contrast_of(job.cal.without_scores())
     if contrast is None:
         raise RecipeError("contrast='none' takes no second look: there is no Δ to score")
-    place, path = _device(device), str(work.model.path)
-    collator = make_collator(load_processor(path), work.data, keep_pictures=contrast.reencodes)
-    samples = RecordReader().read(work.data, work.data.train, "data", collator.check)
-    samples, _ = with_swaps(samples, work.data, work.seed)
+    place, path = _device(device), str(job.model.path)
+    collator = make_collator(load_processor(path), job.data, keep_pictures=contrast.reencodes)
+    samples = RecordReader().read(job.data, job.data.train, "data", collator.check)
+    samples, _ = with_swaps(samples, job.data, job.seed)
     assert isinstance(samples, SampleSet)  # read whole, also where training would stream them
-    data = plain(work.data)
+    data = plain(job.data)
     about = {
-        **model_settings(path, work.model),
+        **model_settings(path, job.model),
         "data": {name: data[name] for name in ("train", "image_root", "settings")},
-        **noise_settings(work.data, work.seed),
+        **noise_settings(job.data, job.seed),
     }
     return score_samples(
-        lambda: load_model(path, work.model).eval().to(place),
+        lambda: load_model(path, job.model).eval().to(place),
         collator,
         samples,
         output,

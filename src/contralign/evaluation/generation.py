@@ -13,10 +13,10 @@ from tqdm.auto import tqdm
 from contralign.batch import IGNORE_INDEX
 from contralign.core.passes import second_look
 from contralign.data.batches.collator import VLCollator
-from contralign.data.batches.picture_inputs import picture_inputs
-from contralign.data.records.messages import Sample, open_picture
-from contralign.data.text.image_token_expansion import splice
-from contralign.data.text.loss_mask import Encoded, prompt_ids
+from contralign.data.batches.image_inputs import image_inputs
+from contralign.data.records.messages import Sample, open_image
+from contralign.data.text.image_token_expansion import expand_images
+from contralign.data.text.loss_mask import EncodedSample, prompt_ids
 from contralign.models.adapters.registry import bare_model
 
 
@@ -65,8 +65,8 @@ class _Prompt:
 
 def _prompts(collator: VLCollator, prompts: Sequence[_Prompt]) -> dict[str, Any]:
     """Left-padded inputs of the model, pictures in place."""
-    pictures = [open_picture(picture) for prompt in prompts for picture in prompt.sample.pictures]
-    made = picture_inputs(collator.processor, pictures, collator.image_aspect)
+    pictures = [open_image(picture) for prompt in prompts for picture in prompt.sample.pictures]
+    made = image_inputs(collator.processor, pictures, collator.image_aspect)
     rows: list[tuple[int, ...]] = []
     fields: dict[str, list[list[int]]] = {name: [] for name in made.token_fields}
     first = 0
@@ -74,7 +74,7 @@ def _prompts(collator: VLCollator, prompts: Sequence[_Prompt]) -> dict[str, Any]
         own = slice(first, first + len(prompt.sample.pictures))
         first = own.stop
         nothing_learned = (IGNORE_INDEX,) * len(prompt.ids)
-        row = splice(Encoded(prompt.ids, nothing_learned, (None,) * len(prompt.ids)), made.blocks[own])
+        row = expand_images(EncodedSample(prompt.ids, nothing_learned, (None,) * len(prompt.ids)), made.blocks[own])
         rows.append(row.input_ids)
         for name, values in made.token_fields.items():
             line = [0] * len(row.input_ids)

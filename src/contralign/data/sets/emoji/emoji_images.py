@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from contralign.data.records.pictures import locate_picture
+from contralign.data.records.images import locate_image
 from contralign.data.sets.packages import DataPackage
 
 PACKAGE = DataPackage(
@@ -69,7 +69,7 @@ def read_emoji(root: str | Path | None = None) -> list[Emoji]:
             raise ValueError(
                 f"{folder / 'emoji.json'}: two emoji are called {name!r}; wanted release 16 of the package"
             )
-        picture = locate_picture(entry["image"], folder / "img/google/64")
+        picture = locate_image(entry["image"], folder / "img/google/64")
         found[name] = Emoji(name=name, group=entry["category"], picture=picture)
     return list(found.values())
 

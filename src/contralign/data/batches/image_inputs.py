@@ -14,7 +14,7 @@ from contralign.data.text.chat_template import image_marker
 
 
 @dataclass(frozen=True, kw_only=True)
-class PictureInputs:
+class ImageInputs:
     """Pictures as a model takes them.
 
     Attributes:
@@ -28,7 +28,7 @@ class PictureInputs:
     vision: dict[str, Tensor] = field(default_factory=dict)
 
 
-def picture_inputs(processor: Any, pictures: Sequence[Image.Image], aspect: ImageAspect = "processor") -> PictureInputs:
+def image_inputs(processor: Any, pictures: Sequence[Image.Image], aspect: ImageAspect = "processor") -> ImageInputs:
     """Ask the processor, which is shown the image token and one picture at a time.
 
     Args:
@@ -37,7 +37,7 @@ def picture_inputs(processor: Any, pictures: Sequence[Image.Image], aspect: Imag
         aspect: what is done to their shape before.
     """
     if not pictures:
-        return PictureInputs()
+        return ImageInputs()
     made = processor(
         text=[image_marker(processor)] * len(pictures),
         images=[[ASPECTS[aspect](picture)] for picture in pictures],
@@ -51,7 +51,7 @@ def picture_inputs(processor: Any, pictures: Sequence[Image.Image], aspect: Imag
     def unpadded(values: Tensor) -> list[tuple[int, ...]]:
         return [tuple(row[here].tolist()) for row, here in zip(values, present, strict=True)]
 
-    return PictureInputs(
+    return ImageInputs(
         blocks=unpadded(ids),
         token_fields={name: unpadded(made[name]) for name in beside_ids - {"input_ids", "attention_mask"}},
         vision={name: value for name, value in made.items() if name not in beside_ids},

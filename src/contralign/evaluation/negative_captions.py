@@ -18,7 +18,7 @@ _WORD = re.compile(r"\w+|[^\w\s]")
 _SLOT = "*"
 
 
-def other_captions(
+def negative_captions(
     asked: Sequence[Sample], known: Sequence[Sample], count: int, negatives: Negatives, seed: int
 ) -> list[tuple[str, ...]]:
     """For every sample that is asked about, so many different captions that are not its own.
