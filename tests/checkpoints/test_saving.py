@@ -8,9 +8,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from contralign.checkpoints import saving
+from contralign import atomic_write
+from contralign.atomic_write import is_partial, partial_path
 from contralign.checkpoints.run_errors import CannotWrite
-from contralign.checkpoints.saving import amount, is_partial, is_write_failure, partial_path, safe_write, write_text
+from contralign.checkpoints.saving import format_bytes, is_write_failure, safe_write, write_text
 
 REAL_FAILURES = """
 import resource, signal, sys, torch
@@ -68,7 +69,7 @@ def test_what_a_killed_process_left_is_written_over(tmp_path):
 def test_everything_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
     done = []
     replace = os.replace
-    monkeypatch.setattr(saving, "to_disk", lambda path: done.append(path.name))
+    monkeypatch.setattr(atomic_write, "fsync", lambda path: done.append(path.name))
     monkeypatch.setattr(os, "replace", lambda old, new: (done.append("renamed"), replace(old, new)))
     with safe_write(tmp_path / "model") as partial:
         (partial / "inner").mkdir(parents=True)
@@ -100,7 +101,7 @@ def test_a_folder_that_is_missing_is_no_full_disk(tmp_path):
     ("size", "words"), [(5, "5 bytes"), (2048, "2 KiB"), (3 * 2**30, "3.0 GiB"), (1.5e12, "1397.0 GiB")]
 )
 def test_amounts_are_for_people(size, words):
-    assert amount(size) == words
+    assert format_bytes(size) == words
 
 
 def test_what_is_written_is_as_readable_as_the_umask_says(tmp_path):

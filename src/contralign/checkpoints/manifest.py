@@ -18,7 +18,8 @@ from typing import Any
 from accelerate import PartialState
 from accelerate.utils import gather_object
 
-from contralign.checkpoints.saving import remove, write_text
+from contralign.atomic_write import remove
+from contralign.checkpoints.saving import write_text
 
 logger = logging.getLogger(__name__)
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from transformers import Trainer
 from transformers.trainer_utils import TrainOutput, sort_checkpoints
 
+from contralign.atomic_write import remove, size_of, sync, sync_folder
 from contralign.checkpoints.manifest import (
     STAGING,
     checkpoint_steps,
@@ -30,7 +31,7 @@ from contralign.checkpoints.manifest import (
     write_manifest,
 )
 from contralign.checkpoints.run_errors import HOW_TO_RESUME, CannotWrite, DamagedCheckpoint, NotFinite, as_run_error
-from contralign.checkpoints.saving import is_write_failure, remove, size_of, sync, sync_folder, write_failure_message
+from contralign.checkpoints.saving import is_write_failure, write_failure_message
 from contralign.core.sharding import any_rank
 
 logger = logging.getLogger(__name__)

@@ -40,10 +40,9 @@ def smol(
 ) -> None:
     """A small real VLM: SmolLM2-135M-Instruct, a ViT-S/14 and a new projector. Needs `contralign[smol]`."""
     with report_user_errors(debug):
-        import shutil
-
         from transformers.utils.logging import disable_progress_bar
 
+        from contralign.atomic_write import atomic_write, size_of
         from contralign.models.small.smol import build_smol
         from contralign.run.build import DTYPES
 
@@ -52,19 +51,14 @@ def smol(
         if dtype not in DTYPES:
             raise ValueError(f"--dtype {dtype}: wanted {' or '.join(DTYPES)}")
         disable_progress_bar()
-        partial = out.with_name(f"{out.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        build_smol(
-            partial,
-            llm=llm,
-            tower=tower,
-            image_size=image_size,
-            tower_layers=tower_layers,
-            dtype=DTYPES[dtype],
-            seed=seed,
-        )
-        if out.exists():
-            shutil.rmtree(out)
-        partial.rename(out)
-        size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
-        typer.echo(f"{out}: {size / 2**20:.0f} MiB; sources and licences in {out / 'README.md'}")
+        with atomic_write(out) as partial:
+            build_smol(
+                partial,
+                llm=llm,
+                tower=tower,
+                image_size=image_size,
+                tower_layers=tower_layers,
+                dtype=DTYPES[dtype],
+                seed=seed,
+            )
+        typer.echo(f"{out}: {size_of(out) / 2**20:.0f} MiB; sources and licences in {out / 'README.md'}")

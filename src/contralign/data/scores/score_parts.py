@@ -3,8 +3,8 @@
     scores.parquet.parts/manifest.json       the settings that every part was made with
                          part-00000.parquet  samples 0 to part_size - 1, and so on
 
-Every file is written under another name, brought to disk and renamed: what bears its name is whole. The parts become
-one file in the same way, and only then go. Several processes may write parts side by side.
+Every file is written atomically, and so is the file that the parts become; only then are they removed. Several
+processes may write parts side by side.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
+from contralign.atomic_write import atomic_write
 from contralign.data.records.bad_record import BadRecord
 from contralign.data.scores.score_file import read_settings
 from contralign.data.scores.score_table import (
@@ -29,7 +30,6 @@ from contralign.data.scores.score_table import (
     settings_of,
     with_settings,
 )
-from contralign.data.to_disk import to_disk
 
 
 class ScoreParts:
@@ -73,7 +73,7 @@ class ScoreParts:
             )
         self.folder.mkdir(parents=True, exist_ok=True)
         if not self.manifest.exists():
-            with self._renamed_when_whole(self.manifest) as partial:
+            with self._atomic_write(self.manifest) as partial:
                 partial.write_text(json.dumps(self.settings, indent=2, sort_keys=True), encoding="utf-8")
         return False
 
@@ -92,7 +92,7 @@ class ScoreParts:
         """Write one part: its rows, and the records that were left out of it."""
         table = score_table(rows, self.settings["scores"])
         about = {"num_tokens": sum(len(row.position) for row in rows), "bad_records": bad_as_json(bad)}
-        with self._renamed_when_whole(self._path(number)) as partial:
+        with self._atomic_write(self._path(number)) as partial:
             pq.write_table(table.cast(with_settings(table.schema, about)), partial, compression="zstd")
 
     def merge(self, bad: Sequence[BadRecord] = ()) -> dict[str, Any]:
@@ -122,7 +122,7 @@ class ScoreParts:
         }
         schema = with_settings(score_schema(self.settings["scores"]), settings)
         with (
-            self._renamed_when_whole(self.output) as partial,
+            self._atomic_write(self.output) as partial,
             pq.ParquetWriter(partial, schema, compression="zstd") as writer,
         ):
             for path in paths:
@@ -134,14 +134,8 @@ class ScoreParts:
     def _path(self, number: int) -> Path:
         return self.folder / f"part-{number:05d}.parquet"
 
-    @contextmanager
-    def _renamed_when_whole(self, path: Path) -> Iterator[Path]:
-        """A name in the folder to write under, of this process alone; all of it is on disk before it is renamed."""
-        partial = self.folder / f"{path.name}.{os.getpid()}.partial"
-        yield partial
-        to_disk(partial)
-        partial.replace(path)
-        to_disk(path.parent)
+    def _atomic_write(self, path: Path) -> AbstractContextManager[Path]:
+        return atomic_write(path, self.folder / f"{path.name}.{os.getpid()}.partial")
 
     def _differences_to_output(self) -> list[str]:
         try:
