@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -60,6 +60,11 @@ Plan = Annotated[
 Gpus = Annotated[int, typer.Option(help="With --plan: how many, in nodes of 8.")]
 Gpu = Annotated[str, typer.Option(help="With --plan: a100, h100 or h200.")]
 
+SHAPE_OPTIONS = """
+hidden layers heads intermediate vocabulary image_tokens text_tokens label_tokens prefix batch text_only_rows dtype
+checkpointing seed
+"""
+
 
 def bench(
     context: typer.Context,
@@ -96,22 +101,7 @@ def bench(
     named shapes are scaled down to what a 2-core machine can run; give --hidden, --layers and --heads for a real one.
     With --plan nothing runs: counted operations and bytes predict the same modes on GPUs that are not here.
     """
-    knobs: dict[str, Any] = {
-        "hidden": hidden,
-        "layers": layers,
-        "heads": heads,
-        "intermediate": intermediate,
-        "vocabulary": vocabulary,
-        "image_tokens": image_tokens,
-        "text_tokens": text_tokens,
-        "label_tokens": label_tokens,
-        "prefix": prefix,
-        "batch": batch,
-        "text_only_rows": text_only_rows,
-        "dtype": dtype,
-        "checkpointing": checkpointing,
-        "seed": seed,
-    }
+    shape = {name: context.params[name] for name in SHAPE_OPTIONS.split()}
     with report_user_errors(debug):
         refuse_unused_options(context, plan)
         if json is not None and not json.resolve().parent.is_dir():
@@ -127,7 +117,7 @@ def bench(
         check_rounds(rounds)
         chosen = choose_modes(modes.split(",") if modes is not None else list(USUAL))
         set_threads(threads)
-        workload = make_workload(model, choose_device(device), **knobs)
+        workload = make_workload(model, choose_device(device), **shape)
         _measure_and_print(
             workload,
             chosen,

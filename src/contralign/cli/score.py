@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -86,15 +86,10 @@ def score(
     with report_user_errors(debug):
         from contralign.cli.actions.scoring_job import job_from_options, job_from_recipe, run_job
 
-        given = {
-            "image_root": image_root,
-            "template": template,
-            "image_aspect": image_aspect,
-            "max_length": max_length,
-            "on_bad": on_bad,
-        }
-        given = {name: value for name, value in given.items() if value is not None}
-        cal = {name: value for name, value in {"contrast": contrast, "prompt": prompt}.items() if value is not None}
+        given = _given(
+            image_root=image_root, template=template, image_aspect=image_aspect, max_length=max_length, on_bad=on_bad
+        )
+        cal = _given(contrast=contrast, prompt=prompt)
         if recipe is None:
             if stage is not None:
                 raise ValueError(f"--stage {stage} has no effect without --recipe")
@@ -108,6 +103,10 @@ def score(
         )
         if summary is not None:  # of several processes the last one has it
             _print(summary)
+
+
+def _given(**options: object) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _refuse_beside_recipe(places: list[str]) -> None:

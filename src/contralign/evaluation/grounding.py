@@ -110,18 +110,11 @@ def _of_kind(tokens: LabelTokens, kind: str) -> NDArray[np.bool_]:
 
 
 def _accuracies(right: LabelTokens, wrong: LabelTokens, chosen: NDArray[np.bool_]) -> Numbers:
-    captions = right.sample[chosen]
-    return {
-        "right": accuracy(right.correct[chosen], captions).as_dict(),
-        "wrong": accuracy(wrong.correct[chosen], captions).as_dict(),
-    }
+    read = {"right": right.correct, "wrong": wrong.correct}
+    return {name: accuracy(values[chosen], right.sample[chosen]).as_dict() for name, values in read.items()}
 
 
 def _losses(right: LabelTokens, wrong: LabelTokens, chosen: NDArray[np.bool_]) -> Numbers:
-    captions = right.sample[chosen]
-    return {
-        "right": mean(right.nll[chosen], captions).as_dict(),
-        "wrong": mean(wrong.nll[chosen], captions).as_dict(),
-        "none": mean(right.nll_without[chosen], captions).as_dict(),
-        "wrong_minus_right": mean(wrong.nll[chosen] - right.nll[chosen], captions).as_dict(),
-    }
+    losses = {"right": right.nll, "wrong": wrong.nll, "none": right.nll_without}
+    losses["wrong_minus_right"] = wrong.nll - right.nll
+    return {name: mean(values[chosen], right.sample[chosen]).as_dict() for name, values in losses.items()}

@@ -7,7 +7,8 @@ from contralign.data.records.bad_record import BadRecord
 from contralign.data.records.messages import IMAGE, open_image
 from contralign.data.sets import SETS
 from contralign.data.sets.packages import MissingPackage
-from contralign.data.sets.stamps import PACKAGE, read_stamps, sentence_fold, stamps
+from contralign.data.sets.splits import split_of
+from contralign.data.sets.stamps import PACKAGE, read_stamps, stamps
 
 SENTENCES = {
     "animals/birds/owl": "An owl.",
@@ -58,7 +59,7 @@ def test_every_picture_is_in_one_split_and_no_sentence_in_both(root):
     assert sorted(said["train"] + said["heldout"]) == sorted(SENTENCES.values())
     assert not set(said["train"]) & set(said["heldout"])
     for split, sentences in said.items():
-        assert sentences and {sentence_fold(sentence) for sentence in sentences} == {split}
+        assert sentences and {split_of(sentence) for sentence in sentences} == {split}
 
 
 def test_a_sample_asks_for_its_picture_and_claims_to_know_no_kinds(root):

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contralign.batch import IGNORE_INDEX
-from contralign.data.text.image_token_expansion import expand, expand_images
+from contralign.data.text.image_token_expansion import expand_images
 from contralign.data.text.loss_mask import IMAGE_SENTINEL, EncodedSample
 
 IMAGE_TOKEN = 9999
@@ -21,6 +21,10 @@ def rows(draw):
     )
     lengths = [draw(st.integers(1, 12)) for token in tokens if token == IMAGE_SENTINEL]
     return EncodedSample(tuple(tokens), labels, spans), lengths
+
+
+def expand(encoded, lengths, image_token, max_length=None):
+    return expand_images(encoded, [(image_token,) * length for length in lengths], max_length)
 
 
 @given(rows())

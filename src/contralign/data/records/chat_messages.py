@@ -8,7 +8,14 @@ from typing import Any, get_args
 
 from contralign.data.records.bad_record import BadRecord
 from contralign.data.records.images import ImageSource, as_image
-from contralign.data.records.llava_json import LITERAL_IMAGE, checked_text, picture_values, record_id
+from contralign.data.records.llava_json import (
+    LITERAL_IMAGE,
+    checked_text,
+    picture_values,
+    record_id,
+    turn_fields,
+    turn_list,
+)
 from contralign.data.records.messages import IMAGE, Role, Sample, Turn
 
 
@@ -31,7 +38,8 @@ def chat_sample(record: Mapping[str, Any], name: str, image_root: Path | None, s
     beside = list(picture_values(record))
     given = len(beside)
     pictures: list[ImageSource] = []
-    turns = [_turn(message, index, beside, pictures, image_root) for index, message in enumerate(_messages(record))]
+    messages = turn_list(record, "messages", (list, tuple))
+    turns = [_turn(message, index, beside, pictures, image_root) for index, message in enumerate(messages)]
     if given and len(beside) == given and not pictures:
         turns, pictures = _placed(turns, given), [as_image(value, image_root) for value in beside]
     elif beside:
@@ -41,25 +49,9 @@ def chat_sample(record: Mapping[str, Any], name: str, image_root: Path | None, s
     return Sample(record_id(record, name), tuple(turns), tuple(pictures), source=source)
 
 
-def _messages(record: Mapping[str, Any]) -> Sequence[Any]:
-    messages = record.get("messages")
-    if messages is None:
-        raise BadRecord("missing_key", f"keys {', '.join(map(str, record))}; wanted 'messages'")
-    if not isinstance(messages, (list, tuple)):
-        raise BadRecord("wrong_type", f"messages of type {type(messages).__name__}; wanted a list")
-    if not messages:
-        raise BadRecord("no_turns", "no messages; wanted a question and an answer")
-    return messages
-
-
 def _turn(message: object, index: int, beside: list[Any], pictures: list[ImageSource], root: Path | None) -> Turn:
     """The turn; pictures of its image parts move from `beside` to `pictures`."""
-    if not isinstance(message, Mapping):
-        raise BadRecord("wrong_type", f"message {index} is of type {type(message).__name__}; wanted an object")
-    missing = [key for key in ("role", "content") if key not in message]
-    if missing:
-        raise BadRecord("missing_key", f"message {index} has no {' and no '.join(map(repr, missing))}")
-    role, content = message["role"], message["content"]
+    role, content = turn_fields(message, f"message {index}", "role", "content")
     if role not in get_args(Role):
         raise BadRecord("wrong_role", f"message {index} has role {role!r}; wanted {', '.join(get_args(Role))}")
     if isinstance(content, str):

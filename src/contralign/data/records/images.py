@@ -45,10 +45,6 @@ class DatasetImage:
         cell = self.rows[self.row][self.column]
         return cell if self.position is None else cell[self.position]
 
-    def read(self) -> Image.Image:
-        """The picture, header read, pixels not yet decoded."""
-        return _open_cell(self.cell, self.root)
-
 
 @dataclass(frozen=True, eq=False)
 class LazyImage:
@@ -66,10 +62,6 @@ class LazyImage:
     def cell(self) -> object:
         """What the record holds of this picture."""
         return {"bytes": self.value.read()} if isinstance(self.value, ArchiveMember) else self.value
-
-    def read(self) -> Image.Image:
-        """The picture, header read, pixels not yet decoded."""
-        return _open_cell(self.cell, self.root)
 
 
 ImageSource = Image.Image | Path | DatasetImage | LazyImage
@@ -193,7 +185,7 @@ def _open(picture: ImageSource) -> Image.Image:
     if isinstance(picture, Image.Image):
         return picture
     try:
-        return Image.open(picture) if isinstance(picture, Path) else picture.read()
+        return Image.open(picture) if isinstance(picture, Path) else _open_cell(picture.cell, picture.root)
     except FileNotFoundError as error:
         raise BadRecord("missing_picture", f"{describe(picture)} is gone: {error}") from error
     except BadRecord:

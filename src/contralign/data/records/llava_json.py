@@ -30,7 +30,7 @@ def llava_sample(record: Mapping[str, Any], name: str, image_root: Path | None, 
     Raises:
         BadRecord: with what is wrong.
     """
-    spoken = [_turn(turn, index) for index, turn in enumerate(_conversations(record))]
+    spoken = [_turn(turn, index) for index, turn in enumerate(turn_list(record, "conversations", (list,)))]
     spoken = spoken[1:] if spoken[0].role == "assistant" else spoken
     if not spoken or spoken[-1].role != "assistant":
         raise BadRecord("no_answer", f"{len(spoken)} turns, the last not from gpt; nothing to learn from")
@@ -73,27 +73,41 @@ def checked_text(text: object, index: int) -> str:
     return text
 
 
-def _conversations(record: Mapping[str, Any]) -> list[Any]:
-    conversations = record.get("conversations")
-    if conversations is None:
-        raise BadRecord("missing_key", f"keys {', '.join(map(str, record))}; wanted 'conversations'")
-    if not isinstance(conversations, list):
-        raise BadRecord("wrong_type", f"conversations of type {type(conversations).__name__}; wanted a list")
-    if not conversations:
-        raise BadRecord("no_turns", "an empty conversation; wanted a question and an answer")
-    return conversations
+def turn_list(record: Mapping[str, Any], key: str, kinds: tuple[type, ...]) -> Sequence[Any]:
+    """The turns that a record holds under `key`.
+
+    Raises:
+        BadRecord: none are there, or they are no list.
+    """
+    turns = record.get(key)
+    if turns is None:
+        raise BadRecord("missing_key", f"keys {', '.join(map(str, record))}; wanted {key!r}")
+    if not isinstance(turns, kinds):
+        raise BadRecord("wrong_type", f"{key} of type {type(turns).__name__}; wanted a list")
+    if not turns:
+        raise BadRecord("no_turns", f"an empty list of {key}; wanted a question and an answer")
+    return turns
+
+
+def turn_fields(turn: object, name: str, *keys: str) -> tuple[Any, ...]:
+    """The values of the keys that a turn must have; `name` says which turn.
+
+    Raises:
+        BadRecord: it is no object, or lacks one.
+    """
+    if not isinstance(turn, Mapping):
+        raise BadRecord("wrong_type", f"{name} is of type {type(turn).__name__}; wanted an object")
+    missing = [key for key in keys if key not in turn]
+    if missing:
+        raise BadRecord("missing_key", f"{name} has no {' and no '.join(map(repr, missing))}")
+    return tuple(turn[key] for key in keys)
 
 
 def _turn(turn: object, index: int) -> Turn:
-    if not isinstance(turn, Mapping):
-        raise BadRecord("wrong_type", f"turn {index} is of type {type(turn).__name__}; wanted an object")
-    missing = [key for key in ("from", "value") if key not in turn]
-    if missing:
-        raise BadRecord("missing_key", f"turn {index} has no {' and no '.join(map(repr, missing))}")
-    speaker = turn["from"]
+    speaker, text = turn_fields(turn, f"turn {index}", "from", "value")
     if not isinstance(speaker, str) or speaker not in ROLES:
         raise BadRecord("wrong_role", f"turn {index} is from {speaker!r}; wanted {' or '.join(ROLES)}")
-    return Turn(ROLES[speaker], checked_text(turn["value"], index))
+    return Turn(ROLES[speaker], checked_text(text, index))
 
 
 def _marked(turn: Turn, num_pictures: int) -> Turn:

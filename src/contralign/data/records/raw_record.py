@@ -7,7 +7,7 @@ can be passed over, in a resumed run or on another rank, without opening a pictu
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -126,33 +126,31 @@ def streamed_sample(raw: RawRecord, root: Path | None, origin: str) -> Sample:
 
 
 def _deferred(record: Any, root: Path | None) -> Any:
-    """The record with a `LazyImage` in the place of every picture."""
+    """The record with a `LazyImage` in the place of every picture; other values stay, for its reader to refuse."""
     if not isinstance(record, Mapping):
         return record
     changed = dict(record)
     for key in ("image", "images"):
         value = record.get(key)
-        if isinstance(value, (list, tuple)):
-            changed[key] = [_deferred_picture(each, root) for each in value]
-        elif value is not None:
-            changed[key] = _deferred_picture(value, root)
-    messages = record.get("messages")
-    if isinstance(messages, (list, tuple)):
-        changed["messages"] = [_deferred_message(message, root) for message in messages]
+        if value is not None:
+            changed[key] = _each(value, lambda picture: _deferred_picture(picture, root))
+    if isinstance(record.get("messages"), (list, tuple)):
+        changed["messages"] = _each(record["messages"], lambda message: _deferred_message(message, root))
     return changed
 
 
+def _each(value: Any, change: Callable[[Any], Any]) -> Any:
+    return [change(one) for one in value] if isinstance(value, (list, tuple)) else change(value)
+
+
 def _deferred_message(message: Any, root: Path | None) -> Any:
+    def part(part: Any) -> Any:
+        if not isinstance(part, Mapping) or part.get("type") != "image":
+            return part
+        return {**part, **{key: _deferred_picture(part.get(key), root) for key in ("image", "path", "url")}}
+
     content = message.get("content") if isinstance(message, Mapping) else None
-    if not isinstance(content, (list, tuple)):
-        return message
-    return {**message, "content": [_deferred_part(part, root) for part in content]}
-
-
-def _deferred_part(part: Any, root: Path | None) -> Any:
-    if not isinstance(part, Mapping) or part.get("type") != "image":
-        return part
-    return {**part, **{key: _deferred_picture(part.get(key), root) for key in ("image", "path", "url")}}
+    return {**message, "content": [part(each) for each in content]} if isinstance(content, (list, tuple)) else message
 
 
 def _deferred_picture(value: Any, root: Path | None) -> Any:

@@ -14,7 +14,7 @@ Settings are JSON values in the metadata of the schema, under "contralign.NAME".
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,14 +28,14 @@ from contralign.data.scores.score_digest import RowDigest
 
 FORMAT = 1
 _PREFIX = "contralign."
-_SAMPLE_FIELDS = {
-    "id": pa.string(),
-    "index": pa.int64(),
-    "source": pa.string(),
-    "digest": pa.uint64(),
-    "text_digest": pa.uint64(),
-    "picture_digest": pa.uint64(),
-    "num_pictures": pa.int32(),
+_SAMPLE_FIELDS: dict[str, tuple[pa.DataType, Callable[[ScoredSample], Any]]] = {
+    "id": (pa.string(), lambda row: row.sample.id),
+    "index": (pa.int64(), lambda row: row.index),
+    "source": (pa.string(), lambda row: row.sample.source),
+    "digest": (pa.uint64(), lambda row: row.digest.whole),
+    "text_digest": (pa.uint64(), lambda row: row.digest.text),
+    "picture_digest": (pa.uint64(), lambda row: row.digest.pictures),
+    "num_pictures": (pa.int32(), lambda row: len(row.sample.pictures)),
 }
 
 
@@ -75,7 +75,7 @@ def score_schema(scores: Sequence[Score]) -> pa.Schema:
     """Names and types of the columns."""
     lists = {name: pa.list_(pa.float32()) for name in value_columns(scores)}
     places = {name: pa.list_(pa.int32()) for name in ("position", "label")}
-    return pa.schema(_SAMPLE_FIELDS | places | lists)
+    return pa.schema({name: kind for name, (kind, _) in _SAMPLE_FIELDS.items()} | places | lists)
 
 
 def score_table(rows: Sequence[ScoredSample], scores: Sequence[Score]) -> pa.Table:
@@ -88,13 +88,7 @@ def score_table(rows: Sequence[ScoredSample], scores: Sequence[Score]) -> pa.Tab
         return pa.ListArray.from_arrays(offsets, pa.array(flat, type=kind))
 
     columns = [
-        pa.array([row.sample.id for row in rows], pa.string()),
-        pa.array([row.index for row in rows], pa.int64()),
-        pa.array([row.sample.source for row in rows], pa.string()),
-        pa.array([row.digest.whole for row in rows], pa.uint64()),
-        pa.array([row.digest.text for row in rows], pa.uint64()),
-        pa.array([row.digest.pictures for row in rows], pa.uint64()),
-        pa.array([len(row.sample.pictures) for row in rows], pa.int32()),
+        *(pa.array([value(row) for row in rows], kind) for kind, value in _SAMPLE_FIELDS.values()),
         lists([row.position for row in rows], pa.int32()),
         lists([row.label for row in rows], pa.int32()),
         *(lists([row.values[name] for row in rows], pa.float32()) for name in value_columns(scores)),

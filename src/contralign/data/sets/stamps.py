@@ -7,16 +7,14 @@ shipped, and never downloaded here; `PACKAGE` says where it is looked for and ho
 from __future__ import annotations
 
 import logging
-import random
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
 
 from contralign.data.records.images import locate_image
 from contralign.data.records.messages import IMAGE, Sample, Turn
 from contralign.data.sets.packages import DataPackage
+from contralign.data.sets.splits import Split, check_choice, draw_limited, of_groups, split_of
 
 logger = logging.getLogger(__name__)
 
@@ -35,11 +33,6 @@ PACKAGE = DataPackage(
         "  dpkg -x tuxpaint-stamps-default_*.deb ~/.cache/contralign/tuxpaint-stamps-default"
     ),
 )
-
-Split = Literal["train", "heldout"]
-
-HELDOUT_SHARE = 5
-"""One in so many sentences is held out."""
 
 REQUEST = "describe the picture."
 
@@ -97,19 +90,15 @@ def stamps(
         MissingPackage: the package is not there; the message says how to get it.
         ValueError: an unknown split or folder, a limit that the split does not have, or a text without a first line.
     """
-    if split not in get_args(Split):
-        raise ValueError(f"split={split!r}: wanted one of {', '.join(get_args(Split))}")
+    check_choice("split", split, Split)
     found = read_stamps(root)
     logger.info(
         "stamps: %d pictures with a sentence; left out: %d that are SVG alone, %d PNG without a sentence",
         *map(len, (found.captioned, found.svg_only, found.uncaptioned)),
     )
-    chosen = [one for one in _in_folders(found.captioned, folders) if sentence_fold(one.sentence) == split]
-    if limit is not None:
-        if not 0 <= limit <= len(chosen):
-            raise ValueError(f"limit={limit}: stamps {split} has 0 to {len(chosen)} pictures to give")
-        chosen = random.Random(f"stamps {seed} {split}").sample(chosen, limit)
-    return [_make(one, split) for one in chosen]
+    listed = of_groups(found.captioned, lambda one: one.name.split("/")[0], folders, "folders")
+    chosen = [one for one in listed if split_of(one.sentence) == split]
+    return [_make(one, split) for one in draw_limited(chosen, limit, seed, "stamps", split)]
 
 
 def read_stamps(root: str | Path | None = None) -> Stamps:
@@ -139,11 +128,6 @@ def read_stamps(root: str | Path | None = None) -> Stamps:
     )
 
 
-def sentence_fold(sentence: str) -> Split:
-    """The split that a sentence belongs to: its hash decides."""
-    return "heldout" if zlib.crc32(sentence.encode()) % HELDOUT_SHARE == 0 else "train"
-
-
 def _sentence(folder: Path, name: str) -> str:
     """First line of the text; the lines below it are translations."""
     path = locate_image(f"{name}.txt", folder)
@@ -154,16 +138,6 @@ def _sentence(folder: Path, name: str) -> str:
     if not first.strip():
         raise ValueError(f"{path}: wanted an English sentence in its first line; mend it or take it away")
     return first.strip()
-
-
-def _in_folders(found: Sequence[Stamp], folders: Sequence[str] | None) -> list[Stamp]:
-    if folders is None:
-        return list(found)
-    known = sorted({one.name.split("/")[0] for one in found})
-    wanted = [folders] if isinstance(folders, str) else list(folders)
-    if not wanted or any(folder not in known for folder in wanted):
-        raise ValueError(f"folders={wanted}: wanted one or more of {', '.join(known)}")
-    return [one for one in found if one.name.split("/")[0] in wanted]
 
 
 def _make(one: Stamp, split: Split) -> Sample:

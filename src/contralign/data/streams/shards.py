@@ -40,7 +40,10 @@ class Shard:
 
     def records(self) -> Iterator[RawRecord | BadRecord]:
         """All records in their order, unread, and a fault in the place of what cannot be one; the same every time."""
-        yield from _READERS[self.path.suffix](self.path)
+        try:
+            yield from _READERS[self.path.suffix](self.path)
+        except (OSError, pa.ArrowException) as error:
+            yield _unreadable(self.name, error)
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ class HubShard:
             for index, row in enumerate(self.rows):
                 yield TableRow(f"{self.name}[{index}]", row)
         except (OSError, ValueError, pa.ArrowException) as error:
-            yield BadRecord("unreadable_shard", f"the rest cannot be read: {error}", self.name)
+            yield _unreadable(self.name, error)
 
 
 def find_shards(source: str | Path, root: Path | None) -> list[Shard | HubShard]:
@@ -134,32 +137,23 @@ def _choices(inside: str) -> list[str]:
     raise ValueError(f"{{{inside}}}: wanted {{000..127}} or {{a,b}}")
 
 
-def _jsonl(path: Path) -> Iterator[RawRecord | BadRecord]:
-    try:
-        with path.open("rb") as lines:
-            for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    yield JsonLine(f"{path.name}:{number}", line)
-    except OSError as error:
-        yield _unreadable(path, error)
+def _jsonl(path: Path) -> Iterator[RawRecord]:
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                yield JsonLine(f"{path.name}:{number}", line)
 
 
-def _parquet(path: Path) -> Iterator[RawRecord | BadRecord]:
+def _parquet(path: Path) -> Iterator[RawRecord]:
     """Rows of a Parquet file, by pyarrow: a stream of `datasets` can abort the process that leaves it early."""
-    try:
-        with pq.ParquetFile(path, pre_buffer=False) as file:
-            yield from _rows(path, file.iter_batches(batch_size=_ROWS, use_threads=False))
-    except (OSError, pa.ArrowException) as error:
-        yield _unreadable(path, error)
+    with pq.ParquetFile(path, pre_buffer=False) as file:
+        yield from _rows(path, file.iter_batches(batch_size=_ROWS, use_threads=False))
 
 
-def _arrow(path: Path) -> Iterator[RawRecord | BadRecord]:
+def _arrow(path: Path) -> Iterator[RawRecord]:
     """Rows of an Arrow stream, which is what `datasets` keeps its sets in."""
-    try:
-        with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as batches:
-            yield from _rows(path, batches)
-    except (OSError, pa.ArrowException) as error:
-        yield _unreadable(path, error)
+    with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as batches:
+        yield from _rows(path, batches)
 
 
 def _rows(path: Path, batches: Any) -> Iterator[RawRecord]:
@@ -183,8 +177,8 @@ def _hub_shards(source: str, root: Path | None) -> Iterator[HubShard]:
         yield HubShard(source, rows.shard(rows.num_shards, part), part, root)
 
 
-def _unreadable(path: Path, error: Exception) -> BadRecord:
-    return BadRecord("unreadable_shard", f"the rest cannot be read: {error}", path.name)
+def _unreadable(name: str, error: Exception) -> BadRecord:
+    return BadRecord("unreadable_shard", f"the rest cannot be read: {error}", name)
 
 
 def _advice(path: Path) -> str:

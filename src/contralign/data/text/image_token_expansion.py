@@ -25,13 +25,6 @@ class ExpandedSample(EncodedSample):
         return tuple(place for place, label in enumerate(self.labels) if place and label != IGNORE_INDEX)
 
 
-def expand(
-    encoded: EncodedSample, image_lengths: Sequence[int], image_token_id: int, max_length: int | None = None
-) -> ExpandedSample:
-    """Every sentinel becomes `image_lengths[n]` image tokens; see `splice`."""
-    return expand_images(encoded, [(image_token_id,) * length for length in image_lengths], max_length)
-
-
 def expand_images(
     encoded: EncodedSample, blocks: Sequence[Sequence[int]], max_length: int | None = None
 ) -> ExpandedSample:

@@ -1,7 +1,7 @@
 """A sample as token ids with labels: which token is learned, and which characters of an answer it stands for.
 
 Text is tokenised in pieces around the pictures, each picture is one `IMAGE_SENTINEL`, and every assistant turn is
-learned through its end token (spec 2.3). `splice.expand` later makes every sentinel as long as its picture.
+learned through its end token (spec 2.3). `expand_images` later makes every sentinel as long as its picture.
 """
 
 from __future__ import annotations
@@ -159,9 +159,7 @@ def _tokens(text: str, begin: int, tokenizer: Any, image_token: str | None) -> I
     if image_token and image_token in text:
         yield from _literal_tokens(text, begin, tokenizer, image_token)
         return
-    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    for token, (start, end) in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True):
-        yield token, begin + start, begin + end
+    yield from _with_offsets(text, begin, tokenizer)
 
 
 def _literal_tokens(text: str, begin: int, tokenizer: Any, image_token: str) -> Iterable[Token]:
@@ -179,15 +177,18 @@ def _literal_tokens(text: str, begin: int, tokenizer: Any, image_token: str) -> 
 
 def _plain_tokens(piece: str, begin: int, tokenizer: Any, image_token: str) -> Iterable[Token]:
     """Tokens of a text in which no control token counts."""
-    encoded = tokenizer(
-        piece, add_special_tokens=False, return_offsets_mapping=True, split_special_tokens=True, verbose=False
-    )
-    if tokenizer.convert_tokens_to_ids(image_token) in encoded["input_ids"]:
+    tokens = _with_offsets(piece, begin, tokenizer, split_special_tokens=True)
+    if tokenizer.convert_tokens_to_ids(image_token) in (token for token, _, _ in tokens):
         raise BadRecord(
             "image_token_in_text", f"a text holds {image_token!r}, which this tokenizer cannot read as text; rewrite it"
         )
-    for token, (start, end) in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True):
-        yield token, begin + start, begin + end
+    return tokens
+
+
+def _with_offsets(text: str, begin: int, tokenizer: Any, **options: bool) -> list[Token]:
+    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False, **options)
+    pairs = zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
+    return [(token, begin + start, begin + end) for token, (start, end) in pairs]
 
 
 def _fills(tokens: list[Token], layout: Layout, max_length: int | None) -> bool:

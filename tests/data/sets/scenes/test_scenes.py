@@ -6,7 +6,7 @@ import pytest
 
 from contralign.data.records.swap_noise import swap_images
 from contralign.data.sets import SETS
-from contralign.data.sets.scenes.scenes import fold, scenes, scenes_with_truth
+from contralign.data.sets.scenes.scenes import scenes, scenes_with_truth, split_of_scene
 from contralign.models.small.tiny import train_tokenizer
 
 
@@ -95,7 +95,7 @@ def test_heldout_codes_are_made_of_tokens_that_training_knows():
 
 def test_fold_holds_out_a_fifth():
     drawn = [scene for split in ("train", "heldout") for _, scene in scenes_with_truth(split, 100)]
-    assert [fold(scene) for scene in drawn] == ["train"] * 100 + ["heldout"] * 100
+    assert [split_of_scene(scene) for scene in drawn] == ["train"] * 100 + ["heldout"] * 100
 
 
 def test_visual_words_are_what_the_picture_shows():

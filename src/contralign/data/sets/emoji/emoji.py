@@ -7,19 +7,13 @@ The pictures are those of the npm package emoji-datasource-google, which is not 
 from __future__ import annotations
 
 import random
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, get_args
 
 from contralign.data.records.messages import IMAGE, Sample, Turn
 from contralign.data.sets.emoji.emoji_images import Emoji, read_emoji
 from contralign.data.sets.slotted_text import fill
-
-Split = Literal["train", "heldout"]
-
-HELDOUT_SHARE = 5
-"""One in so many names is held out."""
+from contralign.data.sets.splits import Split, check_choice, draw_limited, of_groups, split_of
 
 REQUEST = "describe the picture."
 TEMPLATES = (
@@ -57,30 +51,10 @@ def emoji(
         MissingPackage: the package is not there; the message says how to get it.
         ValueError: an unknown split or group, a limit that the split does not have, or a damaged package.
     """
-    if split not in get_args(Split):
-        raise ValueError(f"split={split!r}: wanted one of {', '.join(get_args(Split))}")
-    chosen = [one for one in _of_groups(read_emoji(root), groups) if name_fold(one.name) == split]
-    if limit is not None:
-        if not 0 <= limit <= len(chosen):
-            raise ValueError(f"limit={limit}: emoji {split} has 0 to {len(chosen)} pictures to give")
-        chosen = random.Random(f"emoji {seed} {split}").sample(chosen, limit)
-    return [_make(one, split, seed) for one in chosen]
-
-
-def name_fold(name: str) -> Split:
-    """The split that a name belongs to: its hash decides."""
-    return "heldout" if zlib.crc32(name.encode()) % HELDOUT_SHARE == 0 else "train"
-
-
-def _of_groups(found: list[Emoji], groups: Sequence[str] | None) -> list[Emoji]:
-    if groups is None:
-        return found
-    known = sorted({one.group for one in found})
-    wanted = [groups] if isinstance(groups, str) else list(groups)
-    unknown = [group for group in wanted if group not in known]
-    if unknown or not wanted:
-        raise ValueError(f"groups={wanted}: wanted one or more of {', '.join(known)}")
-    return [one for one in found if one.group in wanted]
+    check_choice("split", split, Split)
+    found = of_groups(read_emoji(root), lambda one: one.group, groups, "groups")
+    chosen = [one for one in found if split_of(one.name) == split]
+    return [_make(one, split, seed) for one in draw_limited(chosen, limit, seed, "emoji", split)]
 
 
 def _make(one: Emoji, split: Split, seed: int) -> Sample:
