@@ -178,11 +178,11 @@ def test_pictures_are_kept_only_where_a_contrast_degrades_them(spread_out, monke
     model, collator = spread_out
     kept = []
 
-    def noted(self, samples, batch_size, label, over=SampleReader.over):
+    def noted(self, samples, batch_size, label, read_batches=SampleReader.read_batches):
         kept.append((self.contrast.name, self.collator.keep_pictures))
-        return over(self, samples, batch_size, label)
+        return read_batches(self, samples, batch_size, label)
 
-    monkeypatch.setattr(SampleReader, "over", noted)
+    monkeypatch.setattr(SampleReader, "read_batches", noted)
     delta_table(model, collator, EvaluationSet(samples=SAMPLES), contrasts=("drop", "blur:1"), limit=4)
     assert kept == [("drop", False)] * 2 + [("blur", True)] * 2
     assert not collator.keep_pictures

@@ -1,7 +1,7 @@
-"""What may befall a run that is no mistake in its recipe: each with a message that says what to type next.
+"""Errors that stop a run although its recipe is right; each message says what to type next.
 
-Nothing is lost in any of them: what bears its name in the run directory is whole, and the last checkpoint is there.
-This module imports nothing heavy, since the command line asks it about every error.
+None of them loses anything: files in the run directory are complete, and the last checkpoint is there. Nothing heavy
+is imported here, since the command line looks at every error.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _GONE = (
 
 
 class RunError(RuntimeError):
-    """A run that has to stop although nobody made a mistake.
+    """A run that has to stop, through no mistake of the user.
 
     Attributes:
         exit_code: of the command line.
@@ -64,12 +64,12 @@ class Stopped(RunError):
 
 
 def as_run_error(error: Exception, ranks: int, step: int, checkpoint: str) -> RunError | None:
-    """What an error of torch means to a run; None where it is something else.
+    """The `RunError` behind an error of torch (a dead worker or rank), with advice; None if it is something else.
 
     Args:
         error: raised while training.
-        ranks: processes of the training.
-        step: the step that was being made.
+        ranks: number of processes.
+        step: during which it was raised.
         checkpoint: a sentence about the last checkpoint.
     """
     said = str(error)

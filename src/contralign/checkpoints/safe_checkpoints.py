@@ -1,8 +1,8 @@
-"""Checkpoints of any Trainer that are whole or not there, and a run that goes on with the last whole one.
+"""Checkpoints of any Trainer that are complete or absent, and a run that resumes from the last complete one.
 
-transformers writes into checkpoint-N itself, so that a run killed meanwhile leaves half of one, which is what is loaded
-next. Here all ranks write into _writing/checkpoint-N; once all have, and the files are on the disk, a manifest
-says what there is, the folder gets its name, and only then older ones go.
+transformers writes into checkpoint-N itself: a run killed meanwhile leaves half a checkpoint, which is loaded next.
+Here all ranks write into _writing/checkpoint-N. Once all have and the files are on the disk, a manifest is written and
+the folder renamed; only then are older checkpoints removed.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ _STATE = "trainer_state.json"
 
 
 class SafeCheckpoints(Trainer):
-    """The overrides with which a Trainer writes whole checkpoints, finds them, and survives one that cannot be written.
+    """Overrides of a Trainer that write complete checkpoints, find them, and survive a disk that refuses one.
 
     Attributes:
-        failed_checkpoints: checkpoints that the disk refused, of this run.
+        failed_checkpoints: number of checkpoints of this run that could not be written.
     """
 
     failed_checkpoints = 0
@@ -54,8 +54,8 @@ class SafeCheckpoints(Trainer):
         """The usual training; `resume_from_checkpoint=True` takes the last whole checkpoint.
 
         Raises:
-            DamagedCheckpoint: the one that was named is not whole.
-            WorkerDied, RankDied: a process that the step needs is gone.
+            DamagedCheckpoint: the checkpoint that was named is damaged.
+            WorkerDied, RankDied: another process of the training died.
             NotFinite, CannotWrite: see `contralign.checkpoints.run_errors`.
         """
         folder = Path(str(self.args.output_dir))
@@ -79,7 +79,7 @@ class SafeCheckpoints(Trainer):
             raise run_error from error
 
     def last_checkpoint_words(self) -> str:
-        """A sentence about what this run can go on with."""
+        """A sentence that says which checkpoint this run can resume from."""
         folder = Path(str(self.args.output_dir))
         steps = [step for step in checkpoint_steps(folder) if step <= self.state.global_step]
         if not steps:
@@ -104,13 +104,13 @@ class SafeCheckpoints(Trainer):
             )
 
     def _init_training_state(self, max_steps: int, *args: Any, **kwargs: Any) -> Any:
-        """The usual state; how often to log, evaluate and save is what the arguments say now, not what they said."""
+        """The usual state, with logging, evaluation and save steps as the arguments are now, not as they were saved."""
         found = super()._init_training_state(max_steps, *args, **kwargs)
         self.state.compute_steps(self.args, max_steps)
         return found
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
-        """The usual epoch; the base class would make one more step after a checkpoint of the last one."""
+        """The usual epoch; resumed from the last step, the base class would take one more."""
         if self.state.global_step >= self.state.max_steps:
             self.control.should_training_stop = True
         else:
@@ -121,18 +121,18 @@ class SafeCheckpoints(Trainer):
         return os.path.join(place, STAGING) if self._staging else place
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        """Upload once the checkpoint has its name: the upload reads it in the background."""
+        """Upload only after the rename: the upload reads the folder in the background."""
         if self._staging:
             self._to_push = checkpoint_folder
         else:
             super()._push_from_checkpoint(checkpoint_folder)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """Write a whole checkpoint; where the disk refuses, warn and go on without it.
+        """Write a complete checkpoint; if the disk refuses, warn and train on without it.
 
         Raises:
             NotFinite: a weight is NaN or infinite.
-            CannotWrite: the disk refuses, and the ranks are in the middle of something together.
+            CannotWrite: the disk refuses while ranks write together (FSDP, DeepSpeed), so that none can go on alone.
         """
         self.refuse_broken_weights()
         place = Path(self._get_output_dir(trial))
@@ -154,7 +154,7 @@ class SafeCheckpoints(Trainer):
             super()._push_from_checkpoint(str(place / staged.name))
 
     def _write(self, model: nn.Module, trial: Any, place: Path, staged: Path) -> None:
-        """What the base class writes; every rank adds its part."""
+        """Write what the base class writes; every rank writes its part."""
         with self._into_staging():
             super()._save_checkpoint(model, trial)
         self._name_best(place, staged)
@@ -162,7 +162,7 @@ class SafeCheckpoints(Trainer):
             self.state.save_to_json(str(staged / _STATE))
 
     def _finish(self, staged: Path) -> None:
-        """All parts are there: bring them to the disk and write down what there is."""
+        """Once all parts are there: fsync them and write the manifest."""
         if self.args.local_process_index == 0:
             sync(staged)
         if self.args.process_index == 0:
@@ -177,7 +177,7 @@ class SafeCheckpoints(Trainer):
             self._staging = False
 
     def _name_best(self, place: Path, staged: Path) -> None:
-        """The base class looks for the best checkpoint where it writes; its name is that of the final folder."""
+        """Name the best checkpoint by its final folder; the base class looks for it in the staging folder."""
         if not self.state.best_global_step:
             return
         best = place / f"checkpoint-{self.state.best_global_step}"
@@ -185,7 +185,7 @@ class SafeCheckpoints(Trainer):
             self.state.best_model_checkpoint = str(best)
 
     def _publish(self, place: Path, staged: Path) -> None:
-        """Give the folder its name: the main process first, then those of machines that do not share its disk."""
+        """Rename the folder: on the main process first, then on machines that do not share its disk."""
         if self.args.process_index == 0:
             _rename(staged, place)
         self.accelerator.wait_for_everyone()
@@ -196,7 +196,7 @@ class SafeCheckpoints(Trainer):
         self.accelerator.wait_for_everyone()
 
     def _rotate(self, place: Path) -> None:
-        """Remove what `save_total_limit` does not keep; a folder loses its name before it loses its files."""
+        """Remove what `save_total_limit` does not keep; a folder is renamed before its files are removed."""
         limit = self.args.save_total_limit
         if self.args.local_process_index != 0:
             return
@@ -213,7 +213,7 @@ class SafeCheckpoints(Trainer):
         remove(place / STAGING)
 
     def _skip_checkpoint(self, place: Path, staged: Path, error: Exception | None) -> None:
-        """Go on without the checkpoint that could not be written; a later one may find room."""
+        """Train on without the checkpoint that could not be written; a later one may find room."""
         self.failed_checkpoints += 1
         steps = checkpoint_steps(place)
         needed = size_of(place / f"checkpoint-{steps[0]}") if steps else size_of(staged)
@@ -230,12 +230,12 @@ class SafeCheckpoints(Trainer):
         logger.warning("%s. Training goes on without it (%d of this run so far)", words, self.failed_checkpoints)
 
     def _ranks_write_independently(self) -> bool:
-        """True where no rank waits for another while a checkpoint is written, so that all can go on without it."""
+        """True if no rank waits for another while it writes, so that all can train on without a checkpoint."""
         alone = self.args.world_size == 1
         return alone or not (self.is_fsdp_enabled or self.is_deepspeed_enabled or self.state.best_global_step)
 
     def refuse_broken_weights(self) -> None:
-        """Every rank looks at its weights, or its parts of them.
+        """Check the trainable weights of every rank, or its shards of them.
 
         Raises:
             NotFinite: some are NaN or infinite.
@@ -249,7 +249,7 @@ class SafeCheckpoints(Trainer):
             )
 
     def _learnt(self) -> Iterator[tuple[str, Tensor]]:
-        """Trainable weights of this rank, or its parts of them."""
+        """Trainable weights of this rank, or its shards of them."""
         assert isinstance(self.model, nn.Module)
         for name, parameter in self.model.named_parameters():
             if parameter.requires_grad:
@@ -258,7 +258,7 @@ class SafeCheckpoints(Trainer):
 
 
 def _write_failure_of(work: Callable[[], None]) -> Exception | None:
-    """Do the work; the error of a disk that refuses is given back, any other is raised."""
+    """Do the work; return the error if the disk refuses, raise any other."""
     try:
         work()
     except Exception as error:
@@ -269,7 +269,7 @@ def _write_failure_of(work: Callable[[], None]) -> Exception | None:
 
 
 def _rename(staged: Path, place: Path) -> None:
-    """_writing/checkpoint-N becomes checkpoint-N; one of that name, of the same step, makes room."""
+    """Rename _writing/checkpoint-N to checkpoint-N; one that is there, of the same step, is moved out of the way."""
     final = place / staged.name
     if final.exists():
         os.replace(final, staged.with_name(f"before-{staged.name}"))

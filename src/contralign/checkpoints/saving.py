@@ -47,7 +47,7 @@ def write_text(place: Path, text: str) -> None:
 
 
 def is_write_failure(error: BaseException) -> bool:
-    """True for what Python, safetensors and torch raise when the disk refuses to take more."""
+    """True for what Python, safetensors and torch raise when the disk refuses a write."""
     if isinstance(error, CannotWrite | FileNotFoundError):
         return False
     if isinstance(error, SafetensorError):
@@ -58,10 +58,10 @@ def is_write_failure(error: BaseException) -> bool:
 
 
 def write_failure_message(place: Path, error: BaseException, at_least: int) -> str:
-    """One sentence: what could not be written, why, and how much is free.
+    """One sentence that says what could not be written, why, and how much space is free.
 
     Args:
-        place: where it should have come to lie.
+        place: the file or folder.
         error: what was raised.
         at_least: bytes that it is known to take.
     """
@@ -73,7 +73,7 @@ def write_failure_message(place: Path, error: BaseException, at_least: int) -> s
 
 
 def format_bytes(size: float) -> str:
-    """A number of bytes for people: 1.5 GiB."""
+    """A number of bytes as text: 1.5 GiB."""
     for unit in ("bytes", "KiB", "MiB"):
         if size < 1024:
             return f"{size:.0f} {unit}"

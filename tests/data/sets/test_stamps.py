@@ -42,7 +42,7 @@ def write_stamp(root, name, text):
 
 def test_the_first_line_is_the_sentence(root):
     found = read_stamps(root)
-    assert {one.name: one.sentence for one in found.told} == SENTENCES
+    assert {one.name: one.sentence for one in found.captioned} == SENTENCES
     assert all(one.picture == root / f"{one.name}.png" for one in found.captioned)
 
 

@@ -1,4 +1,4 @@
-"""From samples to the tensors a model takes: every picture at its full length, rows padded, labels only on answers."""
+"""The collator: samples to padded `input_ids`, `attention_mask`, `labels` and what the vision tower takes."""
 
 from __future__ import annotations
 
@@ -35,28 +35,28 @@ MARKS_ANSWERS = frozenset({"PaliGemmaProcessor"})
 
 
 class VLCollator:
-    """Makes batches of samples.
+    """Collates samples into a batch.
 
-    Returns `input_ids`, `attention_mask` and `labels` (batch, seq), whatever the processor makes of the pictures
-    (`pixel_values`, `image_sizes` …; absent from a batch of text alone), and `pictures` under `keep_pictures`: for
-    every row the tuple of its original pictures. Which tokens a picture takes is what the processor says. With `scores`
-    there is also `cached_delta` (batch, seq), float32: their column (Δ unless told otherwise) at label tokens, else 0.
+    The batch holds `input_ids`, `attention_mask` and `labels` (batch, seq), and what the processor makes of the
+    pictures (`pixel_values`, `image_sizes` …; absent if no row has one). The processor decides which tokens a picture
+    takes. With `keep_pictures`, `pictures` holds a tuple of original pictures a row. With `scores`, `cached_delta`
+    (batch, seq), float32, holds their column (Δ by default) at label tokens and 0 elsewhere.
 
     Args:
         processor: a Hugging Face processor, or a bare tokenizer for text alone. It needs a pad token.
         template: plain, vicuna_v1, gemma, chat (the model's own), or a template.
-        max_length: longest row; what goes beyond is cut, a picture never in two. None cuts nothing.
+        max_length: longest row, in tokens; the rest is truncated, no picture in two. None truncates nothing.
         keep_pictures: keep the original pictures, for contrasts that degrade them.
-        on_bad: what becomes of a picture that cannot be decoded and of a sample with no label left: "error" raises,
-            "skip" leaves the row out, counts it in `skipped` and logs it once.
-        image_aspect: what is done to a picture before the processor: "processor" nothing, "pad" pads it to a square
-            with the mean colour, "square" crops it to a square.
+        on_bad: for a picture that cannot be decoded and a sample without a label: "error" raises, "skip" drops the row,
+            counts it in `skipped` and logs it once.
+        image_aspect: before the processor: "processor" does nothing, "pad" pads a picture to a square with the mean
+            colour, "square" crops it to a square.
         padding_side: "right" for training.
         scores: Δ of the samples, or another column, for `CalConfig(scores=FILE)`.
 
     Attributes:
-        skipped: rows left out, by reason; a record that comes again counts again.
-        skipped_records: what was wrong with the records of these rows, by name. Of this process alone, as `skipped` is.
+        skipped: number of rows skipped by this process, by reason; a record that comes again counts again.
+        skipped_records: what was wrong with their records, by name.
 
     Raises:
         ValueError: an unknown setting, or one that has no effect on a bare tokenizer; no pad token; no chat template.
@@ -104,12 +104,12 @@ class VLCollator:
             self.scores = scores
 
     def __call__(self, samples: Sequence[Sample]) -> dict[str, Any]:
-        """The batch as a model takes it."""
+        """The batch as the model's keyword arguments."""
         return self.encode_batch(samples).inputs
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What token ids and pixels depend on beside the sample: a score file keeps it."""
+        """The settings that token ids and pixels depend on; a score file records them."""
         return {
             "template": self.template_name,
             "max_length": self.max_length,
@@ -119,7 +119,7 @@ class VLCollator:
         }
 
     def with_scores(self, scores: ScoreFile | None) -> VLCollator:
-        """The same collator with Δ of another file in its batches, or with none; both count into one `skipped`.
+        """A copy with Δ of another file in its batches, or none; both count into the same `skipped`.
 
         Raises:
             ScoreMismatch: the score file was made with other settings.
@@ -131,21 +131,21 @@ class VLCollator:
         return other
 
     def with_own_counts(self) -> VLCollator:
-        """The same collator, which remembers for itself what it leaves out: for a look at samples on the side."""
+        """A copy with its own `skipped` and `skipped_records`, for batches that are not trained on."""
         other = copy.copy(self)
         other.skipped, other.skipped_records = Counter(), {}
         return other
 
     def check(self, sample: Sample) -> None:
-        """Refuse a sample that gives nothing to learn; pictures are not opened, so cutting is not foreseen.
+        """Refuse a sample without labels. Pictures are not opened, so truncation is not foreseen.
 
         Raises:
-            BadRecord: the template cannot lay it out, or finds no answer in it.
+            BadRecord: the template refuses it, or finds no answer in it.
         """
         self._encode(sample)
 
     def encode_batch(self, samples: Sequence[Sample]) -> EncodedBatch:
-        """The batch, and which sample, characters and kind every token belongs to.
+        """The batch, with the sample, characters and kind of every token.
 
         Raises:
             BadRecord: a bad sample under `on_bad="error"`.
@@ -179,7 +179,7 @@ class VLCollator:
         return self._batch(rows or [_empty_row(self.tokenizer.pad_token_id)], vision, tuple(skipped_records))
 
     def image_inputs(self, pictures: Sequence[Image.Image]) -> dict[str, Tensor]:
-        """Pictures as the vision tower takes them, just as in a batch; for contrasts that degrade pictures."""
+        """The vision tower's inputs for pictures, as in a batch; for contrasts that degrade pictures."""
         return self._make(pictures).vision
 
     def _make(self, pictures: Sequence[Image.Image]) -> ImageInputs:
@@ -278,7 +278,7 @@ class _Row:
 
 
 def _cached_delta(scores: ScoreFile, rows: Sequence[_Row], offsets: Sequence[int], width: int) -> Tensor:
-    """(batch, seq) what a file holds of the label tokens of every row."""
+    """(batch, seq) float32: the file's values at the label tokens of every row, 0 elsewhere."""
     cached = torch.zeros(len(rows), width)
     for line, row, begin in zip(cached, rows, offsets, strict=True):
         if row.sample is not None:
@@ -293,5 +293,5 @@ def _refuse_unknown(name: str, value: str, choices: tuple[str, ...]) -> None:
 
 
 def _empty_row(pad_token: int) -> _Row:
-    """Two tokens and nothing to learn: what is left of a batch without a good sample."""
+    """Two tokens without labels: the row of a batch whose samples are all bad."""
     return _Row(None, ExpandedSample((pad_token,) * 2, (IGNORE_INDEX,) * 2, (None, None)), (), {})

@@ -1,4 +1,4 @@
-"""A batch that still knows which sample, which characters and which kind every token belongs to."""
+"""A batch that knows the sample, the characters and the kind of every token."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from contralign.data.text.loss_mask import TokenSpan, kinds
 
 @dataclass(frozen=True, kw_only=True)
 class EncodedBatch:
-    """A batch with what evaluation and analysis want to know about it.
+    """A batch, with what evaluation and analysis need to know of its tokens.
 
     Attributes:
         inputs: what the model takes.
-        samples: the sample of every row; None for the empty row that stands for a batch with no good sample.
+        samples: the sample of every row; None for the empty row of a batch whose samples are all bad.
         rows: the row's tokens before padding.
-        offsets: the column where each row begins.
-        skipped_records: what was wrong with the samples that are not here (`on_bad="skip"`).
+        offsets: column of each row's first token.
+        skipped_records: bad samples that were skipped (`on_bad="skip"`).
     """
 
     inputs: dict[str, Any]

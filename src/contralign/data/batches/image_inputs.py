@@ -1,4 +1,4 @@
-"""What a processor makes of pictures: the tokens each takes in a row, and the tensors for the vision tower."""
+"""A processor's output for pictures: the image tokens of each, and the tensors for the vision tower."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from contralign.data.text.chat_template import image_marker
 
 @dataclass(frozen=True, kw_only=True)
 class ImageInputs:
-    """Pictures as a model takes them.
+    """A processor's output for pictures.
 
     Attributes:
-        blocks: the token ids of every picture, markers around it and between its tiles included.
-        token_fields: what else the processor says of these tokens, such as `token_type_ids`; one tuple a picture.
-        vision: the tensors that feed the vision tower (`pixel_values`, `image_sizes` …).
+        blocks: token ids of every picture, with the tokens around it and between its tiles.
+        token_fields: other fields of these tokens, such as `token_type_ids`; one tuple a picture.
+        vision: inputs of the vision tower (`pixel_values`, `image_sizes` …).
     """
 
     blocks: list[tuple[int, ...]] = field(default_factory=list)
@@ -29,12 +29,12 @@ class ImageInputs:
 
 
 def image_inputs(processor: Any, pictures: Sequence[Image.Image], aspect: ImageAspect = "processor") -> ImageInputs:
-    """Ask the processor, which is shown the image token and one picture at a time.
+    """Run the processor on the image token and one picture at a time.
 
     Args:
         processor: a Hugging Face processor with in-line image tokens.
-        pictures: RGB.
-        aspect: what is done to their shape before.
+        pictures: RGB; none give empty inputs.
+        aspect: padding or cropping before the processor.
     """
     if not pictures:
         return ImageInputs()
