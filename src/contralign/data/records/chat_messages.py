@@ -22,9 +22,9 @@ from contralign.data.records.messages import IMAGE, Role, Sample, Turn
 def chat_sample(record: Mapping[str, Any], name: str, image_root: Path | None, source: str = "") -> Sample:
     """A sample from chat messages.
 
-    A picture's place is a part of type "image"; its picture lies in the part itself (`image` or `path`) or, in order,
-    in the record's `images` or `image`. Messages of plain text with pictures beside them: as many ``<image>`` as
-    pictures are their places, and where there is none, all pictures go in front of the first user turn.
+    A part of type "image" marks the place of a picture. The picture is in the part (`image`, `path` or `url`) or, in
+    order, in the record's `images` or `image`. Messages that are plain text mark places by ``<image>``, one for each
+    picture; without any, all pictures go in front of the first user turn.
 
     Args:
         record: the messages, and perhaps `images` or `image`.
@@ -50,7 +50,7 @@ def chat_sample(record: Mapping[str, Any], name: str, image_root: Path | None, s
 
 
 def _turn(message: object, index: int, beside: list[Any], pictures: list[ImageSource], root: Path | None) -> Turn:
-    """The turn; pictures of its image parts move from `beside` to `pictures`."""
+    """One turn; the pictures of its image parts are moved from `beside` to `pictures`."""
     role, content = turn_fields(message, f"message {index}", "role", "content")
     if role not in get_args(Role):
         raise BadRecord("wrong_role", f"message {index} has role {role!r}; wanted {', '.join(get_args(Role))}")
@@ -79,7 +79,7 @@ def _parts(
 
 
 def _placed(turns: list[Turn], num_pictures: int) -> list[Turn]:
-    """Turns of plain text with places for the pictures that lie beside them."""
+    """Plain-text turns with a marker for each of the record's pictures."""
     written = sum(turn.text.count(LITERAL_IMAGE) for turn in turns)
     if written == num_pictures:
         return [Turn(turn.role, turn.text.replace(LITERAL_IMAGE, IMAGE)) for turn in turns]

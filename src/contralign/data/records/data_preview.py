@@ -16,9 +16,9 @@ class DataPreview:
     """What a preview of a file found.
 
     Attributes:
-        num_records: how many it holds.
-        samples: the sound ones among those looked at.
-        bad: the others.
+        num_records: records in the file.
+        samples: the checked records that are good.
+        bad: the checked records that are bad.
     """
 
     num_records: int
@@ -27,17 +27,17 @@ class DataPreview:
 
     @property
     def num_checked(self) -> int:
-        """Records that were looked at."""
+        """Number of records that were checked."""
         return len(self.samples) + len(self.bad)
 
 
 def preview_data(path: Path, image_root: Path | None = None, most: int = 500) -> DataPreview:
-    """Count the records of a file and look at some, evenly spread: their form, and the headers of their pictures.
+    """Count the records of a file and check some, evenly spread: their keys and turns, and their pictures' headers.
 
     Args:
         path: .json or .jsonl.
         image_root: picture folder.
-        most: records to look at.
+        most: largest number of records to check.
 
     Raises:
         ValueError: the file cannot be read at all.

@@ -12,7 +12,7 @@ from contralign.data.records.images import DatasetImage
 
 
 def dataset_records(source: datasets.Dataset, root: Path | None) -> Iterator[tuple[str, Any]]:
-    """(name, record) of every row; its pictures stay in the data set, undecoded, until a batch needs them.
+    """Yield (name, record) for every row; pictures stay in the data set, not decoded, until a batch needs them.
 
     Args:
         source: picture columns are those of type `datasets.Image`, or lists of it.

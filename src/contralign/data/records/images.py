@@ -1,4 +1,4 @@
-"""Pictures: where they lie, whether they can be read, and how they are opened."""
+"""The pictures of records: located under the image root, checked by their header, opened as RGB."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
 @dataclass(frozen=True, eq=False)
 class DatasetImage:
-    """A picture that stays inside a Hugging Face dataset until it is opened.
+    """A picture in a Hugging Face dataset, not decoded until it is opened.
 
     Attributes:
         rows: the dataset, with its picture column left encoded (`datasets.Image(decode=False)`).
@@ -48,10 +48,10 @@ class DatasetImage:
 
 @dataclass(frozen=True, eq=False)
 class LazyImage:
-    """A picture of a streamed record: nothing of it is looked for, read or checked before a batch needs it.
+    """A picture of a streamed record; it is not located, read or checked before a batch needs it.
 
     Attributes:
-        value: a file name under the root, {"bytes": …, "path": …}, or a part of an archive.
+        value: a file name under the root, {"bytes": …, "path": …}, or a member of an archive.
         root: the image root.
     """
 
@@ -68,7 +68,7 @@ ImageSource = Image.Image | Path | DatasetImage | LazyImage
 
 
 def as_image(value: object, root: Path | None) -> ImageSource:
-    """A picture from what a record holds: a file name, {"bytes": …, "path": …}, or a picture as it is.
+    """A picture from a record's value: a file name, {"bytes": …, "path": …}, or a picture.
 
     Raises:
         BadRecord: see `locate_image` and `check_image`.
@@ -86,7 +86,7 @@ def as_image(value: object, root: Path | None) -> ImageSource:
 
 
 def locate_image(name: object, root: Path | None) -> Path:
-    """Absolute path of the picture `name`, which must lie under `root` once every symlink is followed.
+    """Absolute path of the picture `name`, which must be under `root` after all symlinks are resolved.
 
     Raises:
         BadRecord: `remote_picture`, `no_image_root`, `wrong_type`, `absolute_path`, `outside_root` or
@@ -107,7 +107,7 @@ def locate_image(name: object, root: Path | None) -> Path:
 
 
 def checked_name(name: object, root: Path | None) -> tuple[str, Path]:
-    """A picture's name and its root, if the name can be one; nothing is looked for on the disk.
+    """A picture's name and its root; the disk is not touched.
 
     Raises:
         BadRecord: `remote_picture`, `no_image_root`, `wrong_type` or `absolute_path`.
@@ -124,7 +124,7 @@ def checked_name(name: object, root: Path | None) -> tuple[str, Path]:
 
 
 def check_image(picture: ImageSource) -> None:
-    """Read the header of a picture, without decoding its pixels.
+    """Check a picture by its header, without decoding it.
 
     Raises:
         BadRecord: `missing_picture` or `corrupt_picture`.
@@ -153,7 +153,7 @@ def open_image(picture: ImageSource) -> Image.Image:
 
 
 def contents(picture: ImageSource) -> bytes:
-    """What a picture is known by: the bytes of its file, as they are, or the RGB pixels of one that is in memory.
+    """What a digest of a picture is made from: the bytes of its file, or size and RGB pixels of one in memory.
 
     Raises:
         BadRecord: `missing_picture` or `corrupt_picture`.

@@ -17,9 +17,9 @@ ROLES: dict[str, Role] = {"human": "user", "gpt": "assistant"}
 def llava_sample(record: Mapping[str, Any], name: str, image_root: Path | None, source: str = "") -> Sample:
     """A sample from a LLaVA record.
 
-    With one picture, ``<image>`` moves to the front of its turn and several in a turn become one, as LLaVA does it.
-    With several pictures the markers stay where they are. Without a picture ``<image>`` is text. A first turn of the
-    assistant is dropped (ShareGPT data has them).
+    With one picture, ``<image>`` moves to the front of its turn, and several in a turn become one, as in LLaVA. With
+    several pictures the markers stay in place. Without a picture ``<image>`` is text. If the assistant speaks first,
+    as in ShareGPT data, that turn is dropped.
 
     Args:
         record: may hold `image` (or `images`): a file name under the image root, a picture, or a list of them.
@@ -41,7 +41,7 @@ def llava_sample(record: Mapping[str, Any], name: str, image_root: Path | None, 
 
 
 def picture_values(record: Mapping[str, Any]) -> Sequence[Any]:
-    """What the record holds as pictures, under `image` or `images`.
+    """The record's values under `image` or `images`, as a sequence.
 
     Raises:
         BadRecord: `ambiguous`, both are there.
@@ -55,7 +55,11 @@ def picture_values(record: Mapping[str, Any]) -> Sequence[Any]:
 
 
 def record_id(record: Mapping[str, Any], name: str) -> str:
-    """The record's own id, or its name."""
+    """The record's `id` as text, or `name` without one.
+
+    Raises:
+        BadRecord: an id that is neither text nor a whole number.
+    """
     own = record.get("id")
     if own is None or own == "":
         return name
@@ -65,7 +69,11 @@ def record_id(record: Mapping[str, Any], name: str) -> str:
 
 
 def checked_text(text: object, index: int) -> str:
-    """The text of turn `index`, if it is text that may stand in a sample."""
+    """The text of turn `index`.
+
+    Raises:
+        BadRecord: no text, or the marker U+FFFC in it.
+    """
     if not isinstance(text, str):
         raise BadRecord("wrong_type", f"turn {index} has text of type {type(text).__name__}; wanted str")
     if IMAGE in text:

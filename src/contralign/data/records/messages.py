@@ -1,8 +1,8 @@
-"""The one inner form of a training record: turns of text with picture markers, and the pictures they stand for.
+"""`Sample`, the one internal form of a record: turns of text with picture markers, and the pictures.
 
-Every reader (LLaVA JSON, Hugging Face messages, the built-in sets) makes a `Sample`; everything later reads only that.
-A picture's place is the single character `IMAGE`, U+FFFC OBJECT REPLACEMENT CHARACTER, which no reader lets through
-from outside. So the eight letters ``<image>`` in a text are always just text.
+Every reader (LLaVA JSON, chat messages, built-in sets) makes samples, and all later code reads only these. The marker
+`IMAGE` is one character, U+FFFC OBJECT REPLACEMENT CHARACTER, which every reader refuses in its input. So ``<image>``
+in the text of a sample is always plain text.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SpanKind = Literal["visual", "filler", "contradictory"]
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What one side says; `IMAGE` in the text marks the place of a picture."""
+    """One message of a conversation; `IMAGE` in the text marks the place of a picture."""
 
     role: Role
     text: str
@@ -31,10 +31,10 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Characters [start, end) of the assistant turn number `turn` (index into `Sample.turns`), with their kind.
+    """The kind of the characters [start, end) of assistant turn `Sample.turns[turn]`.
 
-    "visual" words can only be known from the picture, "filler" words can be guessed or are irrelevant to it,
-    "contradictory" words say something that the picture refutes.
+    "visual": can only be known from the picture; "filler": can be guessed, or has nothing to do with it;
+    "contradictory": the picture refutes it.
     """
 
     turn: int

@@ -1,4 +1,4 @@
-"""One training set from several files, data sets and lists; bad records are named and counted."""
+"""`load_samples`: one training set from several files, data sets and lists; bad records are named and counted."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class LoadReport:
     """What loading found.
 
     Attributes:
-        total: records read.
-        bad: the skipped ones, each with `record` (its name), `reason` and `message`.
-        renamed: ids that more than one record had; the later ones became "id#2", "id#3" …
+        total: number of records read.
+        bad: skipped records, each with `record` (its name), `reason` and `message`.
+        renamed: ids of more than one record; the later records became "id#2", "id#3" …
     """
 
     total: int
@@ -41,7 +41,7 @@ class LoadReport:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many records were skipped for which reason, most frequent first."""
+        """Number of skipped records by reason, most frequent first."""
         return dict(Counter(fault.reason for fault in self.bad).most_common())
 
     def __str__(self) -> str:
@@ -84,12 +84,12 @@ def load_samples(
             records. Records are LLaVA's (`conversations`) or chat messages (`messages`).
         image_roots: one folder for all sources, or one (or None) for each.
         on_bad: "error" raises at the first bad record, "skip" leaves it out and reports it.
-        check: what else a sample must pass, such as `VLCollator.check`.
+        check: another check of each sample, such as `VLCollator.check`.
 
     Raises:
-        BadRecord: a bad record under "error".
-        ValueError: a source that cannot be read, a source with pictures but no image root, an image root that no record
-            uses, other numbers of roots and sources, or no sample left.
+        BadRecord: a bad record under "error"; picture files without an image root, also under "skip".
+        ValueError: a source that cannot be read, an image root that no record uses, other numbers of roots and sources,
+            or no sample left.
     """
     if on_bad not in get_args(OnBad):
         raise ValueError(f"on_bad={on_bad!r}: wanted error or skip")
@@ -160,7 +160,7 @@ def _refuse_idle_roots(roots: list[Path | None], needed: list[bool], sources: li
 
 
 def _read(source: Source, root: Path | None, check: Check | None) -> Iterator[tuple[Sample | BadRecord, bool]]:
-    """Samples and faults of one source, in order, each with whether its record may need the image root."""
+    """Samples and bad records of one source, in order, each with whether its record may need the image root."""
     origin = _origin(source)
     total = None if isinstance(source, (str, Path)) or not isinstance(source, Sized) else len(source)
     shown = tqdm(_records(source, root), f"reading {origin}", total, disable=None, delay=2, leave=False)
@@ -183,7 +183,7 @@ def _records(source: Source, root: Path | None) -> Iterable[tuple[str, Any]]:
 
 
 def _names_pictures(record: Any) -> bool:
-    """Whether a record holds pictures; those of a ready sample were found long ago."""
+    """Whether a record holds pictures; those of a `Sample` are located already."""
     if not isinstance(record, Mapping):
         return False
     messages = record.get("messages")
@@ -203,7 +203,7 @@ def _origin(source: Source) -> str:
 
 
 def _unique_ids(samples: Sequence[Sample]) -> tuple[list[Sample], tuple[str, ...]]:
-    """Samples with ids that name only one; which ids did not."""
+    """The samples with unique ids, and the ids that were not unique."""
     taken = Counter(sample.id for sample in samples)
     seen: Counter[str] = Counter()
     unique = []

@@ -1,7 +1,7 @@
-"""A record of a stream before anyone looked into it: cheap to pass over, read when its turn comes.
+"""Unparsed records of a stream, which cost little to skip.
 
-Reading it takes its text alone. Its pictures are looked for, read and checked when a batch needs them, so that records
-can be passed over, in a resumed run or on another rank, without opening a picture.
+Parsing one reads its text alone. Pictures are located, read and checked when a batch needs them, so that a resumed run
+and other ranks skip records without opening a picture.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _MAX_JSON_BYTES = 64 * 2**20
 
 
 class RawRecord(Protocol):
-    """What a shard gives.
+    """A record as a shard yields it.
 
     Attributes:
         name: file and place in it.
@@ -32,7 +32,7 @@ class RawRecord(Protocol):
     def name(self) -> str: ...  # noqa: D102
 
     def read(self) -> Any:
-        """The record; its pictures may be file names, {"bytes": …} or parts of an archive."""
+        """The parsed record; its pictures may be file names, {"bytes": …} or members of an archive."""
         ...
 
 
@@ -69,10 +69,11 @@ class TarRecord:
     pictures: tuple[ArchiveMember, ...]
 
     def read(self) -> Any:
-        """The JSON with the archive's pictures in the place of what it names, one for one.
+        """The JSON, the pictures that it names replaced by those of the archive, in order.
 
         Raises:
-            BadRecord: `cut_off`, `bad_json`, `ambiguous`, or `picture_count` where it names another number of them.
+            BadRecord: `unreadable_shard`, `cut_off`, `bad_json`, `ambiguous`, or `picture_count` if it names more or
+                fewer pictures than the archive has.
         """
         try:
             record = parsed(self.text.read())
@@ -95,10 +96,10 @@ class TarRecord:
 
 
 def parsed(text: bytes) -> Any:
-    """What JSON says.
+    """The value of a JSON text.
 
     Raises:
-        BadRecord: `bad_json`.
+        BadRecord: `bad_json`, also for more than 64 MiB.
     """
     if len(text) > _MAX_JSON_BYTES:
         raise BadRecord("bad_json", f"{len(text):,} bytes of JSON in one record; wanted {_MAX_JSON_BYTES:,} or fewer")
@@ -109,7 +110,7 @@ def parsed(text: bytes) -> Any:
 
 
 def streamed_sample(raw: RawRecord, root: Path | None, origin: str) -> Sample:
-    """The sample of a raw record, its pictures deferred.
+    """The sample of a raw record, its pictures as `LazyImage`.
 
     Args:
         raw: the record.

@@ -1,4 +1,4 @@
-"""A score file in the making: parts of fixed ranges of samples beside it, so that a killed run loses one part at most.
+"""Parts of a score file, each of a fixed range of samples, so that a killed run loses one part at most.
 
     scores.parquet.parts/manifest.json       the settings that every part was made with
                          part-00000.parquet  samples 0 to part_size - 1, and so on
@@ -36,8 +36,8 @@ class ScoreParts:
     """The parts of one score file.
 
     Args:
-        output: the score file that comes of it.
-        settings: what it is made with; `scores`, `num_samples` and `part_size` among them. They go into the file.
+        output: the score file.
+        settings: go into the file; `scores`, `num_samples` and `part_size` must be among them.
     """
 
     def __init__(self, output: Path, settings: Mapping[str, Any]) -> None:
@@ -47,13 +47,13 @@ class ScoreParts:
         self.manifest = self.folder / "manifest.json"
 
     def begin(self, fresh: bool = False) -> bool:
-        """Make ready to write parts, or to go on with those of a run that was killed.
+        """Prepare to write parts, or to go on with those of a killed run.
 
         Args:
-            fresh: throw away the parts of an earlier run; a score file that is there is replaced at the end.
+            fresh: remove the parts of an earlier run; an existing score file is replaced at the end.
 
         Returns:
-            True where there is nothing to do: the score file was made with these very settings.
+            True if there is nothing to do: the score file is there, with the same settings.
 
         Raises:
             ValueError: the output is something else, or it or its parts were made with other settings.
@@ -79,27 +79,27 @@ class ScoreParts:
 
     @property
     def ranges(self) -> list[range]:
-        """Samples of every part."""
+        """Range of sample indices of every part."""
         count, size = self.settings["num_samples"], self.settings["part_size"]
         return [range(first, min(first + size, count)) for first in range(0, count, size)]
 
     @property
     def missing(self) -> list[int]:
-        """Numbers of the parts that are not there yet."""
+        """Numbers of the parts that are still to be written."""
         return [number for number in range(len(self.ranges)) if not self._path(number).exists()]
 
     def write(self, number: int, rows: Sequence[ScoredSample], bad: Sequence[BadRecord]) -> None:
-        """Write one part: its rows, and the records that were left out of it."""
+        """Write one part: its rows and its skipped records."""
         table = score_table(rows, self.settings["scores"])
         about = {"num_tokens": sum(len(row.position) for row in rows), "bad_records": bad_as_json(bad)}
         with self._atomic_write(self._path(number)) as partial:
             pq.write_table(table.cast(with_settings(table.schema, about)), partial, compression="zstd")
 
     def merge(self, bad: Sequence[BadRecord] = ()) -> dict[str, Any]:
-        """Join the parts, one row group each, and remove them; of two processes that try, one may find it done.
+        """Join the parts, one row group each, and remove them. Another process may have done it already.
 
         Args:
-            bad: records that were left out before they came to a part.
+            bad: records that were skipped when the data were read.
 
         Returns:
             The settings in the file, with `num_scored`, `num_tokens` and `bad_records`.
@@ -154,5 +154,5 @@ class ScoreParts:
 
 
 def bad_as_json(bad: Sequence[BadRecord]) -> list[dict[str, str]]:
-    """Bad records as the metadata of a file holds them."""
+    """Bad records as in the metadata of a score file."""
     return [{"record": fault.record, "reason": fault.reason, "message": fault.message} for fault in bad]

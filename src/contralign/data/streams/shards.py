@@ -1,4 +1,4 @@
-"""What a stream is read from: files one after the other, none of them ever whole in memory."""
+"""The shards of a stream: JSONL, tar, Parquet and Arrow files and parts of hub data sets, read piece by piece."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class Shard:
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """The shard in messages."""
         return self.path.name
 
     def records(self) -> Iterator[RawRecord | BadRecord]:
-        """All records in their order, unread, and a fault in the place of what cannot be one; the same every time."""
+        """Yield all records in order, not parsed, and a `BadRecord` for what cannot be read; the same every time."""
         try:
             yield from _READERS[self.path.suffix](self.path)
         except (OSError, pa.ArrowException) as error:
@@ -53,6 +53,7 @@ class HubShard:
     Attributes:
         source: "OWNER/NAME" or "OWNER/NAME:SPLIT".
         rows: the part, as `datasets.IterableDataset`, with encoded pictures.
+        part: its number.
         root: folder of the pictures that its records name.
     """
 
@@ -76,7 +77,7 @@ class HubShard:
 
 
 def find_shards(source: str | Path, root: Path | None) -> list[Shard | HubShard]:
-    """The shards that a source names, in the order of their names.
+    """The shards of a source, sorted by name.
 
     Args:
         source: a file, a pattern with ``*``, ``?``, ``[…]`` or braces such as ``shard-{000..127}.tar`` and ``{a,b}``,
@@ -84,7 +85,7 @@ def find_shards(source: str | Path, root: Path | None) -> list[Shard | HubShard]
         root: folder of the pictures that its records name.
 
     Raises:
-        ValueError: nothing there, another kind of file, an address or a pipe, or a hub that cannot be reached.
+        ValueError: no such file, a format that is not streamed, a URL or a pipe, or a hub that cannot be reached.
     """
     written = str(source)
     if written.startswith(HUB):
@@ -106,10 +107,10 @@ def find_shards(source: str | Path, root: Path | None) -> list[Shard | HubShard]
 
 
 def expand_braces(pattern: str) -> list[str]:
-    """Every name that a pattern with braces stands for: ``{000..127}`` counts, ``{a,b}`` lists.
+    """The names that a pattern with braces stands for: ``{000..127}`` is a range, ``{a,b}`` a list.
 
     Raises:
-        ValueError: braces that hold neither, or do not close.
+        ValueError: braces with neither in them, nested, or not closed.
     """
     opening = pattern.find("{")
     if opening < 0:

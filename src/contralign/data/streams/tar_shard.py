@@ -1,6 +1,6 @@
-"""Records of a tar archive, as webdataset lays them out: KEY.json and its pictures KEY.jpg, KEY.0.png … side by side.
+"""Records of a tar archive in webdataset's layout: KEY.json and its pictures KEY.jpg, KEY.0.png … side by side.
 
-Only headers are read here, and nothing is ever unpacked: what a record holds is remembered as places in the file.
+Only headers are read and nothing is unpacked: a record holds byte ranges of its members.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ _Keyed = tuple[str, str, ArchiveMember]
 
 
 def tar_records(path: Path) -> Iterator[TarRecord | BadRecord]:
-    """The records of an archive, in its order; in the place of what cannot be one, what is wrong with it.
+    """Yield the records of an archive in order, and a `BadRecord` for what is none.
 
-    Members that follow each other and share a key are one record; the key is the name up to the first dot behind the
-    last slash. Behind a broken header nothing can be found, so the rest of the archive is one fault.
+    Consecutive members with the same key are one record; the key is the name up to the first dot after the last slash.
+    After a broken header nothing can be found: the rest of the archive is one `BadRecord`.
 
     Args:
-        path: a plain tar archive; packed ones cannot be read at a place.
+        path: an uncompressed tar archive; compressed ones have no byte ranges.
     """
     for name, members in groupby(_members(path), key=lambda found: _name(path, found)):
         yield _record(name, list(members))
 
 
 def _name(path: Path, found: _Keyed | BadRecord) -> str:
-    """What is named alike belongs together; a fault stands alone."""
+    """The name of the record that a member belongs to; a bad member's own."""
     return f"{path.name}:{found[0]}" if isinstance(found, tuple) else found.record
 
 
@@ -57,9 +57,9 @@ def _record(name: str, members: list[_Keyed | BadRecord]) -> TarRecord | BadReco
 
 
 def _members(path: Path) -> Iterator[_Keyed | BadRecord]:
-    """(key, ending, place) of every file; a fault in the place of a member, or of the rest of the archive.
+    """Yield (key, ending, member) of every file, and a `BadRecord` for a bad member or the rest of the archive.
 
-    The record that an archive breaks off in, or behind, may lack members: the fault has its name, and so its place.
+    The record before or in a broken place may lack members, so the `BadRecord` has its name and replaces it.
     """
     last = path.name
     try:
@@ -94,7 +94,7 @@ def _placed(path: Path, member: tarfile.TarInfo) -> _Keyed | BadRecord:
 
 
 def _ends(path: Path, offset: int) -> bool:
-    """Whether an archive ends where no header follows: with a block of zeros."""
+    """Whether a block of zeros, the end of an archive, is at `offset`."""
     with path.open("rb") as file:
         file.seek(offset)
         return file.read(tarfile.BLOCKSIZE) == bytes(tarfile.BLOCKSIZE)

@@ -1,4 +1,4 @@
-"""Pictures spliced into the token row, and the row cut to its longest length (spec 1.3, truncation; 2.5)."""
+"""Expansion of image tokens, and truncation that cuts no picture in two (spec 1.3, truncation; 2.5)."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from contralign.data.text.loss_mask import IMAGE_SENTINEL, EncodedSample
 
 @dataclass(frozen=True, slots=True)
 class ExpandedSample(EncodedSample):
-    """Token ids with every picture at its full length.
+    """A sample as token ids, every picture expanded to its image tokens.
 
     Attributes:
-        image_starts: where the picture blocks begin; after cutting, those of the first pictures.
+        image_starts: index of each picture's first token; truncated pictures have none.
     """
 
     image_starts: tuple[int, ...] = ()
 
     @property
     def label_positions(self) -> tuple[int, ...]:
-        """Where the labels of a row stand; its first token has none, since nothing predicts it."""
+        """Indices of the label tokens; never the first token, which nothing predicts."""
         return tuple(place for place, label in enumerate(self.labels) if place and label != IGNORE_INDEX)
 
 
 def expand_images(
     encoded: EncodedSample, blocks: Sequence[Sequence[int]], max_length: int | None = None
 ) -> ExpandedSample:
-    """Every sentinel becomes its block of ids, and what goes beyond `max_length` is cut off.
+    """Replace every sentinel by the picture's token ids, and truncate to `max_length`.
 
-    No picture is cut in two: where the limit falls inside a block, the row ends before it and the picture is dropped.
+    If the limit is inside a picture, the row ends before it and the picture is dropped.
 
     Args:
         encoded: a sample with one sentinel a picture.
-        blocks: the ids each picture takes, in reading order; nothing is learned on them.
-        max_length: longest row; None never cuts.
+        blocks: token ids of each picture, in reading order; they have no labels.
+        max_length: longest row; None truncates nothing.
 
     Raises:
         ValueError: other numbers of sentinels and blocks, or `max_length` below 1.
