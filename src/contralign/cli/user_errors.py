@@ -1,6 +1,6 @@
-"""What a user got wrong is said in one message and exit code 2; a fault of the program keeps its traceback.
+"""User errors become one message and exit code 2; errors of the program keep their traceback.
 
-What befell a run (`contralign.checkpoints.run_errors`) is said in one message, too, with an exit code of its kind.
+A `RunError` (`contralign.checkpoints.run_errors`) becomes one message too, with its own exit code.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from contralign.checkpoints.run_errors import RunError
 
 EXIT_CODE = 2
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of a mistake.")]
-"""The option of every verb whose mistakes are made readable."""
+"""The option of every verb that reports user errors."""
 
 
 @contextmanager
@@ -42,7 +42,7 @@ def _say(kind: str, message: str) -> None:
 
 
 def is_user_error(error: BaseException) -> bool:
-    """True for a ValueError that contralign itself raised, and for a file that is missing or may not be read."""
+    """True for a ValueError raised in contralign, and for a file that is missing or not readable."""
     if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError | NotADirectoryError):
         return True
     return isinstance(error, ValueError) and _raised_in(error.__traceback__).split(".")[0] == "contralign"

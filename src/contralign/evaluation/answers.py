@@ -1,4 +1,4 @@
-"""Questions with short answers: how many the model answers right, next to what one gets right without looking."""
+"""Accuracy on questions with short answers, beside baselines that do not see the picture."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model says of its own accord: greedy generation of the last answer, in batches."""
+"""Greedy generation of the last answer of samples, in batches."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from contralign.models.adapters.registry import bare_model
 def generate(
     model: Any, collator: VLCollator, samples: Sequence[Sample], *, max_new_tokens: int = 64, batch_size: int = 64
 ) -> list[str]:
-    """The model's own last answer to every sample: the most likely token at each step, until its end token.
+    """Generate the last answer of every sample greedily, up to the end token.
 
-    The answer that a sample ends with is not shown; turns before it are. Prompts are padded on the left and sorted by
-    length, and are never cut, whatever the collator's `max_length` is.
+    The prompt is the sample without its last answer. Prompts are sorted by length, padded on the left and never
+    truncated, whatever the collator's `max_length`.
 
     Args:
         model: a Hugging Face image-text-to-text model.
@@ -36,10 +36,10 @@ def generate(
         batch_size: prompts at a time.
 
     Returns:
-        One text a sample, in their order, white space at both ends and special tokens taken off.
+        One text a sample, in their order, stripped of white space and without special tokens.
 
     Raises:
-        BadRecord: the template cannot lay out a sample, or a picture cannot be decoded.
+        BadRecord: the template refuses a sample, or a picture cannot be decoded.
         ValueError: a token limit below 1.
     """
     if max_new_tokens < 1:

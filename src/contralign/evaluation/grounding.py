@@ -1,7 +1,6 @@
-"""Does the model look? Losses with the right picture, a wrong one and none, and what Δ tells apart.
+"""Does the model look? Accuracy and loss with the right, a wrong and no picture, and AUCs of Δ.
 
-Nothing here depends on the built-in scenes: any samples with pictures will do, and those with spans tell visual words
-from filler.
+Any samples with pictures will do; those with spans separate visual words from filler.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ def grounding(
     limit: int | None = None,
     swapped_limit: int | None = 500,
 ) -> Numbers:
-    """Read held-out samples with their own picture, with a wrong one, and without; teacher-forced, nothing sampled.
+    """Run held-out samples with their own picture, with a wrong one, and without; teacher-forced.
 
     Args:
         model: a model that `adapter_for` can serve.
@@ -60,7 +59,7 @@ def grounding(
           caption with its own picture and with a wrong one), "right_vs_swapped_training" (mean Δ of training captions
           that kept their picture and of those that were swapped). The first group should score higher.
 
-        A task or kind that the data does not have has the value None and n = 0.
+        A task or kind without data has the value None and n = 0.
 
     Raises:
         ValueError: no samples, one without a picture, or no wrong pictures to give.

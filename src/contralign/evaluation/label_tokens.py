@@ -1,4 +1,4 @@
-"""Every label token of a list of samples, read with the picture and without: what `grounding` and `delta` count on."""
+"""Loss and Δ of every label token of samples, from both passes: the data of `grounding` and `delta`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from contralign.data.records.messages import Sample
 from contralign.reading import SampleReader
 
 SCORES: tuple[Score, ...] = get_args(Score)
-"""All of them: beside the log-probability, which `nll_without` needs, the others cost next to nothing."""
+"""All of them: `nll_without` needs the log-probability, and the others cost next to nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,11 +31,10 @@ class LabelTokens:
     Attributes:
         ids: of the samples.
         sample: index of the token's sample in `ids`.
-        kind: visual, filler or contradictory; "" where it is not known, as at end tokens.
-        correct: the label is the model's most likely token, given the true words before it.
+        kind: visual, filler or contradictory; "" if unknown, as for end tokens.
+        correct: the label is the most likely token (teacher-forced).
         nll: negative log-likelihood with the picture, nats.
-        nll_without: the same from the second pass; by default image tokens are taken out or hidden in it, and the text
-            stands at its positions.
+        nll_without: the same of the second pass, by default without image tokens and with the text's positions kept.
         delta: Δ by score, neither clamped nor pooled.
         weight: by score, Δ as CAL weighs by it with the paper's settings: clamped to [1, 5], mean of 3.
     """

@@ -1,4 +1,4 @@
-"""Which caption is the picture's? A model chooses among several by likelihood; without looking it can only guess."""
+"""Retrieval: the picture's own caption among k, by the model's likelihood; chance without looking."""
 
 from __future__ import annotations
 
@@ -36,11 +36,10 @@ def retrieval(
     batch_size: int = 32,
     limit: int | None = None,
 ) -> Numbers:
-    """Give every held-out picture its own caption and k − 1 others; a hit is when its own scores highest.
+    """Score every held-out picture with its own caption and k − 1 others; a hit is when its own scores highest.
 
-    All captions of a picture follow the same prompt, earlier turns included, and only the tokens of the caption and its
-    end count. Nothing is cut, whatever the collator's `max_length` is. A picture is encoded once for each of its k
-    captions; no more than `batch_size` readings are in memory.
+    All captions follow the same prompt, earlier turns included; only the caption's tokens and its end token count.
+    Nothing is truncated, whatever the collator's `max_length`. A picture is encoded once for each of its k captions.
 
     Args:
         model: a model that `adapter_for` can serve.
@@ -48,7 +47,7 @@ def retrieval(
         data: held-out samples, all with pictures; other captions are drawn from all of them.
         k: captions to choose among.
         negatives: where the others come from, "random" or "hard"; see `negative_captions`.
-        batch_size: readings at a time.
+        batch_size: (picture, caption) pairs at a time.
         limit: most pictures, drawn by the seed; None is all.
 
     Returns:

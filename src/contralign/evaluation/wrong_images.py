@@ -1,7 +1,7 @@
-"""Every sample with another sample's picture, so that one can see whether a model minds.
+"""Samples with another sample's pictures, to test whether a model looks at them.
 
-A loss that rises when the picture is taken away proves only that captions look different from plain text. A loss that
-rises when the picture is the wrong one proves that it was looked at.
+A loss that rises without the picture shows only that captions differ from plain text. A loss that rises with a wrong
+picture shows that the model looked.
 """
 
 from __future__ import annotations

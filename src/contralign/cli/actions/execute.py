@@ -1,4 +1,4 @@
-"""What `train` and `demo` do with a resolved recipe: train, evaluate, report, print."""
+"""Running a resolved recipe, for `train` and `demo`: train, evaluate, report, print."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from contralign.run.run import run_recipe
 
 
 def execute(recipe: Recipe, resume: bool = False, overwrite: bool = False) -> None:
-    """Run a recipe, write its report, and print its results and where they lie.
+    """Run a recipe, write its report, and print its results and their paths.
 
     Raises:
         RunError: the run had to stop and can go on.

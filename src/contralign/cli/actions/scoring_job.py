@@ -1,4 +1,4 @@
-"""What `contralign score` scores, from its options or from a recipe, and the scoring of it."""
+"""The job of `contralign score`, from its options or from a recipe."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from contralign.training.scores import noise_settings
 
 @dataclass(frozen=True, kw_only=True)
 class ScoringJob:
-    """What is scored, and with what.
+    """Data to score, and the model and contrast to score them with.
 
     Attributes:
         model: directory or name, dtype and attention.
@@ -52,7 +52,7 @@ def job_from_options(
     dtype: str,
     cal: Mapping[str, Any],
 ) -> ScoringJob:
-    """Work that is spelled out.
+    """The job of the command's options.
 
     Args:
         model: directory or name.
@@ -79,7 +79,7 @@ def job_from_options(
 
 
 def job_from_recipe(model: str, name: str, changes: Sequence[str], stage: str | None, dtype: str | None) -> ScoringJob:
-    """What a stage of a recipe trains on with CAL: its records, noise, template and contrast.
+    """The job of a recipe's stage: its records, noise, template and contrast.
 
     Args:
         model: directory or name; not the recipe's, whose model may have stages of training before this one.
@@ -123,7 +123,7 @@ def run_job(
     device: str | None = None,
     fresh: bool = False,
 ) -> ScoringSummary | None:
-    """Score; everything that is named is looked at before the model is loaded.
+    """Score; all settings and records are checked before the model is loaded.
 
     Args:
         job: what to score.

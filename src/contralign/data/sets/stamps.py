@@ -1,7 +1,7 @@
 """`stamps`: photographs and drawings, each with a sentence that a person wrote: Debian's tuxpaint-stamps-default.
 
-785 of its pictures are PNG files with a text beside them. The package is under GPL-2: it is used where it lies, never
-shipped, and never downloaded here; `PACKAGE` says where it is looked for and how to get it.
+785 of its pictures are PNG files with a text beside them. The package is under GPL-2 and neither shipped nor
+downloaded; `PACKAGE` says where it is looked for and how to get it.
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ class Stamps:
     """What a folder of stamps holds.
 
     Attributes:
-        captioned: pictures with a sentence, by name.
-        svg_only: names of stamps that exist as SVG alone, which nothing here can paint.
-        uncaptioned: names of PNG pictures that no sentence lies beside.
+        captioned: PNG pictures with a sentence, sorted by name.
+        svg_only: names of stamps that exist as SVG alone, which cannot be rendered here.
+        uncaptioned: names of PNG pictures without a sentence.
     """
 
     captioned: tuple[Stamp, ...]

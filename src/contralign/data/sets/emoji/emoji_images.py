@@ -1,7 +1,7 @@
-"""The pictures of the npm package emoji-datasource-google and what people call them.
+"""The pictures of the npm package emoji-datasource-google, with plain English names.
 
-1,911 Noto emoji of 64 x 64 pixels (pictures Apache-2.0, package MIT). Their Unicode names are old and literal; the
-names here are what one would say: see `spoken_name`.
+1,911 Noto emoji of 64 x 64 pixels (pictures Apache-2.0, package MIT). `spoken_name` turns their literal Unicode names
+into names that one would say.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How hard scenes are: what a picture holds, how it is talked about, and how often what is said is wrong."""
+"""The settings of scenes: what pictures hold, what texts say of them, and how often they are wrong."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from contralign.data.sets.splits import check_choice
 Thing = Literal["sign", "word", "number", "shapes", "code", "chart"]
 Task = Literal["list", "caption", "question", "mixed"]
 Aspect = Literal["label", "colour", "count", "name", "position"]
-"""What a word tells of an item: which sort of thing it is, its ink, how many, which one of its sort, its column."""
+"""What a word tells of an item: its type, its colour, how many, which one of its type, its column."""
 
 Contradicted = Literal["any", "name", "colour", "count", "position"]
 
@@ -37,7 +37,7 @@ MAX_COUNT = 2 * ONE_CELL
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difficulty:
-    """How much a scene shows, and how it is talked about.
+    """How much a scene shows, and what is said of it.
 
     Attributes:
         things: what the lines of a picture may hold; name one twice to see it twice as often. "sign" (a colour and a

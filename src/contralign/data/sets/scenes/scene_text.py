@@ -1,7 +1,4 @@
-"""What is said about a scene: captions and answers in which the kind of every word is known.
-
-A text is put together of marked words, and the spans are read off while it is joined.
-"""
+"""Captions and answers about a scene, joined from words of known kind, which become spans."""
 
 from __future__ import annotations
 
@@ -78,7 +75,7 @@ def _it(_: Item, rng: random.Random) -> Sentence:
 def _answer(
     items: Sequence[Item], scene: Scene, opening: Opening, difficulty: Difficulty, rng: random.Random, turn: int
 ) -> tuple[str, tuple[Span, ...]]:
-    """A sentence an item, by chance one of an item that is not there, and fillers; the text and its spans."""
+    """The text and spans of an answer: a sentence an item, fillers, and by chance an item that is not there."""
     told = [(*opening(item, rng), *_mention(item, difficulty, rng), STOP) for item in items]
     if _happens(difficulty.hallucinations, rng):
         absent = draw_absent(rng, rng.choice(items), scene, difficulty)
@@ -173,7 +170,7 @@ def _chooser(difficulty: Difficulty, rng: random.Random) -> Callable[[Sequence[s
 
 
 def _happens(chance: float, rng: random.Random) -> bool:
-    """Nothing is drawn for a chance of 0: what is not asked for changes no sample."""
+    """True by chance; for a chance of 0 nothing is drawn, so that unused settings change no sample."""
     return chance > 0 and rng.random() < chance
 
 
