@@ -11,7 +11,6 @@ import contextlib
 import logging
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -155,8 +154,11 @@ class SafeCheckpoints(Trainer):
 
     def _write(self, model: nn.Module, trial: Any, place: Path, staged: Path) -> None:
         """Write what the base class writes; every rank writes its part."""
-        with self._into_staging():
+        self._staging = True
+        try:
             super()._save_checkpoint(model, trial)
+        finally:
+            self._staging = False
         self._name_best(place, staged)
         if self.args.should_save:
             self.state.save_to_json(str(staged / _STATE))
@@ -167,14 +169,6 @@ class SafeCheckpoints(Trainer):
             sync(staged)
         if self.args.process_index == 0:
             write_manifest(staged, self.args.world_size, self.args.save_only_model)
-
-    @contextmanager
-    def _into_staging(self) -> Iterator[None]:
-        self._staging = True
-        try:
-            yield
-        finally:
-            self._staging = False
 
     def _name_best(self, place: Path, staged: Path) -> None:
         """Name the best checkpoint by its final folder; the base class looks for it in the staging folder."""

@@ -118,16 +118,7 @@ def bench(
         chosen = choose_modes(modes.split(",") if modes is not None else list(USUAL))
         set_threads(threads)
         workload = make_workload(model, choose_device(device), **shape)
-        _measure_and_print(
-            workload,
-            chosen,
-            rounds=rounds,
-            with_memory=memory,
-            with_profile=profile,
-            seed=seed,
-            command=command_line(context),
-            path=json,
-        )
+        _measure_and_print(workload, chosen, context)
 
 
 def command_line(context: typer.Context) -> str:
@@ -180,17 +171,7 @@ def _predict_and_print(name: str, gpus: int, gpu: str, path: Path | None) -> Non
         console.print(f"JSON: {path}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _measure_and_print(
-    workload: Workload,
-    modes: Sequence[str],
-    *,
-    rounds: int,
-    with_memory: bool,
-    with_profile: bool,
-    seed: int,
-    command: str,
-    path: Path | None,
-) -> None:
+def _measure_and_print(workload: Workload, modes: Sequence[str], context: typer.Context) -> None:
     from rich.console import Console
 
     from contralign.bench.machine import describe_machine
@@ -198,20 +179,26 @@ def _measure_and_print(
     from contralign.bench.profile import profile_step
     from contralign.bench.report import as_record, mode_table, notes, profile_table, write_json
 
+    given = context.params
     with Console(stderr=True).status("building") as status:
         measured = measure(
-            workload, modes, rounds=rounds, with_memory=with_memory, seed=seed, progress=lambda now: status.update(now)
+            workload,
+            modes,
+            rounds=given["rounds"],
+            with_memory=given["memory"],
+            seed=given["seed"],
+            progress=lambda now: status.update(now),
         )
         status.update("profiling")
-        parts = profile_step(workload) if with_profile else []
+        parts = profile_step(workload) if given["profile"] else []
     machine = describe_machine(str(workload.device))
-    record = as_record(workload.shape, measured, machine=machine, command=command, profile=parts)
+    record = as_record(workload.shape, measured, machine=machine, command=command_line(context), profile=parts)
     console = Console()
     console.print(mode_table(record, modes))
     if parts:
         console.print(profile_table(parts))
     for line in notes(record):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
-    if path is not None:
-        write_json(path, record)
-        console.print(f"JSON: {path}", highlight=False, markup=False, soft_wrap=True)
+    if given["json"] is not None:
+        write_json(given["json"], record)
+        console.print(f"JSON: {given['json']}", highlight=False, markup=False, soft_wrap=True)

@@ -52,13 +52,6 @@ def smol(
             raise ValueError(f"--dtype {dtype}: wanted {' or '.join(DTYPES)}")
         disable_progress_bar()
         with atomic_write(out) as partial:
-            build_smol(
-                partial,
-                llm=llm,
-                tower=tower,
-                image_size=image_size,
-                tower_layers=tower_layers,
-                dtype=DTYPES[dtype],
-                seed=seed,
-            )
+            sizes = {"image_size": image_size, "tower_layers": tower_layers}
+            build_smol(partial, llm=llm, tower=tower, dtype=DTYPES[dtype], seed=seed, **sizes)
         typer.echo(f"{out}: {size_of(out) / 2**20:.0f} MiB; sources and licences in {out / 'README.md'}")

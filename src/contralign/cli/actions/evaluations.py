@@ -1,4 +1,4 @@
-"""The evaluations that a recipe may name; training, evaluation and analysis, which do not know each other, meet here."""
+"""The evaluations that a recipe may name; here training, evaluation and analysis meet."""
 
 from __future__ import annotations
 

@@ -102,10 +102,7 @@ def _read(split: str) -> tuple[list[tuple[str, str, int]], dict[int, Path]]:
         import easy_vqa as package
     except ImportError as error:
         raise ImportError("easy_vqa is not installed: pip install 'contralign[sets]'") from error
-    if split == "train":
-        questions, paths = package.get_train_questions(), package.get_train_image_paths()
-    else:
-        questions, paths = package.get_test_questions(), package.get_test_image_paths()
+    questions, paths = (getattr(package, f"get_{split}_{what}")() for what in ("questions", "image_paths"))
     return list(zip(*questions, strict=True)), {number: Path(path) for number, path in paths.items()}
 
 
