@@ -15,7 +15,7 @@ from pathlib import Path
 
 from contralign.evaluation.label_tokens import LabelTokens, read_right_and_wrong
 from contralign.evaluation.metrics.paired import mean_of
-from contralign.evaluation.wrong_pictures import with_wrong_pictures
+from contralign.evaluation.wrong_images import with_wrong_images
 from contralign.recipe.recipe_file import find_recipe, load_recipe
 from contralign.run.build import load_model, load_processor
 from contralign.run.records import RecordReader, make_collator
@@ -40,7 +40,7 @@ def weights(model: Path) -> dict[str, float]:
     collate = make_collator(load_processor(str(model)), recipe.data)
     samples = RecordReader().read(recipe.data, recipe.data.eval, "data", collate.check).samples[:SAMPLES]
     read = load_model(str(model), recipe.model).eval()
-    right, wrong = read_right_and_wrong(read, collate, samples, with_wrong_pictures(samples, 0))
+    right, wrong = read_right_and_wrong(read, collate, samples, with_wrong_images(samples, 0))
     return {
         f"{score} {kind} {picture}": _mean_weight(tokens, score, kind)
         for score in SCORES

@@ -19,7 +19,7 @@ from contralign.data.records.bad_record import BadRecord
 from contralign.models.adapters.adapter import UnsupportedModel
 from contralign.models.adapters.llava import LlavaAdapter
 from contralign.models.adapters.registry import adapter_for
-from contralign.reading import SampleReader, contrast_settings, drop_is_proven, fitted, without_picture
+from contralign.reading import SampleReader, adapt_contrast, contrast_settings, default_contrast, drop_is_proven
 
 SAMPLES = mixed_samples(5)
 
@@ -32,7 +32,7 @@ def pair():
 def test_batches_are_those_of_the_passes_alone_and_come_in_order(pair):
     model, collator = pair
     adapter, seen = adapter_for(model), []
-    for encoded, looks in SampleReader(model, collator).over(SAMPLES, 4, "reading"):
+    for encoded, looks in SampleReader(model, collator).read_batches(SAMPLES, 4, "reading"):
         alone = look_twice(adapter, DropImage(), adapter.prepare(encoded.inputs), ("logit", "logprob"))
         for score in ("logit", "logprob"):
             torch.testing.assert_close(looks.delta[score], alone.delta[score])
@@ -61,7 +61,7 @@ def test_a_bad_sample_ends_the_reading_where_the_collator_says_so(pair):
     model, collator = pair
     short = VLCollator(collator.processor, max_length=4)
     with pytest.raises(BadRecord, match="c0"):
-        list(SampleReader(model, short).over(SAMPLES, 2, "reading"))
+        list(SampleReader(model, short).read_batches(SAMPLES, 2, "reading"))
 
 
 def test_the_mode_of_every_module_is_put_back(pair):
@@ -76,11 +76,11 @@ def test_the_mode_of_every_module_is_put_back(pair):
 
 def test_where_dropping_is_proven_the_cheap_contrast_is_taken(pair, monkeypatch):
     model, _ = pair
-    assert without_picture(adapter_for(model)) == DropImage()
+    assert default_contrast(adapter_for(model)) == DropImage()
     monkeypatch.setattr(LlavaAdapter, "proven", False)
-    assert without_picture(adapter_for(model)) == DropImage()
+    assert default_contrast(adapter_for(model)) == DropImage()
     monkeypatch.setattr("contralign.models.adapters.adapter.MEASURED", frozenset())
-    assert without_picture(adapter_for(model)) == MaskImage()
+    assert default_contrast(adapter_for(model)) == MaskImage()
 
 
 def test_a_degraded_picture_is_encoded_again(pair):
@@ -155,7 +155,7 @@ def test_a_contrast_says_what_it_was_set_to():
 def test_a_prompt_is_cut_into_the_models_own_tokens(pair):
     model, collator = pair
     adapter = adapter_for(model)
-    words, embeddings = fitted(DropImage(prompt="red"), adapter, collator.tokenizer).words()
+    words, embeddings = adapt_contrast(DropImage(prompt="red"), adapter, collator.tokenizer).words()
     assert collator.tokenizer.decode(words) == "red"
     assert torch.equal(embeddings, model.get_input_embeddings()(words))
 
@@ -167,13 +167,13 @@ def test_a_prompt_is_cut_into_the_models_own_tokens(pair):
 def test_a_prompt_that_is_a_picture_is_refused(pair, prompt, message):
     model, collator = pair
     with pytest.raises(ValueError, match=message):
-        fitted(DropImage(prompt=prompt), adapter_for(model), collator.tokenizer)
+        adapt_contrast(DropImage(prompt=prompt), adapter_for(model), collator.tokenizer)
 
 
 def deltas(reader, samples, batch_size):
     return {
         sample.id: looks.delta["logit"][row][looks.valid[row]]
-        for encoded, looks in reader.over(samples, batch_size, "reading")
+        for encoded, looks in reader.read_batches(samples, batch_size, "reading")
         for row, sample in enumerate(encoded.samples)
     }
 
@@ -184,7 +184,7 @@ def test_neither_the_size_of_batches_nor_their_order_changes_a_delta(pair, contr
     first = deltas(SampleReader(model, collator, contrast()), SAMPLES, 4)
     other = deltas(SampleReader(model, collator, contrast()), SAMPLES, 3)
     reader = SampleReader(model, collator, contrast())
-    reader.settle(SAMPLES)
+    reader.fix_mean(SAMPLES)
     turned = deltas(reader, SAMPLES[::-1], 2)
     assert first["c0"].std() > 0.5
     for name, delta in first.items():
@@ -195,12 +195,12 @@ def test_neither_the_size_of_batches_nor_their_order_changes_a_delta(pair, contr
 def test_the_mean_is_that_of_the_samples_and_stays(pair):
     model, collator = pair
     reader = SampleReader(model, collator, MeanPicture())
-    reader.settle(SAMPLES)
+    reader.fix_mean(SAMPLES)
     with torch.no_grad():
         batch = adapter_for(model).prepare(collator(SAMPLES))
     torch.testing.assert_close(reader.contrast.running.value, batch.inputs_embeds[batch.image_mask].mean(dim=0))
     mean = reader.contrast.running.value.clone()
-    reader.settle(SAMPLES[:1])
+    reader.fix_mean(SAMPLES[:1])
     reader(SAMPLES[:2])
     assert torch.equal(reader.contrast.running.value, mean)
 
@@ -208,7 +208,7 @@ def test_the_mean_is_that_of_the_samples_and_stays(pair):
 def test_settling_counts_no_skipped_sample_twice(pair):
     model, collator = pair
     skipping = VLCollator(collator.processor, on_bad="skip")
-    SampleReader(model, skipping, MeanPicture()).settle(SAMPLES)
+    SampleReader(model, skipping, MeanPicture()).fix_mean(SAMPLES)
     assert not skipping.skipped
 
 
@@ -216,5 +216,5 @@ def test_shuffled_pictures_need_batches_of_two(pair):
     model, collator = pair
     reader = SampleReader(model, collator, ShufflePictures())
     with pytest.raises(ValueError, match="batch_size=1: rows exchange pictures"):
-        next(reader.over(SAMPLES, 1, "reading"))
-    assert len(list(reader.over(SAMPLES[:5], 4, "reading"))) == 2, "a last batch of one is no reason to stop"
+        next(reader.read_batches(SAMPLES, 1, "reading"))
+    assert len(list(reader.read_batches(SAMPLES[:5], 4, "reading"))) == 2, "a last batch of one is no reason to stop"

@@ -11,7 +11,7 @@ import torch
 from worlds.small_scores import mixed_samples, scored, spread_pair, text_sample
 from worlds.tiny_worlds import coloured_samples
 
-from contralign import scoring
+from contralign import atomic_write, scoring
 from contralign.contrast.blur import BlurPicture
 from contralign.contrast.drop import DropImage
 from contralign.contrast.mask import MaskImage
@@ -39,7 +39,7 @@ class Killed(Exception):
 
 def killed_after(monkeypatch, writes):
     """Let `writes` parts be written, and then die while the next is on its way to disk."""
-    original, done = score_parts.to_disk, []
+    original, done = atomic_write.fsync, []
 
     def die(path):
         if path.suffix == ".partial" and "part-" in path.name:
@@ -48,7 +48,8 @@ def killed_after(monkeypatch, writes):
                 raise Killed
         original(path)
 
-    monkeypatch.setattr(score_parts, "to_disk", die)
+    monkeypatch.setattr(atomic_write, "fsync", die)
+    monkeypatch.setattr(atomic_write, "remove", lambda path: None)  # a killed process removes nothing
 
 
 def test_every_label_token_has_its_numbers_in_the_order_of_the_data(pair, tmp_path):

@@ -8,7 +8,7 @@ from contralign.public import lazy
 
 if TYPE_CHECKING:
     from contralign.batch import VLBatch
-    from contralign.checkpoints.stopping import LeaveWhenAsked, StopRequest
+    from contralign.checkpoints.stopping import StopCallback, StopRequest
     from contralign.core.delta import contrast_delta
     from contralign.core.loss import cal_loss
     from contralign.core.weights import cal_weights
@@ -24,8 +24,8 @@ __all__ = [
     "CALTrainer",
     "CalConfig",
     "ContrastiveAlignment",
-    "LeaveWhenAsked",
     "SampleReader",
+    "StopCallback",
     "StopRequest",
     "VLBatch",
     "cal_loss",
@@ -41,7 +41,7 @@ __getattr__, __dir__ = lazy(
         "CALTrainer": "contralign.training.trainer",
         "CalConfig": "contralign.training.config",
         "ContrastiveAlignment": "contralign.training.alignment",
-        "LeaveWhenAsked": "contralign.checkpoints.stopping",
+        "StopCallback": "contralign.checkpoints.stopping",
         "SampleReader": "contralign.reading",
         "StopRequest": "contralign.checkpoints.stopping",
         "VLBatch": "contralign.batch",

@@ -1,7 +1,4 @@
-"""Reading records twice without training: collated batches through both passes of a model in eval mode.
-
-Evaluation counts on it, analysis shows it, scoring writes it down.
-"""
+"""Both passes of a model over collated batches, in eval mode: what evaluation, analysis and scoring share."""
 
 from __future__ import annotations
 
@@ -40,18 +37,18 @@ _SETTLING_SAMPLES, _SETTLING_BATCH = 64, 8
 
 
 class SampleReader:
-    """A model and its collator: samples in, both passes of their label tokens out.
+    """Runs both passes over samples: Δ, loss and more of their label tokens.
 
     Args:
-        model: a model that `adapter_for` can serve; read in eval mode, its mode is put back.
+        model: a model that `adapter_for` serves; put into eval mode for each batch, and back.
         collator: of its processor.
-        contrast: what the second pass sees; None is `without_picture` of the model, and hiding the image tokens if the
-            first batch shows that to be wrong.
-        scores: which Δ to take.
+        contrast: of the second pass; None is `default_contrast` of the model, and "mask" if the first batch shows that
+            to be wrong.
+        scores: forms of Δ to compute.
 
     Raises:
         UnsupportedModel: no adapter serves the model, or the contrast is not right for it.
-        ValueError: a contrast that degrades pictures, and a collator that does not keep them.
+        ValueError: a contrast that degrades pictures, with a collator that does not keep them.
     """
 
     def __init__(
@@ -61,10 +58,10 @@ class SampleReader:
         contrast: Contrast | None = None,
         scores: Sequence[Score] = SCORES,
     ) -> None:
-        self.adapter = adapter_for(model, collator.picture_inputs)
+        self.adapter = adapter_for(model, collator.image_inputs)
         self.collator = collator.with_scores(None)
-        chosen = without_picture(self.adapter) if contrast is None else contrast
-        self.contrast = fitted(chosen, self.adapter, collator.tokenizer)
+        chosen = default_contrast(self.adapter) if contrast is None else contrast
+        self.contrast = adapt_contrast(chosen, self.adapter, collator.tokenizer)
         self.scores = tuple(scores)
         self.adapter.check_contrast(self.contrast.name, num_tokens=0)
         if self.contrast.reencodes and not collator.keep_pictures:
@@ -75,11 +72,11 @@ class SampleReader:
         self._may_hide = contrast is None and "mask" in self.adapter.contrasts
 
     def __call__(self, samples: Sequence[Sample], draw: int = 0) -> tuple[EncodedBatch, TwoLooks]:
-        """One batch.
+        """Collate one batch and run both passes over it.
 
         Args:
             samples: ending with an answer.
-            draw: number of the batch, for contrasts that draw at random.
+            draw: number of the batch, which seeds contrasts that draw at random.
 
         Raises:
             BadRecord: a bad sample under the collator's `on_bad="error"`.
@@ -89,45 +86,46 @@ class SampleReader:
         return encoded, self.look(encoded, draw)
 
     def look(self, encoded: EncodedBatch, draw: int = 0) -> TwoLooks:
-        """Both passes over a collated batch; see `__call__`."""
+        """Run both passes over a collated batch; see `__call__`."""
         self.adapter.check_contrast(self.contrast.name, encoded.inputs["input_ids"].shape[1])
         with torch.inference_mode(), second_look(self.adapter.model):
             batch = self._prepared(encoded, draw)
             self._proven = self._proven or self._drop_is_proven(batch)
             return look_twice(self.adapter, self.contrast, batch, self.scores)
 
-    def over(self, samples: Sequence[Sample], batch_size: int, label: str) -> Iterator[tuple[EncodedBatch, TwoLooks]]:
-        """All samples in their order, `batch_size` at a time, under a progress bar called `label`.
+    def read_batches(
+        self, samples: Sequence[Sample], batch_size: int, label: str
+    ) -> Iterator[tuple[EncodedBatch, TwoLooks]]:
+        """Yield every batch of the samples in order, with both passes, under a progress bar called `label`.
 
         Raises:
-            ValueError: "shuffle" on batches of one, whose picture nobody can be given.
+            ValueError: "shuffle" with batches of one.
         """
         check_batch_size(self.contrast, batch_size)
-        self.settle(samples)
+        self.fix_mean(samples)
         starts = range(0, len(samples), batch_size)
         batches = [samples[start : start + batch_size] for start in starts]
         shown = tqdm(self.collated(batches), desc=label, total=len(batches), disable=None, dynamic_ncols=True)
         for number, encoded in enumerate(shown):
             yield encoded, self.look(encoded, draw=number)
 
-    def settle(self, samples: Sequence[Sample]) -> None:
-        """Fix the mean of "mean", unless something was observed already; nothing for other contrasts.
+    def fix_mean(self, samples: Sequence[Sample]) -> None:
+        """Set the running mean of contrast "mean" from 64 random samples with pictures, unless it has one already.
 
-        It is that of 64 samples with pictures, drawn from all of them: neither the size of batches nor where reading
-        began changes it.
+        So it depends neither on the batch size nor on where a killed run resumed. Other contrasts: nothing.
         """
         if not isinstance(self.contrast, MeanPicture) or self.contrast.running.batches:
             return
         drawn = random.Random("mean picture").sample(range(len(samples)), len(samples))
         chosen = list(islice((samples[index] for index in drawn if samples[index].pictures), _SETTLING_SAMPLES))
-        collator = self.collator.apart()
+        collator = self.collator.with_own_counts()
         for start in range(0, len(chosen), _SETTLING_BATCH):
             encoded = collator.encode_batch(chosen[start : start + _SETTLING_BATCH])
             with torch.inference_mode(), second_look(self.adapter.model):
                 self.contrast.observe(self._prepared(encoded))
 
     def _drop_is_proven(self, batch: VLBatch) -> bool:
-        """As `drop_is_proven`; where nobody asked for "drop", image tokens are hidden if it is not right."""
+        """`drop_is_proven`; if "drop" is wrong and was only the default, use "mask"."""
         try:
             return drop_is_proven(self.adapter, batch)
         except UnsupportedModel as error:
@@ -145,7 +143,7 @@ class SampleReader:
         return self.adapter.prepare(inputs, draw=draw)
 
     def collated(self, batches: Iterable[Sequence[Sample]]) -> Iterator[EncodedBatch]:
-        """Every batch collated; while one is being looked at, a thread opens the pictures of the next."""
+        """Yield every batch collated; a thread prepares the next one meanwhile."""
         with ThreadPoolExecutor(max_workers=1) as ahead:
             waiting: Future[EncodedBatch] | None = None
             for samples in batches:
@@ -157,30 +155,30 @@ class SampleReader:
                 yield waiting.result()
 
 
-def without_picture(adapter: Adapter) -> Contrast:
-    """The cheap contrast where it is known to equal hiding the image tokens, and hiding them where it is not.
+def default_contrast(adapter: Adapter) -> Contrast:
+    """The cheap "drop" if it is known to equal "mask" on this model, else "mask".
 
-    That is so for LLaVA and for the classes that docs/models.md has measured; where an adapter is not `proven`, the
-    first batch is to show it all the same.
+    It is for LLaVA and for the classes measured in docs/models.md; if the adapter is not `proven`, the first batch is
+    checked all the same.
     """
     is_sure = (adapter.proven or adapter.measured) and adapter.window is None
     return DropImage() if is_sure or "mask" not in adapter.contrasts else MaskImage()
 
 
 def contrast_settings(contrast: Contrast) -> dict[str, Any]:
-    """A contrast as a score file names it: its word, and those of its settings that are set and change Δ."""
+    """A contrast in the settings of a score file: its name, and its settings that are set and change Δ."""
     told = {part.name: getattr(contrast, part.name) for part in fields(contrast) if part.compare}  # type: ignore[arg-type]
     settings = {name: value for name, value in told.items() if name != "pack" and value is not None}
     return {"contrast": contrast.name, "contrast_settings": settings}
 
 
-def fitted(contrast: Contrast, adapter: Adapter, tokenizer: Any) -> Contrast:
-    """The contrast as a model takes it: packed where it may be, and a prompt in the model's own words.
+def adapt_contrast(contrast: Contrast, adapter: Adapter, tokenizer: Any) -> Contrast:
+    """A contrast set up for a model: packing if the model allows it, and the embeddings of a prompt.
 
     Args:
-        contrast: as it was named.
+        contrast: from the configuration.
         adapter: of the model.
-        tokenizer: of the model; None does where there is no prompt.
+        tokenizer: of the model; needed for a prompt alone.
 
     Raises:
         ValueError: a prompt without a tokenizer, without tokens, or with the model's image token in it.
@@ -214,10 +212,10 @@ def _prompt_ids(prompt: str, adapter: Adapter, tokenizer: Any) -> Tensor:
 
 
 def check_batch_size(contrast: Contrast, batch_size: int) -> None:
-    """Refuse batches in which no row can have another row's picture.
+    """Refuse "shuffle" with batches of one, where no row can get another row's picture.
 
     Raises:
-        ValueError: "shuffle" with batches of one.
+        ValueError: these.
     """
     if contrast.name == "shuffle" and batch_size < 2:
         raise ValueError(
@@ -227,27 +225,25 @@ def check_batch_size(contrast: Contrast, batch_size: int) -> None:
 
 
 def is_proven(adapter: Adapter, contrast: Contrast) -> bool:
-    """True where no proof is needed that image tokens may be taken out: `drop_is_proven` gives it otherwise."""
+    """True if image tokens may be taken out without a check by `drop_is_proven`."""
     return adapter.proven or contrast.name not in TAKING_OUT
 
 
 def drop_is_proven(adapter: Adapter, batch: VLBatch) -> bool:
-    """Compare Δ of "drop" with that of "mask" on a batch, if a label of it sees a picture.
+    """Check on a batch that Δ of "drop" equals Δ of "mask", so that image tokens may be taken out.
 
-    What is shown is that image tokens may be taken out, on which "mean" and "shuffle" rest as well.
-
-    Autocast is off for it: two ways of computing the same differ more by rounding in bfloat16 than the check lets pass.
-    Where parameters are sharded, all ranks compare in the same step, the first in which one of them can.
+    "mean" and "shuffle" rest on this as well. Autocast is off: in bfloat16, rounding alone exceeds the tolerance. With
+    sharded parameters all ranks compare in the same step, the first in which one of them can.
 
     Args:
-        adapter: of the model; one that is not `proven` is asked for proof.
+        adapter: of the model.
         batch: from the adapter's `prepare`.
 
     Returns:
-        False where there was nothing to compare yet.
+        False if no label of the batch has a picture before it: there is nothing to compare yet.
 
     Raises:
-        UnsupportedModel: they differ by more than 2 % of the largest |Δ| (of 1 where that is smaller).
+        UnsupportedModel: they differ by more than 2 % of the largest |Δ|, or of 1 if that is larger.
     """
     together = adapter.sharded
     comparable = DropImage()(batch).row_index.numel() > 0

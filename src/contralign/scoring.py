@@ -1,4 +1,4 @@
-"""Δ of every label token of a data set into a score file: in parts, so that a killed run goes on where it stopped."""
+"""Scoring: Δ of every label token of a data set into a score file, in parts, so that a killed run can resume."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class ScoringSummary:
 
     Attributes:
         path: the score file.
-        samples: rows in it.
-        tokens: label tokens in it.
-        bad: how many records were left out, by reason.
-        found: samples that an earlier run had scored.
-        seconds: that this run took.
+        samples: number of its rows.
+        tokens: number of its label tokens.
+        bad: number of skipped records, by reason.
+        found: number of samples that an earlier run had scored.
+        seconds: duration of this run.
     """
 
     path: Path
@@ -65,21 +65,21 @@ def score_samples(
     part_size: int = PART_SIZE,
     fresh: bool = False,
 ) -> ScoringSummary | None:
-    """Write a score file, or go on with one that was begun with the same settings.
+    """Write a score file, or resume one that was begun with the same settings.
 
-    Started by torchrun or `accelerate launch`, the processes share the parts between them; the last one to finish joins
-    them. The file is the same, however many there are.
+    Under torchrun or `accelerate launch` the processes share the parts, and the last to finish joins them. The file
+    does not depend on their number.
 
     Args:
-        load_model: gives the model that takes Δ; called only where something is left to do.
-        collator: of its processor; `on_bad` says what a bad record does.
-        samples: what is scored.
-        output: the score file; its parts lie beside it until it is done.
-        about: what else the file shall say of itself: `version`, `model`, `model_digest`, `dtype`, `data` …
-        contrast: what the second pass sees.
-        scores: which Δ; the file also holds the loss, and with "logprob" that without the picture.
-        batch_size: samples at a time, of like length inside of a part.
-        part_size: samples a part: what a kill loses at most.
+        load_model: makes the model; called only if something is left to score.
+        collator: of its processor; `on_bad` decides on bad records.
+        samples: to score.
+        output: the score file; its parts are beside it until it is complete.
+        about: other settings to record: `version`, `model`, `model_digest`, `dtype`, `data` …
+        contrast: of the second pass.
+        scores: forms of Δ; the file also holds the loss, and with "logprob" the loss of the second pass.
+        batch_size: samples in a batch; they have about equal length.
+        part_size: samples in a part, and so the most that a kill loses.
         fresh: start anew, whatever an earlier run left.
 
     Returns:
@@ -87,8 +87,8 @@ def score_samples(
 
     Raises:
         BadRecord: a bad record under `on_bad="error"`; a Δ that is not finite is one.
-        UnsupportedModel: the model or the contrast on it cannot be served.
-        ValueError: the output is something else, or it or its parts were made with other settings.
+        UnsupportedModel: no adapter serves the model, or the contrast is not right for it.
+        ValueError: the output is another file, or it or its parts were made with other settings.
     """
     started = time.monotonic()
     check_batch_size(contrast, batch_size)
@@ -112,7 +112,7 @@ def score_samples(
     found = sum(len(parts.ranges[number]) for number in own if number not in missing)
     if missing:
         reader = SampleReader(load_model(), collator, contrast, scores)
-        reader.settle(samples.samples)
+        reader.fix_mean(samples.samples)
         with _progress(sum(len(parts.ranges[number]) for number in own), found, state) as bar:
             for number in missing:
                 parts.write(number, *_score_part(reader, samples, parts.ranges[number], batch_size, bar))
@@ -122,7 +122,7 @@ def score_samples(
 
 
 def _begin(parts: ScoreParts, fresh: bool, state: PartialState) -> bool:
-    """Whether there is nothing to do; the main process looks, and makes ready for all."""
+    """`ScoreParts.begin` on the main process; its answer for all."""
     finished = [parts.begin(fresh) if state.is_main_process else None]
     return bool(broadcast_object_list(finished)[0])
 
@@ -130,14 +130,14 @@ def _begin(parts: ScoreParts, fresh: bool, state: PartialState) -> bool:
 def _score_part(
     reader: SampleReader, samples: SampleSet, part: range, batch_size: int, bar: tqdm
 ) -> tuple[list[ScoredSample], list[BadRecord]]:
-    """Rows of a part in the order of the data, and what was left out of it."""
+    """Rows of a part in the order of the data, and its skipped records."""
     rows: list[ScoredSample] = []
     bad: list[BadRecord] = []
     batches = _batches(samples, part, batch_size)
     collated = reader.collated([samples[index] for index in batch] for batch in batches)
     for batch, encoded in zip(batches, collated, strict=True):
         looks = reader.look(encoded, draw=min(batch))
-        bad += encoded.left_out
+        bad += encoded.skipped_records
         for row in _rows(samples, batch, encoded, looks, reader.scores):
             fault = _not_finite(row)
             if fault is None:
@@ -151,7 +151,7 @@ def _score_part(
 
 
 def _batches(samples: SampleSet, part: range, batch_size: int) -> list[list[int]]:
-    """Indices of a part in batches of like length, the longest first: what does not fit into memory shows early."""
+    """Indices of a part in batches of about equal length, longest first, so that memory runs out early if at all."""
 
     def length(index: int) -> tuple[int, int, int]:
         sample = samples[index]
@@ -164,7 +164,7 @@ def _batches(samples: SampleSet, part: range, batch_size: int) -> list[list[int]
 def _rows(
     samples: SampleSet, batch: Sequence[int], encoded: EncodedBatch, looks: TwoLooks, scores: Sequence[Score]
 ) -> Iterator[ScoredSample]:
-    """The rows of one batch; samples that the collator left out have none."""
+    """The rows of one batch; samples that the collator skipped have none."""
     values = {f"delta_{score}": looks.delta[score].float().cpu().numpy() for score in scores}
     values["nll"] = looks.nll.float().cpu().numpy()
     if "delta_logprob" in values:

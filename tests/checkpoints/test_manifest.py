@@ -6,10 +6,10 @@ import pytest
 
 from contralign.checkpoints.manifest import (
     MANIFEST,
-    damage,
+    checkpoint_damage,
     last_whole_checkpoint,
     put_damaged_aside,
-    unfit,
+    resume_obstacle,
     write_manifest,
 )
 
@@ -46,9 +46,9 @@ def zeroed(path):
 )
 def test_every_kind_of_damage_is_seen(name, harm, words, tmp_path):
     made = checkpoint(tmp_path, 4)
-    assert damage(made) is None
+    assert checkpoint_damage(made) is None
     harm(made / name)
-    assert words in damage(made)
+    assert words in checkpoint_damage(made)
 
 
 def test_the_newest_whole_one_is_taken_and_the_damaged_ones_are_named(tmp_path, caplog):
@@ -75,16 +75,16 @@ def test_what_is_being_written_is_no_checkpoint(tmp_path):
 def test_a_checkpoint_of_the_plain_trainer_passes_once_it_has_its_state(tmp_path):
     made = tmp_path / "checkpoint-4"
     made.mkdir()
-    assert damage(made) == "it has no trainer_state.json, which is written last"
+    assert checkpoint_damage(made) == "it has no trainer_state.json, which is written last"
     (made / "trainer_state.json").write_text('{"global_')
-    assert damage(made) is not None
+    assert checkpoint_damage(made) is not None
     (made / "trainer_state.json").write_text(json.dumps({"global_step": 4}))
-    assert damage(made) is None
+    assert checkpoint_damage(made) is None
 
 
 def test_weights_alone_are_no_checkpoint_to_go_on_with_but_are_left_where_they_are(tmp_path):
     made = checkpoint(tmp_path, 4, only_weights=True)
-    assert "save_only_model" in unfit(made)
+    assert "save_only_model" in resume_obstacle(made)
     assert last_whole_checkpoint(tmp_path) is None
     put_damaged_aside(tmp_path)
     assert made.is_dir()

@@ -8,7 +8,7 @@ from worlds.small_arguments import arguments
 from worlds.small_models import build_llava, collate, training_rows
 
 from contralign import CalConfig, CALTrainer
-from contralign.checkpoints.nan_guard import RECORDS, WithRecords
+from contralign.checkpoints.nan_guard import RECORD_IDS, RecordIdCollator
 from contralign.checkpoints.resuming_trainer import ResumingTrainer
 from contralign.checkpoints.run_errors import NotFinite
 
@@ -123,8 +123,8 @@ def test_weights_that_overflowed_are_not_saved(tmp_path):
 
 
 def test_batches_that_are_no_dictionary_stay_as_they_are():
-    assert WithRecords(lambda samples: samples)([1, 2]) == [1, 2]
-    assert WithRecords(lambda samples: {"n": 2})([{"id": 7}, {}])[RECORDS] == ["7", None]
+    assert RecordIdCollator(lambda samples: samples)([1, 2]) == [1, 2]
+    assert RecordIdCollator(lambda samples: {"n": 2})([{"id": 7}, {}])[RECORD_IDS] == ["7", None]
 
 
 def test_another_word_is_refused(tmp_path):

@@ -16,7 +16,7 @@ from transformers import TrainingArguments
 from worlds.small_recipes import STAGE, small_plan, write_records
 from worlds.small_streams import tar_members, write_jsonl, write_parquet, write_tar
 
-from contralign.checkpoints.resumable_sampler import LEFT_OUT, ModalityLengthSampler, innermost_sampler
+from contralign.checkpoints.resumable_sampler import SKIPPED_FOLDER, ModalityLengthSampler, innermost_sampler
 from contralign.checkpoints.resuming_trainer import ResumingTrainer
 from contralign.data.batches.collator import VLCollator
 from contralign.data.batches.modality_sampler import epoch_generator, modality_length_order
@@ -157,11 +157,11 @@ def test_the_loader_of_a_stream_is_endless_follows_data_seed_and_notes_beside_th
     assert len(taken[0]) == 80
     assert taken[0] == taken[1] != taken[2]
     assert set(Counter(taken[0]).values()) <= {4, 5}
-    (tmp_path / "out" / LEFT_OUT / "00007.count").write_bytes(b"1")
+    (tmp_path / "out" / SKIPPED_FOLDER / "00007.count").write_bytes(b"1")
     small_trainer(tmp_path / "out", stream, max_steps=3).get_train_dataloader()
-    assert not (tmp_path / "out" / LEFT_OUT).exists()
+    assert not (tmp_path / "out" / SKIPPED_FOLDER).exists()
     next(iter(loaders[0]))
-    assert len(list((tmp_path / "out" / LEFT_OUT).iterdir())) == 2
+    assert len(list((tmp_path / "out" / SKIPPED_FOLDER).iterdir())) == 2
     assert stream.report.counts == {"bad_json": 1}
 
 

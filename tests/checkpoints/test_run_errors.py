@@ -9,7 +9,7 @@ from worlds.small_arguments import arguments
 from worlds.small_models import build_llava, collate, training_rows
 
 from contralign import CALTrainer
-from contralign.checkpoints.run_errors import Mishap, RankDied, WorkerDied, explained
+from contralign.checkpoints.run_errors import RankDied, RunError, WorkerDied, as_run_error
 
 
 class Deadly(torch.utils.data.Dataset):
@@ -61,7 +61,7 @@ def test_a_loader_that_is_killed_at_any_moment_is_named_with_the_last_checkpoint
     ],
 )
 def test_errors_of_torch_are_told_apart(error, ranks, kind):
-    found = explained(error, ranks, step=7, checkpoint="No checkpoint.")
+    found = as_run_error(error, ranks, step=7, checkpoint="No checkpoint.")
     assert (found is None) if kind is None else type(found) is kind
     if found is not None:
         assert str(found).startswith("step 7: ")
@@ -69,6 +69,6 @@ def test_errors_of_torch_are_told_apart(error, ranks, kind):
 
 
 def test_every_mishap_has_an_exit_code_of_its_own_kind():
-    codes = {kind.__name__: kind.exit_code for kind in Mishap.__subclasses__()}
+    codes = {kind.__name__: kind.exit_code for kind in RunError.__subclasses__()}
     assert codes.pop("Stopped") == 75
     assert set(codes.values()) == {3}

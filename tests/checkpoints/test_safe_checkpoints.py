@@ -96,7 +96,7 @@ def test_weights_and_logs_of_a_killed_run_are_those_of_an_unbroken_one(case, tmp
     assert logged(resumed) == logged(whole)
 
 
-@pytest.mark.parametrize("at", ["_save_optimizer_and_scheduler", "_save_rng_state", "_publish", "_forget_old"])
+@pytest.mark.parametrize("at", ["_save_optimizer_and_scheduler", "_save_rng_state", "_publish", "_rotate"])
 def test_a_kill_while_a_checkpoint_is_written_leaves_a_whole_one_to_go_on_with(at, tmp_path, monkeypatch):
     trainer = trainer_of("cal", tmp_path, save_total_limit=1)
     original = getattr(CALTrainer, at)
@@ -110,7 +110,7 @@ def test_a_kill_while_a_checkpoint_is_written_leaves_a_whole_one_to_go_on_with(a
         patched.setattr(CALTrainer, at, die)
         with pytest.raises(Killed):
             trainer.train()
-    steps = {"_forget_old": 4}.get(at, 2)
+    steps = {"_rotate": 4}.get(at, 2)
     assert get_last_checkpoint(str(tmp_path)) == str(tmp_path / f"checkpoint-{steps}")
     resumed = trainer_of("cal", tmp_path, save_total_limit=1)
     resumed.train(resume_from_checkpoint=True)

@@ -8,9 +8,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from contralign.checkpoints import saving
+from contralign import atomic_write
+from contralign.atomic_write import is_partial, partial_path
 from contralign.checkpoints.run_errors import CannotWrite
-from contralign.checkpoints.saving import amount, is_partial, is_write_failure, partial_of, write_text, written_whole
+from contralign.checkpoints.saving import format_bytes, is_write_failure, safe_write, write_text
 
 REAL_FAILURES = """
 import resource, signal, sys, torch
@@ -37,7 +38,7 @@ except CannotWrite as error:
 
 
 def test_a_file_is_there_when_the_block_has_ended_and_not_before(tmp_path):
-    with written_whole(tmp_path / "a.txt") as partial:
+    with safe_write(tmp_path / "a.txt") as partial:
         partial.write_text("new")
         assert not (tmp_path / "a.txt").exists()
         assert is_partial(partial)
@@ -48,7 +49,7 @@ def test_a_file_is_there_when_the_block_has_ended_and_not_before(tmp_path):
 @pytest.mark.parametrize("error", [KeyError("x"), KeyboardInterrupt()])
 def test_what_fails_half_way_leaves_the_old_and_nothing_else(error, tmp_path):
     (tmp_path / "a.txt").write_text("old")
-    with pytest.raises(type(error)), written_whole(tmp_path / "a.txt") as partial:
+    with pytest.raises(type(error)), safe_write(tmp_path / "a.txt") as partial:
         partial.write_text("ne")
         raise error
     assert (tmp_path / "a.txt").read_text() == "old"
@@ -56,10 +57,10 @@ def test_what_fails_half_way_leaves_the_old_and_nothing_else(error, tmp_path):
 
 
 def test_what_a_killed_process_left_is_written_over(tmp_path):
-    left = partial_of(tmp_path / "model")
+    left = partial_path(tmp_path / "model")
     left.mkdir()
     (left / "half.bin").write_bytes(b"x")
-    with written_whole(tmp_path / "model") as partial:
+    with safe_write(tmp_path / "model") as partial:
         partial.mkdir()
         (partial / "whole.bin").write_bytes(b"xy")
     assert [path.name for path in (tmp_path / "model").iterdir()] == ["whole.bin"]
@@ -68,9 +69,9 @@ def test_what_a_killed_process_left_is_written_over(tmp_path):
 def test_everything_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
     done = []
     replace = os.replace
-    monkeypatch.setattr(saving, "to_disk", lambda path: done.append(path.name))
+    monkeypatch.setattr(atomic_write, "fsync", lambda path: done.append(path.name))
     monkeypatch.setattr(os, "replace", lambda old, new: (done.append("renamed"), replace(old, new)))
-    with written_whole(tmp_path / "model") as partial:
+    with safe_write(tmp_path / "model") as partial:
         (partial / "inner").mkdir(parents=True)
         (partial / "inner" / "a.bin").write_bytes(b"x")
     assert {*done[: done.index("renamed")]} == {".model.writing", "inner", "a.bin"}
@@ -100,15 +101,15 @@ def test_a_folder_that_is_missing_is_no_full_disk(tmp_path):
     ("size", "words"), [(5, "5 bytes"), (2048, "2 KiB"), (3 * 2**30, "3.0 GiB"), (1.5e12, "1397.0 GiB")]
 )
 def test_amounts_are_for_people(size, words):
-    assert amount(size) == words
+    assert format_bytes(size) == words
 
 
 def test_what_is_written_is_as_readable_as_the_umask_says(tmp_path):
     """safetensors writes files that nobody else may read, and a run directory belongs to a team."""
-    with written_whole(tmp_path / "model") as partial:
+    with safe_write(tmp_path / "model") as partial:
         partial.mkdir()
         save_file({"a": torch.zeros(2)}, partial / "model.safetensors")
-    with written_whole(tmp_path / "one.safetensors") as partial:
+    with safe_write(tmp_path / "one.safetensors") as partial:
         save_file({"a": torch.zeros(2)}, partial)
     plain = tmp_path / "plain"
     plain.touch()

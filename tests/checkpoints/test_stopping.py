@@ -14,7 +14,7 @@ from worlds.small_recipes import small_plan
 
 from contralign.checkpoints import stopping
 from contralign.checkpoints.run_errors import Stopped
-from contralign.checkpoints.stopping import SIGNALS, LeaveWhenAsked, StopRequest
+from contralign.checkpoints.stopping import SIGNALS, StopCallback, StopRequest
 from contralign.run import steps
 from contralign.run.run import run_plan
 
@@ -71,7 +71,7 @@ def test_a_signal_in_the_last_step_lets_the_stage_be_saved(tmp_path, sent):
 
 
 def test_where_nothing_is_gained_by_waiting_the_run_leaves_at_once():
-    with StopRequest().heard(), pytest.raises(Stopped, match="stopped by SIGUSR1 without waiting"):
+    with StopRequest().listening(), pytest.raises(Stopped, match="stopped by SIGUSR1 without waiting"):
         os.kill(os.getpid(), signal.SIGUSR1)
 
 
@@ -80,7 +80,7 @@ def test_a_second_ctrl_c_does_not_wait_for_the_step_and_one_that_comes_twice_is_
     monkeypatch.setattr(stopping.time, "monotonic", lambda: clock[0])
     request = StopRequest()
     request.training = True
-    with request.heard():
+    with request.listening():
         os.kill(os.getpid(), signal.SIGINT)
         clock[0] = 101.0
         os.kill(os.getpid(), signal.SIGINT)
@@ -94,7 +94,7 @@ def test_a_second_ctrl_c_does_not_wait_for_the_step_and_one_that_comes_twice_is_
 def test_what_listened_before_listens_again_afterwards():
     before = [signal.getsignal(number) for number in SIGNALS]
     request = StopRequest()
-    with request.heard():
+    with request.listening():
         assert [signal.getsignal(number) for number in SIGNALS] != before
     assert [signal.getsignal(number) for number in SIGNALS] == before
 
@@ -103,7 +103,7 @@ def test_outside_of_the_main_thread_nothing_is_installed():
     found = []
 
     def look():
-        with StopRequest().heard():
+        with StopRequest().listening():
             found.append(signal.getsignal(signal.SIGTERM))
 
     thread = threading.Thread(target=look)
@@ -117,7 +117,7 @@ def test_without_a_signal_the_callback_changes_nothing(tmp_path):
     from transformers import TrainerControl, TrainerState, TrainingArguments
 
     control = TrainerControl()
-    callback = LeaveWhenAsked(StopRequest())
+    callback = StopCallback(StopRequest())
     assert isinstance(callback, TrainerCallback)
     callback.on_step_end(TrainingArguments(str(tmp_path), use_cpu=True), TrainerState(), control)
     assert not control.should_save
@@ -127,8 +127,8 @@ def test_without_a_signal_the_callback_changes_nothing(tmp_path):
 def test_a_process_that_loads_data_outlives_one_sigterm(tmp_path):
     script = (
         "import os, signal, sys, time\n"
-        "from contralign.checkpoints.stopping import StaysWhenAsked\n"
-        "StaysWhenAsked(lambda worker: print('worker', worker, flush=True))(3)\n"
+        "from contralign.checkpoints.stopping import IgnoreFirstSigterm\n"
+        "IgnoreFirstSigterm(lambda worker: print('worker', worker, flush=True))(3)\n"
         "os.kill(os.getpid(), signal.SIGTERM)\n"
         "print('alive', flush=True)\n"
         "os.kill(os.getpid(), signal.SIGTERM)\n"

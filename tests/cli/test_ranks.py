@@ -8,9 +8,9 @@ import pytest
 # A thread that waits for ever, and is not a daemon: the interpreter would wait for it.
 RANK = """
 import sys, threading
-from contralign.cli.ranks import ends_at_once
+from contralign.cli.ranks import hard_exit
 threading.Thread(target=threading.Event().wait).start()
-with ends_at_once():
+with hard_exit():
     print("said")
     {end}
 """
@@ -34,9 +34,9 @@ def test_one_of_two_ranks_ends_with_its_code_and_all_that_it_said(end, code, tol
 
 
 def test_a_process_alone_ends_as_python_does(monkeypatch):
-    from contralign.cli.ranks import ends_at_once
+    from contralign.cli.ranks import hard_exit
 
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    with pytest.raises(SystemExit) as end, ends_at_once():
+    with pytest.raises(SystemExit) as end, hard_exit():
         raise SystemExit(3)
     assert end.value.code == 3

@@ -7,7 +7,7 @@ import pytest
 import typer
 
 from contralign.checkpoints.run_errors import NotFinite, Stopped
-from contralign.cli.user_errors import is_users_mistake, readable_mistakes
+from contralign.cli.user_errors import is_user_error, report_user_errors
 from contralign.recipe.model_settings import LoraSettings
 from contralign.recipe.schema import RecipeError
 
@@ -32,11 +32,11 @@ def caught(function):
     ids=["our ValueError", "missing file", "ValueError of a library", "ValueError of Python", "IndexError"],
 )
 def test_only_what_contralign_refused_and_missing_files_are_mistakes(function, is_mistake):
-    assert is_users_mistake(caught(function)) == is_mistake
+    assert is_user_error(caught(function)) == is_mistake
 
 
 def test_a_mistake_ends_in_a_message_and_code_2(capsys):
-    with pytest.raises(typer.Exit) as left, readable_mistakes(debug=False):
+    with pytest.raises(typer.Exit) as left, report_user_errors(debug=False):
         LoraSettings(r=0)
     assert left.value.exit_code == 2
     shown = capsys.readouterr().err
@@ -45,12 +45,12 @@ def test_a_mistake_ends_in_a_message_and_code_2(capsys):
 
 
 def test_debug_lets_a_mistake_through():
-    with pytest.raises(ValueError, match="r=0"), readable_mistakes(debug=True):
+    with pytest.raises(ValueError, match="r=0"), report_user_errors(debug=True):
         LoraSettings(r=0)
 
 
 def test_a_fault_is_never_hidden():
-    with pytest.raises(ZeroDivisionError), readable_mistakes(debug=False):
+    with pytest.raises(ZeroDivisionError), report_user_errors(debug=False):
         1 / 0  # noqa: B018
 
 
@@ -58,13 +58,15 @@ def test_recipe_errors_are_value_errors():
     assert issubclass(RecipeError, ValueError)
 
 
-@pytest.mark.parametrize(("mishap", "code"), [(NotFinite("step 3: the loss is nan"), 3), (Stopped("stopped by X"), 75)])
-def test_a_mishap_is_one_message_and_its_code(mishap, code, capsys):
-    with pytest.raises(typer.Exit) as left, readable_mistakes(debug=False):
-        raise mishap
+@pytest.mark.parametrize(
+    ("run_error", "code"), [(NotFinite("step 3: the loss is nan"), 3), (Stopped("stopped by X"), 75)]
+)
+def test_a_run_error_is_one_message_and_its_code(run_error, code, capsys):
+    with pytest.raises(typer.Exit) as left, report_user_errors(debug=False):
+        raise run_error
     assert left.value.exit_code == code
     shown = capsys.readouterr().err
-    assert f"Stopped: {mishap}" in shown
+    assert f"Stopped: {run_error}" in shown
     assert "Traceback" not in shown
-    with pytest.raises(type(mishap)), readable_mistakes(debug=True):
-        raise mishap
+    with pytest.raises(type(run_error)), report_user_errors(debug=True):
+        raise run_error

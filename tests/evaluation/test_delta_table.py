@@ -15,7 +15,7 @@ from contralign.data.records.messages import Sample, Turn
 from contralign.evaluation.delta_table import CONTRASTS, delta_table
 from contralign.evaluation.evaluation_set import EvaluationSet
 from contralign.evaluation.label_tokens import SCORES
-from contralign.evaluation.wrong_pictures import with_wrong_pictures
+from contralign.evaluation.wrong_images import with_wrong_images
 from contralign.models.adapters.generic import GenericAdapter
 from contralign.models.adapters.llava import LlavaAdapter
 from contralign.reading import SampleReader
@@ -69,7 +69,7 @@ def dropped(model, collator, sample):
 
 
 def test_areas_are_those_of_pairs_counted_one_by_one(spread_out, found):
-    wrong = with_wrong_pictures(SAMPLES, 3)
+    wrong = with_wrong_images(SAMPLES, 3)
     own = [dropped(*spread_out, sample) for sample in SAMPLES]
     others = [dropped(*spread_out, sample) for sample in wrong]
     kinds = [kind for _, line in own for kind in line]
@@ -178,11 +178,11 @@ def test_pictures_are_kept_only_where_a_contrast_degrades_them(spread_out, monke
     model, collator = spread_out
     kept = []
 
-    def noted(self, samples, batch_size, label, over=SampleReader.over):
+    def noted(self, samples, batch_size, label, read_batches=SampleReader.read_batches):
         kept.append((self.contrast.name, self.collator.keep_pictures))
-        return over(self, samples, batch_size, label)
+        return read_batches(self, samples, batch_size, label)
 
-    monkeypatch.setattr(SampleReader, "over", noted)
+    monkeypatch.setattr(SampleReader, "read_batches", noted)
     delta_table(model, collator, EvaluationSet(samples=SAMPLES), contrasts=("drop", "blur:1"), limit=4)
     assert kept == [("drop", False)] * 2 + [("blur", True)] * 2
     assert not collator.keep_pictures

@@ -4,7 +4,7 @@ import pytest
 from worlds.tiny_worlds import blind_pair, coloured, coloured_samples, seeing_pair
 
 from contralign.data.records.messages import Sample, Turn
-from contralign.data.records.swap_noise import swap_pictures
+from contralign.data.records.swap_noise import swap_images
 from contralign.evaluation.evaluation_set import EvaluationSet
 from contralign.evaluation.grounding import grounding
 
@@ -59,7 +59,7 @@ def test_contradicted_words_score_below_visual_ones(seeing):
 
 
 def test_swapped_training_captions_are_told_from_kept_ones(seeing):
-    train, swapped = swap_pictures(SAMPLES, 0.4, seed=0)
+    train, swapped = swap_images(SAMPLES, 0.4, seed=0)
     found = grounding(*seeing, EvaluationSet(samples=SAMPLES, train=train, swapped_ids=swapped))
     area = found["auc"]["right_vs_swapped_training"]["logprob"]
     assert (area["value"], area["positives"], area["negatives"]) == (1.0, 18 - len(swapped), len(swapped))

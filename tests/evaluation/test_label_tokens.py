@@ -10,7 +10,7 @@ from contralign.data.batches.collator import VLCollator
 from contralign.evaluation.label_tokens import read_label_tokens, read_right_and_wrong
 from contralign.models.adapters.llava import LlavaAdapter
 from contralign.models.adapters.registry import adapter_for
-from contralign.reading import without_picture
+from contralign.reading import default_contrast
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +100,7 @@ def test_where_dropping_is_not_proven_image_tokens_are_hidden_and_the_numbers_ag
     dropped = read_label_tokens(model, collator, samples)
     monkeypatch.setattr(LlavaAdapter, "proven", False)
     monkeypatch.setattr("contralign.models.adapters.adapter.MEASURED", frozenset())
-    assert isinstance(without_picture(adapter_for(model)), MaskImage)
+    assert isinstance(default_contrast(adapter_for(model)), MaskImage)
     hidden = read_label_tokens(model, collator, samples)
     assert hidden.delta["logit"] == pytest.approx(dropped.delta["logit"], abs=1e-4)
 

@@ -9,7 +9,7 @@ from contralign.batch import IGNORE_INDEX
 from contralign.data.batches.collator import VLCollator
 from contralign.data.records.messages import Sample, Turn
 from contralign.evaluation.evaluation_set import EvaluationSet
-from contralign.evaluation.other_captions import caption, other_captions
+from contralign.evaluation.negative_captions import caption, negative_captions
 from contralign.evaluation.registry import EVALUATIONS
 from contralign.evaluation.retrieval import RULES, caption_scores, retrieval
 
@@ -63,7 +63,7 @@ def test_hits_are_counted_as_a_straight_loop_counts_them():
     model, collator = tiny_pair(SAMPLES)
     found = retrieval(model, collator, EvaluationSet(samples=SAMPLES), k=3, batch_size=7)
     hits = dict.fromkeys(RULES, 0)
-    for sample, others in zip(SAMPLES, other_captions(SAMPLES, SAMPLES, 2, "random", 0), strict=True):
+    for sample, others in zip(SAMPLES, negative_captions(SAMPLES, SAMPLES, 2, "random", 0), strict=True):
         lines = []
         for text in (caption(sample), *others):
             inputs = collator([answered(sample, text)])

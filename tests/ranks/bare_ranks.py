@@ -24,7 +24,7 @@ from torch.distributed.tensor import DTensor
 from worlds.small_models import build_llava, collate
 
 from contralign import CalConfig, ContrastiveAlignment
-from contralign.cli.ranks import ends_at_once
+from contralign.cli.ranks import hard_exit
 from contralign.contrast.drop import DropImage
 from contralign.core import label_loss, label_readings, passes
 from contralign.core.head import Head
@@ -167,5 +167,5 @@ def batches(plan: dict, both: bool) -> Iterator[dict]:
 
 
 if __name__ == "__main__":
-    with ends_at_once():
+    with hard_exit():
         main(*sys.argv[1:])

@@ -18,7 +18,7 @@ from worlds.small_arguments import arguments
 from worlds.small_mini_gemini import build_mini_gemini, picture_batch
 
 from contralign import CalConfig, CALTrainer
-from contralign.cli.ranks import ends_at_once
+from contralign.cli.ranks import hard_exit
 
 PATIENCE = 90
 PIXELS = ("pixel_values", "pixel_values_aux")
@@ -77,5 +77,5 @@ def main(folder, given):
 
 
 if __name__ == "__main__":
-    with ends_at_once():
+    with hard_exit():
         main(*sys.argv[1:])

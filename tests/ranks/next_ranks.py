@@ -18,7 +18,7 @@ from torch.distributed.tensor import DTensor
 from worlds.small_llava_next import build_llava_next, in_dtype, samples
 
 from contralign import ContrastiveAlignment
-from contralign.cli.ranks import ends_at_once
+from contralign.cli.ranks import hard_exit
 from contralign.data.batches.collator import VLCollator
 from contralign.run.trainable_parts import freeze_unread_layers
 
@@ -69,5 +69,5 @@ def main(folder: str) -> None:
 
 
 if __name__ == "__main__":
-    with ends_at_once():
+    with hard_exit():
         main(*sys.argv[1:])

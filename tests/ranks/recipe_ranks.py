@@ -15,7 +15,7 @@ import torch.distributed as dist
 from rank_engines import ENGINES
 from worlds.small_recipes import small_plan
 
-from contralign.cli.ranks import ends_at_once
+from contralign.cli.ranks import hard_exit
 from contralign.run.run import run_plan
 
 PATIENCE = 50
@@ -38,5 +38,5 @@ def main(folder: str, engine: str) -> None:
 
 
 if __name__ == "__main__":
-    with ends_at_once():
+    with hard_exit():
         main(*sys.argv[1:])

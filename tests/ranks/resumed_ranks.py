@@ -22,8 +22,8 @@ from transformers import TrainerCallback, TrainingArguments
 from worlds.small_models import build_llava, collate
 
 from contralign import CalConfig, CALTrainer
-from contralign.checkpoints.stopping import LeaveWhenAsked, StopRequest
-from contralign.cli.ranks import ends_at_once
+from contralign.checkpoints.stopping import StopCallback, StopRequest
+from contralign.cli.ranks import hard_exit
 from contralign.run.trainable_parts import freeze_unread_layers
 
 PATIENCE = 60
@@ -79,8 +79,8 @@ def main(folder: str, engine: str, what: str) -> None:
     )
     request = StopRequest()
     trainer.add_callback(Fate(what))
-    trainer.add_callback(LeaveWhenAsked(request))
-    with request.heard():
+    trainer.add_callback(StopCallback(request))
+    with request.listening():
         trainer.train(resume_from_checkpoint=what == "resume")
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if trainer.is_world_process_zero():
@@ -97,5 +97,5 @@ def main(folder: str, engine: str, what: str) -> None:
 
 
 if __name__ == "__main__":
-    with ends_at_once():
+    with hard_exit():
         main(*sys.argv[1:])

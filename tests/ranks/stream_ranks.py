@@ -16,7 +16,7 @@ import torch.distributed as dist
 from accelerate import PartialState
 from worlds.small_recipes import STAGE, small_plan
 
-from contralign.cli.ranks import ends_at_once
+from contralign.cli.ranks import hard_exit
 from contralign.data.batches.collator import VLCollator
 from contralign.run.callbacks import StageBar
 from contralign.run.run import run_plan
@@ -65,5 +65,5 @@ def main(folder: str, name: str, stop: str) -> None:
 
 
 if __name__ == "__main__":
-    with ends_at_once():
+    with hard_exit():
         main(*sys.argv[1:])

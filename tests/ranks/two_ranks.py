@@ -19,7 +19,7 @@ from transformers import TrainingArguments
 from worlds.small_models import build_llava, collate
 
 from contralign import CalConfig, CALTrainer
-from contralign.cli.ranks import ends_at_once
+from contralign.cli.ranks import hard_exit
 from contralign.run.trainable_parts import freeze_unread_layers
 
 PATIENCE = 50
@@ -116,5 +116,5 @@ def main(folder: str, given: str) -> None:
 
 
 if __name__ == "__main__":
-    with ends_at_once():
+    with hard_exit():
         main(*sys.argv[1:])

@@ -125,7 +125,7 @@ def test_what_was_trained_on_padded_pictures_pads_them_wherever_it_is_loaded(nam
     run = run_plan(recipe, {})
     reader = AutoProcessor.from_pretrained(run / "mle")
     picture = Image.effect_noise((90, 40), 80).convert("RGB")
-    seen = make_collator(reader, recipe.stages["it"].data).picture_inputs([picture])
+    seen = make_collator(reader, recipe.stages["it"].data).image_inputs([picture])
     alone = reader(text="<image>", images=picture, return_tensors="pt")
     square = reader(text="<image>", images=picture, do_pad=False, return_tensors="pt")
     for key in seen:

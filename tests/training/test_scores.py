@@ -19,7 +19,7 @@ from contralign.contrast.mask import MaskImage
 from contralign.data.batches.collator import VLCollator
 from contralign.data.records.messages import Turn
 from contralign.data.records.mixture import load_samples
-from contralign.data.records.swap_noise import swap_pictures
+from contralign.data.records.swap_noise import swap_images
 from contralign.data.scores.score_file import ScoreFile, ScoreMismatch
 from contralign.models.small.tiny import build_tiny
 from contralign.recipe.schema import RecipeError
@@ -223,7 +223,7 @@ def test_data_that_the_file_does_not_cover_are_refused_before_training(world, tm
 
 def test_swapped_pictures_are_refused_before_training(world, tmp_path):
     _, _, file = world
-    noisy, _ = swap_pictures(SAMPLES, 0.5, seed=0)
+    noisy, _ = swap_images(SAMPLES, 0.5, seed=0)
     with pytest.raises(ScoreMismatch, match="another picture than was scored"):
         trainer_of(world, tmp_path, noisy, cal=CalConfig(scores=str(file.path)))
 

@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image
 
 from contralign.analysis.caption_delta import CaptionDelta, read_json_lines, write_json_lines
-from contralign.data.records.messages import IMAGE, Picture, Sample, open_picture
+from contralign.data.records.messages import IMAGE, ImageSource, Sample, open_image
 
 LONGEST_SIDE = 384
 """Pixels; larger pictures are scaled down to it."""
@@ -89,9 +89,9 @@ def read_gallery(path: Path) -> list[Exhibit]:
     return [Exhibit.from_dict(record) for record in read_json_lines(path)]
 
 
-def png_base64(picture: Picture) -> str:
+def png_base64(picture: ImageSource) -> str:
     """The picture as a PNG of at most `LONGEST_SIDE` pixels a side."""
-    shown = open_picture(picture).copy()
+    shown = open_image(picture).copy()
     shown.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
     png = io.BytesIO()
     shown.save(png, format="PNG")

@@ -52,7 +52,7 @@ def token_delta(
         ValueError: α, β and window that mean nothing.
     """
     captions: list[CaptionDelta] = []
-    for encoded, looks in SampleReader(model, collator).over(samples, batch_size, "Δ of tokens"):
+    for encoded, looks in SampleReader(model, collator).read_batches(samples, batch_size, "Δ of tokens"):
         weights: dict[Score, Tensor] = {
             score: cal_weights(looks.delta[score], looks.valid, alpha, beta, window, has_image=looks.has_image)
             for score in scores

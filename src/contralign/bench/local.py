@@ -11,7 +11,7 @@ from transformers import AutoModelForImageTextToText
 
 from contralign.bench.rows import Ingredients
 from contralign.bench.shapes import DEFAULT_ROWS, Shape, check_dtype, default_prefix, given
-from contralign.data.batches.picture_inputs import PictureInputs, picture_inputs
+from contralign.data.batches.image_inputs import ImageInputs, image_inputs
 from contralign.models.anyres.anyres import follow_released
 from contralign.models.anyres.released import load_processor
 
@@ -39,7 +39,7 @@ def load_local(folder: Path, **knobs: int | bool | str | None) -> tuple[Shape, A
     processor, model = _load(folder, chosen["dtype"])
     side = _image_side(model)
     picture = Image.new("RGB", (side, side), "grey")
-    made = picture_inputs(processor, [picture] * max(chosen["batch"] - chosen["text_only_rows"], 1))
+    made = image_inputs(processor, [picture] * max(chosen["batch"] - chosen["text_only_rows"], 1))
     num_images = made.blocks[0].count(model.config.image_token_id)
     return _shape(folder, model, num_images, chosen), model, _ingredients(processor, model, made, num_images)
 
@@ -59,7 +59,7 @@ def _shape(folder: Path, model: Any, image_tokens: int, chosen: dict[str, Any]) 
     )
 
 
-def _ingredients(processor: Any, model: Any, made: PictureInputs, image_tokens: int) -> Ingredients:
+def _ingredients(processor: Any, model: Any, made: ImageInputs, image_tokens: int) -> Ingredients:
     block, tokenizer = made.blocks[0], processor.tokenizer
     special = {*tokenizer.all_special_ids, *block}
     vocabulary = model.config.get_text_config().vocab_size

@@ -1,7 +1,7 @@
-"""What a whole checkpoint consists of, written into it last: a damaged one is recognised, and the one before is taken.
+"""The manifest of a checkpoint: sizes and digests of its files, written last, so that damage is found on resume.
 
-Sizes and fingerprints of all files. A fingerprint is a digest of the whole file up to 4 MiB, and of 64 blocks spread
-over it beyond: enough to notice what a machine that lost power leaves (a file cut off, or of zeros), at no cost.
+The digest is of the whole file up to 4 MiB, beyond that of 64 blocks spread over it. That is cheap, and finds what a
+power loss leaves: files that are cut off or full of zeros.
 """
 
 from __future__ import annotations
@@ -18,25 +18,26 @@ from typing import Any
 from accelerate import PartialState
 from accelerate.utils import gather_object
 
-from contralign.checkpoints.saving import remove, write_text
+from contralign.atomic_write import remove
+from contralign.checkpoints.saving import write_text
 
 logger = logging.getLogger(__name__)
 
 MANIFEST = "whole.json"
-WRITING = "_writing"
-"""Folder beside the checkpoints: what is being written, or removed, lies in it. The hub upload leaves out `_*`."""
-DAMAGED = "damaged-"
+STAGING = "_writing"
+"""Folder beside the checkpoints for those being written or removed. The hub upload ignores `_*`."""
+DAMAGED_PREFIX = "damaged-"
 _STATE = "trainer_state.json"
 _BLOCK, _BLOCKS = 64 * 1024, 64
 
 
 def write_manifest(folder: Path, processes: int, only_weights: bool) -> None:
-    """Write down what a folder holds; the last thing that is written into a checkpoint.
+    """List all files of a checkpoint in its manifest; called last.
 
     Args:
         folder: the checkpoint.
-        processes: that trained it.
-        only_weights: True where the rest of the state was left out, and no run can go on from it exactly.
+        processes: number of processes that trained it.
+        only_weights: True if optimizer and random states were not saved, so that no run can resume from it exactly.
     """
     files = {
         str(path.relative_to(folder)): [path.stat().st_size, fingerprint(path)]
@@ -48,15 +49,15 @@ def write_manifest(folder: Path, processes: int, only_weights: bool) -> None:
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """What `write_manifest` wrote; None where there is none, as in a checkpoint of the plain Trainer."""
+    """What `write_manifest` wrote; None for a checkpoint of the plain Trainer, which has none."""
     path = folder / MANIFEST
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
-def damage(folder: Path) -> str | None:
-    """What is wrong with a checkpoint, in words; None for a whole one.
+def checkpoint_damage(folder: Path) -> str | None:
+    """What is wrong with the files of a checkpoint, as text; None if nothing is.
 
-    One without a manifest is of the plain Trainer, which writes trainer_state.json last: with that, it passes.
+    Without a manifest it is one of the plain Trainer, which writes trainer_state.json last: that file is looked for.
     """
     try:
         manifest = read_manifest(folder)
@@ -75,16 +76,16 @@ def damage(folder: Path) -> str | None:
     return None
 
 
-def unfit(folder: Path) -> str | None:
-    """What keeps a run from going on exactly with a checkpoint, in words; None where nothing does."""
-    found = damage(folder)
+def resume_obstacle(folder: Path) -> str | None:
+    """Why a run cannot resume exactly from a checkpoint, as text; None if it can."""
+    found = checkpoint_damage(folder)
     if found is None and (read_manifest(folder) or {}).get("only_weights"):
         return "it holds weights alone (save_only_model)"
     return found
 
 
 def fingerprint(path: Path) -> str:
-    """Digest of a file, or of blocks spread over it where it is large."""
+    """Digest of a file; see the module for large ones."""
     size = path.stat().st_size
     digest = hashlib.blake2b(digest_size=16)
     with path.open("rb") as file:
@@ -106,10 +107,10 @@ def checkpoint_steps(folder: Path) -> list[int]:
 
 
 def whole_steps(folder: Path) -> list[int]:
-    """Steps of the whole checkpoints of a folder, newest first; a warning names those that are damaged."""
+    """Steps of the checkpoints that a run can resume from, newest first; a warning names the others."""
     whole = []
     for step in checkpoint_steps(folder):
-        found = unfit(folder / f"checkpoint-{step}")
+        found = resume_obstacle(folder / f"checkpoint-{step}")
         if found is None:
             whole.append(step)
         else:
@@ -118,9 +119,9 @@ def whole_steps(folder: Path) -> list[int]:
 
 
 def last_whole_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that a run can go on with, the same on every rank; every rank has to call it.
+    """The newest checkpoint that a run can resume from, the same on every rank. Every rank must call this.
 
-    Machines that do not share the folder have parts of their own: the newest that is whole on all of them is taken.
+    Machines that do not share the folder hold different parts; the checkpoint is whole on all of them.
     """
     state = PartialState()
     looks = state.is_local_main_process
@@ -131,10 +132,10 @@ def last_whole_checkpoint(folder: Path) -> Path | None:
 
 
 def put_damaged_aside(folder: Path) -> None:
-    """Take damaged checkpoints out of the way: their names will be needed again."""
+    """Rename damaged checkpoints to damaged-checkpoint-N: their names will be needed again."""
     for step in checkpoint_steps(folder):
-        if damage(folder / f"checkpoint-{step}") is not None:
-            aside = folder / f"{DAMAGED}checkpoint-{step}"
+        if checkpoint_damage(folder / f"checkpoint-{step}") is not None:
+            aside = folder / f"{DAMAGED_PREFIX}checkpoint-{step}"
             remove(aside)
             os.replace(folder / f"checkpoint-{step}", aside)
 

@@ -1,7 +1,7 @@
-"""Steps whose loss or gradient is NaN or infinite: named with their records, and stopped at or left out.
+"""A guard against NaN and infinity: a step with such a loss or gradient stops the run or is skipped, by `on_nan`.
 
-They are noticed before the optimizer moves, so the weights stay those of the step before. A GradScaler (fp16) looks for
-infinite gradients itself and lowers its scale: those are normal, and only the loss is looked at.
+It is found before the optimizer step, so the weights stay those of the step before, and its records are named. Under
+fp16 only the loss is checked: infinite gradients are normal there, since a GradScaler finds its scale by them.
 """
 
 from __future__ import annotations
@@ -23,37 +23,40 @@ from contralign.data.streams.streaming import StreamedSamples
 logger = logging.getLogger(__name__)
 
 OnNan = Literal["stop", "skip"]
-MOST_IN_A_ROW = 5
-"""Steps that `on_nan="skip"` leaves out one after the other; the next one ends the run."""
-RECORDS = "contralign_records"
-"""Key under which a batch says which records it holds; taken out before the model sees it."""
+MAX_CONSECUTIVE_SKIPS = 5
+"""Steps in a row that `on_nan="skip"` skips; one more ends the run."""
+RECORD_IDS = "contralign_records"
+"""Batch key of the record ids; removed before the model sees the batch."""
 _MOST_NAMED = 16
 
 
-class WithRecords:
-    """A collator whose batches also say which records they hold.
+class RecordIdCollator:
+    """A collator that adds the ids of its records to each batch.
 
     Args:
-        collate: the collator; samples with an `id`, as attribute or key, are named by it.
+        collate: makes the batches. A sample's id is its attribute or key `id`, None without one.
     """
 
     def __init__(self, collate: Callable[[Any], Any]) -> None:
         self.collate = collate
 
     def __call__(self, samples: Any) -> Any:
-        """The collator's batch, with the ids under `RECORDS` where it is a plain dictionary."""
+        """The batch; if it is a plain dictionary, with the ids under `RECORD_IDS`."""
         batch = self.collate(samples)
-        return {**batch, RECORDS: [_id_of(sample) for sample in samples]} if type(batch) is dict else batch
+        return {**batch, RECORD_IDS: [_id_of(sample) for sample in samples]} if type(batch) is dict else batch
 
 
-class FiniteSteps(Trainer):
-    """The overrides with which a Trainer looks at every step before it is taken.
+class NanGuard(Trainer):
+    """Overrides of a Trainer that check every step before the optimizer takes it.
 
-    A step with nothing to learn, all its records left out, has a loss of 0: transformers would divide by its labels.
+    A step without labels (all its records were skipped) has a loss of 0; transformers would divide by their number.
 
     Attributes:
-        on_nan: "stop" ends the run at such a step, "skip" leaves the step out, and ends the run after five in a row.
-        skipped_steps: left out so far.
+        on_nan: "stop" ends the run at a bad step; "skip" skips it, and ends the run after five in a row.
+        skipped_steps: number of steps skipped so far.
+
+    Raises:
+        ValueError: another `on_nan`, or "skip" under DeepSpeed.
     """
 
     on_nan: OnNan = "stop"
@@ -73,23 +76,23 @@ class FiniteSteps(Trainer):
             )
 
     def get_train_dataloader(self) -> DataLoader:
-        """The usual loader; its batches say which records they hold."""
+        """The usual loader, its batches with the ids of their records."""
         records: Any = self.train_dataset
         of_their_own = isinstance(records, IterableDataset) and not isinstance(records, StreamedSamples)
         if of_their_own and self.args.world_size > 1:
             return super().get_train_dataloader()  # accelerate may send batches between processes, tensors alone
         collate = self.data_collator
-        self.data_collator = WithRecords(collate)
+        self.data_collator = RecordIdCollator(collate)
         try:
             return super().get_train_dataloader()
         finally:
             self.data_collator = collate
 
     def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: Any) -> Any:
-        """The micro-batches of a step; their records are remembered here and not seen by the model."""
+        """The micro-batches of a step; the ids of their records are kept here and removed from them."""
         batches, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
         self._losses = []
-        self._records = [batch.pop(RECORDS, []) if isinstance(batch, dict) else [] for batch in batches]
+        self._records = [batch.pop(RECORD_IDS, []) if isinstance(batch, dict) else [] for batch in batches]
         return batches, num_items.clamp(min=1) if isinstance(num_items, Tensor) else num_items
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
@@ -99,7 +102,7 @@ class FiniteSteps(Trainer):
         return loss
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
-        """The norm, which the Trainer asks for right before the optimizer moves."""
+        """The norm, which the Trainer asks for right before the optimizer step; bad steps are dealt with here."""
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
         broken = [number for number, loss in enumerate(self._losses) if not bool(torch.isfinite(loss).all())]
         gradient_breaks = norm is not None and not math.isfinite(float(norm)) and not self._scales_itself()
@@ -110,7 +113,7 @@ class FiniteSteps(Trainer):
         return norm
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """The usual log, with the steps left out so far where there are any."""
+        """The usual log, with `skipped_steps` if there are any."""
         if "loss" in logs and self.skipped_steps:
             logs["skipped_steps"] = self.skipped_steps
         super().log(logs, *args, **kwargs)
@@ -121,7 +124,7 @@ class FiniteSteps(Trainer):
             raise NotFinite(f"{what}\n{self._what_to_do(broken)}")
         self.skipped_steps += 1
         self._skipped_in_a_row += 1
-        if self._skipped_in_a_row > MOST_IN_A_ROW:
+        if self._skipped_in_a_row > MAX_CONSECUTIVE_SKIPS:
             raise NotFinite(
                 f"{what}\nThat is the {self._skipped_in_a_row}th such step in a row; {self._what_to_do(broken)}"
             )
@@ -161,7 +164,7 @@ class FiniteSteps(Trainer):
 
 
 def _places(model: nn.Module) -> str:
-    """Whose gradient broke, as far as clipping, which comes before, has not spread it over all."""
+    """Whose gradient is not finite; unknown where clipping, which comes before, has spread it over all."""
     learnt = [(name, parameter.grad) for name, parameter in model.named_parameters() if parameter.grad is not None]
     broken = [name for name, gradient in learnt if _breaks(gradient)]
     return f", that of {broken[0]} and {len(broken) - 1} more" if 0 < len(broken) < len(learnt) else ""

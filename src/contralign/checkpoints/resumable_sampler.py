@@ -1,4 +1,4 @@
-"""Which record comes when: LLaVA's order, and streams; both depend on seeds alone, so that resumed runs keep them."""
+"""The order of training records, LLaVA's or a stream's: it depends on seeds alone, so a resumed run keeps it."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 from transformers import Trainer
 
 from contralign.checkpoints.manifest import last_whole_checkpoint
-from contralign.checkpoints.nan_guard import WithRecords
-from contralign.checkpoints.stopping import StaysWhenAsked
+from contralign.checkpoints.nan_guard import RecordIdCollator
+from contralign.checkpoints.stopping import IgnoreFirstSigterm
 from contralign.data.batches.collator import VLCollator
 from contralign.data.batches.modality_sampler import epoch_generator, modality_length_order
 from contralign.data.records.bad_record import BadRecord
-from contralign.data.records.skipped_records import LeftOut, LeftOutOfBatches
-from contralign.data.streams.streaming import PASSED, StreamedSamples
+from contralign.data.records.skipped_records import SkippedInBatches, SkippedRecords
+from contralign.data.streams.streaming import ALREADY_SEEN, StreamedSamples
 
-LEFT_OUT = "left_out"
-"""Folder beside the checkpoints in which what is left out of batches, and of streams, is noted."""
+SKIPPED_FOLDER = "left_out"
+"""Folder beside the checkpoints that lists the records which batches and streams have skipped."""
 
 
 class ModalityLengthSampler(Sampler[int]):
-    """The order of `contralign.data.batches.modality_sampler`, a new one every epoch, and the same on every rank.
+    """The order of `contralign.data.batches.modality_sampler`: new in every epoch, the same on every rank.
 
-    The original draws from torch's global state, so that its order depends on all that was drawn before it; here it
-    depends on the seed and the epoch alone, and a resumed run goes on in the order it began.
+    The original draws from torch's global generator, so its order depends on all earlier draws; this one depends on
+    seed and epoch alone, which a resumed run needs.
 
     Args:
         lengths: of `modality_lengths`.
@@ -61,9 +61,9 @@ class ModalityLengthSampler(Sampler[int]):
 class SamplingTrainer(Trainer):
     """A Trainer that can order its records by modality and length, and that takes `StreamedSamples`.
 
-    A sampler always knows the epoch. A stream is shared by the ranks without accelerate, which would have rank 0 read
-    for all and cut its batches by rows, wrong where a batch has more pictures than rows. It has no end, so no rank ever
-    waits for another; `max_steps` is the end. A resumed run passes over what was trained on without opening a picture.
+    Ranks share a stream without accelerate, which would have rank 0 read for all and split its batches by rows; that
+    is wrong where a batch has more pictures than rows. A stream has no end (`max_steps` ends training), so no rank
+    waits for another. A resumed run skips the records it has trained on without opening their pictures.
     """
 
     _modality_lengths: Sequence[int] | None = None
@@ -89,7 +89,7 @@ class SamplingTrainer(Trainer):
         self._modality_lengths = lengths
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
-        """Ours where it was asked for; it follows `data_seed`, and `seed` where that is None."""
+        """`ModalityLengthSampler` if lengths were given; seeded by `data_seed`, or `seed` where that is None."""
         if self._modality_lengths is None:
             return super()._get_train_sampler(train_dataset)
         args = self.args
@@ -105,14 +105,14 @@ class SamplingTrainer(Trainer):
         return self.args.seed if self.args.data_seed is None else self.args.data_seed
 
     def get_train_dataloader(self) -> DataLoader:
-        """The usual loader; over a stream one that reads this rank's part.
+        """The usual loader; over a stream, one that reads this rank's part.
 
         Raises:
-            ValueError: ranks that take the same batches, since they share a model by tensor, context or sequence.
+            ValueError: a stream under tensor, context or sequence parallelism, where ranks take the same batches.
         """
         notes = self._notes()
         if not isinstance(self.train_dataset, StreamedSamples):
-            return self._loader_of_all(LeftOutOfBatches(LeftOut(notes), self.accelerator.process_index))
+            return self._loader_of_all(SkippedInBatches(SkippedRecords(notes), self.accelerator.process_index))
         args, accelerator = self.args, self.accelerator
         sharers = self.get_total_train_batch_size(args) // (self._train_batch_size * args.gradient_accumulation_steps)
         if sharers != accelerator.num_processes:
@@ -126,12 +126,12 @@ class SamplingTrainer(Trainer):
         loader = DataLoader(
             self._stream,
             batch_size=self._train_batch_size,
-            collate_fn=_noting(cast(Callable[..., Any], self.data_collator), self._stream.leave_out),
+            collate_fn=_noting(cast(Callable[..., Any], self.data_collator), self._stream.note_skipped),
             num_workers=args.dataloader_num_workers,
             pin_memory=args.dataloader_pin_memory,
             prefetch_factor=args.dataloader_prefetch_factor,
             multiprocessing_context=args.dataloader_multiprocessing_context,
-            worker_init_fn=StaysWhenAsked(None),
+            worker_init_fn=IgnoreFirstSigterm(None),
         )
         alone = prepare_data_loader(
             loader,
@@ -146,71 +146,71 @@ class SamplingTrainer(Trainer):
         return cast(DataLoader, accelerator.prepare(alone))
 
     def _notes(self) -> Path:
-        """The folder for notes of what is left out: emptied where a run begins, kept where one goes on."""
+        """The folder of skipped records: emptied where a run begins, kept where one resumes."""
         folder = Path(str(self.args.output_dir))
         begins = last_whole_checkpoint(folder) is None  # the ranks find out together
         with self.accelerator.main_process_first():
             if begins and self.accelerator.is_main_process:
-                shutil.rmtree(folder / LEFT_OUT, ignore_errors=True)
-        return folder / LEFT_OUT
+                shutil.rmtree(folder / SKIPPED_FOLDER, ignore_errors=True)
+        return folder / SKIPPED_FOLDER
 
-    def _loader_of_all(self, leave_out: Callable[[BadRecord], None]) -> DataLoader:
-        """The usual loader; what its batches leave out is noted."""
+    def _loader_of_all(self, note_skipped: Callable[[BadRecord], None]) -> DataLoader:
+        """The usual loader; the records that its batches skip are noted."""
         collate = self.data_collator
-        self.data_collator = _noting(cast(Callable[..., Any], collate), leave_out)
+        self.data_collator = _noting(cast(Callable[..., Any], collate), note_skipped)
         try:
             loader: Any = super().get_train_dataloader()
         finally:
             self.data_collator = collate
-        loader.worker_init_fn = StaysWhenAsked(loader.worker_init_fn)
+        loader.worker_init_fn = IgnoreFirstSigterm(loader.worker_init_fn)
         return loader
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
-        """The usual epoch; before it the sampler learns which it is, and a stream what a resumed run passes over."""
+        """The usual epoch, after telling the sampler its number and a stream how many batches to skip on resume."""
         if self._stream is not None and kwargs["resume_from_checkpoint"] is not None:
-            self._stream.pass_over(kwargs["steps_trained_in_current_epoch"], self._train_batch_size)
+            self._stream.fast_forward(kwargs["steps_trained_in_current_epoch"], self._train_batch_size)
         sampler = innermost_sampler(kwargs["train_dataloader"])
         if hasattr(sampler, "set_epoch"):
             sampler.set_epoch(kwargs["epoch"])  # type: ignore[union-attr]
         super()._run_epoch(*args, **kwargs)
 
 
-class NotingCollator:
-    """A collator that notes what it leaves out of batches, in whichever worker it runs.
+class SkippedRecordsCollator:
+    """A collator that reports the records it skips, in whichever worker it runs.
 
-    Records of a stream that are passed over make an empty batch, which the Trainer drops unseen.
+    Samples that are `ALREADY_SEEN` make an empty batch, which the Trainer skips on resume.
 
     Args:
-        collate: makes the batches; of one that is no `VLCollator` nothing is known.
-        leave_out: notes a record.
+        collate: makes the batches; only a `VLCollator` tells what it skips.
+        note_skipped: called with each skipped record.
     """
 
-    def __init__(self, collate: Callable[..., Any], leave_out: Callable[[BadRecord], None]) -> None:
+    def __init__(self, collate: Callable[..., Any], note_skipped: Callable[[BadRecord], None]) -> None:
         self.collate = collate
-        self.leave_out = leave_out
+        self.note_skipped = note_skipped
 
     def __call__(self, samples: Sequence[Any]) -> Any:
         """The batch."""
-        if samples[0] is PASSED:
+        if samples[0] is ALREADY_SEEN:
             return {}
         if not isinstance(self.collate, VLCollator):
             return self.collate(samples)
-        known = len(self.collate.left_out)
+        known = len(self.collate.skipped_records)
         batch = self.collate(samples)
-        for fault in list(self.collate.left_out.values())[known:]:
-            self.leave_out(fault)
+        for fault in list(self.collate.skipped_records.values())[known:]:
+            self.note_skipped(fault)
         return batch
 
 
-def _noting(collate: Callable[..., Any], leave_out: Callable[[BadRecord], None]) -> Callable[..., Any]:
-    """The Trainer's collator with notes; what names the records of its batches stays around it."""
-    if isinstance(collate, WithRecords):
-        return WithRecords(NotingCollator(collate.collate, leave_out))
-    return NotingCollator(collate, leave_out)
+def _noting(collate: Callable[..., Any], note_skipped: Callable[[BadRecord], None]) -> Callable[..., Any]:
+    """`SkippedRecordsCollator` around the Trainer's collator, but inside a `RecordIdCollator`."""
+    if isinstance(collate, RecordIdCollator):
+        return RecordIdCollator(SkippedRecordsCollator(collate.collate, note_skipped))
+    return SkippedRecordsCollator(collate, note_skipped)
 
 
 def innermost_sampler(loader: Any) -> Any:
-    """The sampler that batches are cut from, under whatever shares and skips them; None where there is none."""
+    """The sampler below accelerate's wrappers, which share and skip batches; None if there is none."""
     batches = getattr(loader, "batch_sampler", None)
     while isinstance(batches, BatchSampler) and hasattr(batches, "batch_sampler"):
         batches = batches.batch_sampler  # type: ignore[attr-defined]

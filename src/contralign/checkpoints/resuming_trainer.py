@@ -1,4 +1,4 @@
-"""Weights into a model that is already built: from a checkpoint, or gathered from the ranks that hold them."""
+"""A Trainer that resumes exactly after a kill, and weights loaded into, or gathered from, its model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, Trainer
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
-from contralign.checkpoints.nan_guard import FiniteSteps
+from contralign.checkpoints.nan_guard import NanGuard
 from contralign.checkpoints.resumable_sampler import SamplingTrainer
 from contralign.checkpoints.safe_checkpoints import SafeCheckpoints
 from contralign.core.sharding import sharding_of
@@ -23,14 +23,14 @@ logger = logging.getLogger(__name__)
 
 
 def load_weights(model: PreTrainedModel, folder: str) -> None:
-    """Bring the weights that `save_pretrained` left in a folder into a model of the same class, names converted.
+    """Load saved weights into a model of the same class, converting their names as `from_pretrained` does.
 
     Args:
         model: changed in place; its dtype and device stay.
         folder: what `save_pretrained` or the Trainer wrote.
 
     Raises:
-        RuntimeError: a weight is missing or has another shape; nothing is left silently as it was.
+        RuntimeError: a weight is missing or has another shape.
     """
     # Read as wide as the widest parameter, so that none passes through a narrower one on its way.
     widest = max((parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()), key=_width)
@@ -38,17 +38,15 @@ def load_weights(model: PreTrainedModel, folder: str) -> None:
     model.load_state_dict(saved.state_dict(), strict=True)
 
 
-def whole_model(trainer: Trainer, fresh: Callable[[], Any]) -> Any | None:
-    """The trained model; where its parameters are sharded, a fresh one on the main process with all of its weights.
-
-    Every rank has to call it.
+def gather_model(trainer: Trainer, fresh: Callable[[], Any]) -> Any | None:
+    """The trained model; of sharded parameters, a new unsharded one on the main process. Every rank must call this.
 
     Args:
-        trainer: has trained.
+        trainer: after training.
         fresh: makes a model like the one that the Trainer was given.
 
     Returns:
-        The model; None on the other ranks of a sharded run, which hold parts of it only.
+        The model; None on the other ranks of a sharded run.
 
     Raises:
         ValueError: DeepSpeed ZeRO-3 without `stage3_gather_16bit_weights_on_model_save`.
@@ -69,12 +67,12 @@ def _width(dtype: torch.dtype) -> int:
     return torch.finfo(dtype).bits
 
 
-class ResumingTrainer(FiniteSteps, SafeCheckpoints, SamplingTrainer):
-    """A Trainer that can be killed at any moment and goes on, on one process to the bit.
+class ResumingTrainer(NanGuard, SafeCheckpoints, SamplingTrainer):
+    """A Trainer that can be killed at any moment and resumed; on one process, bit for bit.
 
-    Its checkpoints are whole or not there (`SafeCheckpoints`), no step with a NaN is taken (`FiniteSteps`), weights are
-    read by their converted names, and what a step or a log depends on beside weights, optimizer and random states is
-    kept (`exact_state`). A micro-batch that has nothing to teach what learns has a gradient of 0 (`live_loss`).
+    Checkpoints are complete or absent (`SafeCheckpoints`), no step with a NaN is taken (`NanGuard`), weights are loaded
+    by their converted names, and whatever else a step or a log depends on is saved too (`exact_state`). A micro-batch
+    whose loss reaches no trainable parameter has a gradient of 0 (`keep_loss_live`).
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -83,7 +81,7 @@ class ResumingTrainer(FiniteSteps, SafeCheckpoints, SamplingTrainer):
             keep_loss_live(self.model)
 
     def exact_state(self) -> dict[str, Tensor]:
-        """What this process has to remember; subclasses add their own."""
+        """State of this process beside weights, optimizer and random states, by name; subclasses add their own."""
         return {
             "loss_since_log": self._tr_loss.detach().cpu().reshape(1),
             "last_logged": torch.tensor([self._globalstep_last_logged]),
@@ -93,7 +91,7 @@ class ResumingTrainer(FiniteSteps, SafeCheckpoints, SamplingTrainer):
         }
 
     def load_exact_state(self, state: Mapping[str, Tensor]) -> None:
-        """The opposite of `exact_state`."""
+        """Restore what `exact_state` returned."""
         self._tr_loss = state["loss_since_log"].reshape(()).to(self.args.device)
         # The summary at the end is about the steps of this call: what was lost before it is taken off again.
         self._total_loss_scalar = -float(self._tr_loss)
@@ -104,7 +102,7 @@ class ResumingTrainer(FiniteSteps, SafeCheckpoints, SamplingTrainer):
         if self._stream is not None and before != now:
             logger.warning(
                 "this stream was read by %d loader processes before and is read by %d now: other records than those "
-                "trained on are passed over. To go on exactly, set dataloader_num_workers=%d again",
+                "trained on are skipped. To go on exactly, set dataloader_num_workers=%d again",
                 before,
                 now,
                 before,

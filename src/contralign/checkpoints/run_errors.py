@@ -1,14 +1,14 @@
-"""What may befall a run that is no mistake in its recipe: each with a message that says what to type next.
+"""Errors that stop a run although its recipe is right; each message says what to type next.
 
-Nothing is lost in any of them: what bears its name in the run directory is whole, and the last checkpoint is there.
-This module imports nothing heavy, since the command line asks it about every error.
+None of them loses anything: files in the run directory are complete, and the last checkpoint is there. Nothing heavy
+is imported here, since the command line looks at every error.
 """
 
 from __future__ import annotations
 
 from typing import ClassVar
 
-GO_ON = "the same command with --resume goes on from there"
+HOW_TO_RESUME = "the same command with --resume goes on from there"
 
 _GONE = (
     "Connection closed by peer",
@@ -24,8 +24,8 @@ _GONE = (
 )
 
 
-class Mishap(RuntimeError):
-    """A run that has to stop although nobody made a mistake.
+class RunError(RuntimeError):
+    """A run that has to stop, through no mistake of the user.
 
     Attributes:
         exit_code: of the command line.
@@ -34,27 +34,27 @@ class Mishap(RuntimeError):
     exit_code: ClassVar[int] = 3
 
 
-class NotFinite(Mishap):
+class NotFinite(RunError):
     """The loss, the gradient or a weight is NaN or infinite."""
 
 
-class CannotWrite(Mishap):
+class CannotWrite(RunError):
     """The disk refuses to take what has to be written."""
 
 
-class DamagedCheckpoint(Mishap):
+class DamagedCheckpoint(RunError):
     """The checkpoint that was asked for by name is not whole."""
 
 
-class WorkerDied(Mishap):
+class WorkerDied(RunError):
     """A process that loads data is gone."""
 
 
-class RankDied(Mishap):
+class RankDied(RunError):
     """Another process of the same training is gone."""
 
 
-class Stopped(Mishap):
+class Stopped(RunError):
     """The run was asked to stop (Ctrl-C, SIGTERM, SIGUSR1) and did, with a checkpoint where it was training.
 
     The exit code is EX_TEMPFAIL of sysexits.h: try again. A batch script may requeue the job on it.
@@ -63,13 +63,13 @@ class Stopped(Mishap):
     exit_code: ClassVar[int] = 75
 
 
-def explained(error: Exception, ranks: int, step: int, checkpoint: str) -> Mishap | None:
-    """What an error of torch means to a run; None where it is something else.
+def as_run_error(error: Exception, ranks: int, step: int, checkpoint: str) -> RunError | None:
+    """The `RunError` behind an error of torch (a dead worker or rank), with advice; None if it is something else.
 
     Args:
         error: raised while training.
-        ranks: processes of the training.
-        step: the step that was being made.
+        ranks: number of processes.
+        step: during which it was raised.
         checkpoint: a sentence about the last checkpoint.
     """
     said = str(error)

@@ -1,8 +1,8 @@
-"""Checkpoints of any Trainer that are whole or not there, and a run that goes on with the last whole one.
+"""Checkpoints of any Trainer that are complete or absent, and a run that resumes from the last complete one.
 
-transformers writes into checkpoint-N itself, so that a run killed meanwhile leaves half of one, which is what is loaded
-next. Here all ranks write into _writing/checkpoint-N; once all have, and the files are on the disk, a manifest
-says what there is, the folder gets its name, and only then older ones go.
+transformers writes into checkpoint-N itself: a run killed meanwhile leaves half a checkpoint, which is loaded next.
+Here all ranks write into _writing/checkpoint-N. Once all have and the files are on the disk, a manifest is written and
+the folder renamed; only then are older checkpoints removed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import contextlib
 import logging
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +19,18 @@ from torch import Tensor, nn
 from transformers import Trainer
 from transformers.trainer_utils import TrainOutput, sort_checkpoints
 
+from contralign.atomic_write import remove, size_of, sync, sync_folder
 from contralign.checkpoints.manifest import (
-    WRITING,
+    STAGING,
     checkpoint_steps,
     last_whole_checkpoint,
     put_damaged_aside,
     read_manifest,
-    unfit,
+    resume_obstacle,
     write_manifest,
 )
-from contralign.checkpoints.run_errors import GO_ON, CannotWrite, DamagedCheckpoint, NotFinite, explained
-from contralign.checkpoints.saving import is_write_failure, refusal, remove, size_of, sync, sync_folder
+from contralign.checkpoints.run_errors import HOW_TO_RESUME, CannotWrite, DamagedCheckpoint, NotFinite, as_run_error
+from contralign.checkpoints.saving import is_write_failure, write_failure_message
 from contralign.core.sharding import any_rank
 
 logger = logging.getLogger(__name__)
@@ -39,10 +39,10 @@ _STATE = "trainer_state.json"
 
 
 class SafeCheckpoints(Trainer):
-    """The overrides with which a Trainer writes whole checkpoints, finds them, and survives one that cannot be written.
+    """Overrides of a Trainer that write complete checkpoints, find them, and survive a disk that refuses one.
 
     Attributes:
-        failed_checkpoints: checkpoints that the disk refused, of this run.
+        failed_checkpoints: number of checkpoints of this run that could not be written.
     """
 
     failed_checkpoints = 0
@@ -53,8 +53,8 @@ class SafeCheckpoints(Trainer):
         """The usual training; `resume_from_checkpoint=True` takes the last whole checkpoint.
 
         Raises:
-            DamagedCheckpoint: the one that was named is not whole.
-            WorkerDied, RankDied: a process that the step needs is gone.
+            DamagedCheckpoint: the checkpoint that was named is damaged.
+            WorkerDied, RankDied: another process of the training died.
             NotFinite, CannotWrite: see `contralign.checkpoints.run_errors`.
         """
         folder = Path(str(self.args.output_dir))
@@ -64,27 +64,29 @@ class SafeCheckpoints(Trainer):
         if isinstance(resume_from_checkpoint, str):
             self._check_named(Path(resume_from_checkpoint))
         if self.args.local_process_index == 0:
-            remove(folder / WRITING)
+            remove(folder / STAGING)
             if resume_from_checkpoint:
                 put_damaged_aside(folder)
         try:
             return super().train(resume_from_checkpoint, *args, **kwargs)
         except Exception as error:
-            mishap = explained(error, self.args.world_size, self.state.global_step + 1, self.last_checkpoint_words())
-            if mishap is None:
+            run_error = as_run_error(
+                error, self.args.world_size, self.state.global_step + 1, self.last_checkpoint_words()
+            )
+            if run_error is None:
                 raise
-            raise mishap from error
+            raise run_error from error
 
     def last_checkpoint_words(self) -> str:
-        """A sentence about what this run can go on with."""
+        """A sentence that says which checkpoint this run can resume from."""
         folder = Path(str(self.args.output_dir))
         steps = [step for step in checkpoint_steps(folder) if step <= self.state.global_step]
         if not steps:
             return "No checkpoint has been written in this stage (trainer.save_steps=N writes one every N steps)"
-        return f"The last checkpoint is of step {steps[0]}, in {folder / f'checkpoint-{steps[0]}'}: {GO_ON}"
+        return f"The last checkpoint is of step {steps[0]}, in {folder / f'checkpoint-{steps[0]}'}: {HOW_TO_RESUME}"
 
     def _check_named(self, checkpoint: Path) -> None:
-        found = unfit(checkpoint) if checkpoint.is_dir() else None
+        found = resume_obstacle(checkpoint) if checkpoint.is_dir() else None
         if found is not None:
             raise DamagedCheckpoint(
                 f"{checkpoint} is no checkpoint to go on with: {found}. Name another, or "
@@ -101,13 +103,13 @@ class SafeCheckpoints(Trainer):
             )
 
     def _init_training_state(self, max_steps: int, *args: Any, **kwargs: Any) -> Any:
-        """The usual state; how often to log, evaluate and save is what the arguments say now, not what they said."""
+        """The usual state, with logging, evaluation and save steps as the arguments are now, not as they were saved."""
         found = super()._init_training_state(max_steps, *args, **kwargs)
         self.state.compute_steps(self.args, max_steps)
         return found
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
-        """The usual epoch; the base class would make one more step after a checkpoint of the last one."""
+        """The usual epoch; resumed from the last step, the base class would take one more."""
         if self.state.global_step >= self.state.max_steps:
             self.control.should_training_stop = True
         else:
@@ -115,66 +117,61 @@ class SafeCheckpoints(Trainer):
 
     def _get_output_dir(self, trial: Any) -> str:
         place = super()._get_output_dir(trial)
-        return os.path.join(place, WRITING) if self._staging else place
+        return os.path.join(place, STAGING) if self._staging else place
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        """Upload once the checkpoint has its name: the upload reads it in the background."""
+        """Upload only after the rename: the upload reads the folder in the background."""
         if self._staging:
             self._to_push = checkpoint_folder
         else:
             super()._push_from_checkpoint(checkpoint_folder)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """Write a whole checkpoint; where the disk refuses, warn and go on without it.
+        """Write a complete checkpoint; if the disk refuses, warn and train on without it.
 
         Raises:
             NotFinite: a weight is NaN or infinite.
-            CannotWrite: the disk refuses, and the ranks are in the middle of something together.
+            CannotWrite: the disk refuses while ranks write together (FSDP, DeepSpeed), so that none can go on alone.
         """
         self.refuse_broken_weights()
         place = Path(self._get_output_dir(trial))
-        staged, best = place / WRITING / f"checkpoint-{self.state.global_step}", self.state.best_model_checkpoint
-        for work in (lambda: self._write(model, trial, place, staged), lambda: self._seal(staged)):
+        staged, best = place / STAGING / f"checkpoint-{self.state.global_step}", self.state.best_model_checkpoint
+        for work in (lambda: self._write(model, trial, place, staged), lambda: self._finish(staged)):
             error = _write_failure_of(work)
             refused = error is not None
-            if self._writes_apart():
+            if self._ranks_write_independently():
                 refused = any_rank(refused, self.args.device)
             if refused:
                 self.state.best_model_checkpoint = best
-                self._do_without(place, staged, error)
+                self._skip_checkpoint(place, staged, error)
                 return
             self.accelerator.wait_for_everyone()
         self._publish(place, staged)
-        self._forget_old(place)
+        self._rotate(place)
         if self._to_push is not None:
             self._to_push = None
             super()._push_from_checkpoint(str(place / staged.name))
 
     def _write(self, model: nn.Module, trial: Any, place: Path, staged: Path) -> None:
-        """What the base class writes; every rank adds its part."""
-        with self._into_staging():
+        """Write what the base class writes; every rank writes its part."""
+        self._staging = True
+        try:
             super()._save_checkpoint(model, trial)
+        finally:
+            self._staging = False
         self._name_best(place, staged)
         if self.args.should_save:
             self.state.save_to_json(str(staged / _STATE))
 
-    def _seal(self, staged: Path) -> None:
-        """All parts are there: bring them to the disk and write down what there is."""
+    def _finish(self, staged: Path) -> None:
+        """Once all parts are there: fsync them and write the manifest."""
         if self.args.local_process_index == 0:
             sync(staged)
         if self.args.process_index == 0:
             write_manifest(staged, self.args.world_size, self.args.save_only_model)
 
-    @contextmanager
-    def _into_staging(self) -> Iterator[None]:
-        self._staging = True
-        try:
-            yield
-        finally:
-            self._staging = False
-
     def _name_best(self, place: Path, staged: Path) -> None:
-        """The base class looks for the best checkpoint where it writes; its name is that of the final folder."""
+        """Name the best checkpoint by its final folder; the base class looks for it in the staging folder."""
         if not self.state.best_global_step:
             return
         best = place / f"checkpoint-{self.state.best_global_step}"
@@ -182,7 +179,7 @@ class SafeCheckpoints(Trainer):
             self.state.best_model_checkpoint = str(best)
 
     def _publish(self, place: Path, staged: Path) -> None:
-        """Give the folder its name: the main process first, then those of machines that do not share its disk."""
+        """Rename the folder: on the main process first, then on machines that do not share its disk."""
         if self.args.process_index == 0:
             _rename(staged, place)
         self.accelerator.wait_for_everyone()
@@ -192,8 +189,8 @@ class SafeCheckpoints(Trainer):
                 _rename(staged, place)
         self.accelerator.wait_for_everyone()
 
-    def _forget_old(self, place: Path) -> None:
-        """Remove what `save_total_limit` does not keep; a folder loses its name before it loses its files."""
+    def _rotate(self, place: Path) -> None:
+        """Remove what `save_total_limit` does not keep; a folder is renamed before its files are removed."""
         limit = self.args.save_total_limit
         if self.args.local_process_index != 0:
             return
@@ -206,31 +203,33 @@ class SafeCheckpoints(Trainer):
                     kept.add(old)
                 elif old not in kept:
                     with contextlib.suppress(FileNotFoundError):
-                        os.replace(old, place / WRITING / f"old-{Path(old).name}")
-        remove(place / WRITING)
+                        os.replace(old, place / STAGING / f"old-{Path(old).name}")
+        remove(place / STAGING)
 
-    def _do_without(self, place: Path, staged: Path, error: Exception | None) -> None:
-        """Go on without the checkpoint that could not be written; a later one may find room."""
+    def _skip_checkpoint(self, place: Path, staged: Path, error: Exception | None) -> None:
+        """Train on without the checkpoint that could not be written; a later one may find room."""
         self.failed_checkpoints += 1
         steps = checkpoint_steps(place)
         needed = size_of(place / f"checkpoint-{steps[0]}") if steps else size_of(staged)
         said = (
-            refusal(place / staged.name, error, needed) if error else f"{staged.name}: another process could not write"
+            write_failure_message(place / staged.name, error, needed)
+            if error
+            else f"{staged.name}: another process could not write"
         )
         if self.args.local_process_index == 0:
-            remove(place / WRITING)
+            remove(place / STAGING)
         words = f"{said}. {self.last_checkpoint_words()}"
-        if not self._writes_apart():
+        if not self._ranks_write_independently():
             raise CannotWrite(words) from error
         logger.warning("%s. Training goes on without it (%d of this run so far)", words, self.failed_checkpoints)
 
-    def _writes_apart(self) -> bool:
-        """True where no rank waits for another while a checkpoint is written, so that all can go on without it."""
+    def _ranks_write_independently(self) -> bool:
+        """True if no rank waits for another while it writes, so that all can train on without a checkpoint."""
         alone = self.args.world_size == 1
         return alone or not (self.is_fsdp_enabled or self.is_deepspeed_enabled or self.state.best_global_step)
 
     def refuse_broken_weights(self) -> None:
-        """Every rank looks at its weights, or its parts of them.
+        """Check the trainable weights of every rank, or its shards of them.
 
         Raises:
             NotFinite: some are NaN or infinite.
@@ -244,7 +243,7 @@ class SafeCheckpoints(Trainer):
             )
 
     def _learnt(self) -> Iterator[tuple[str, Tensor]]:
-        """Trainable weights of this rank, or its parts of them."""
+        """Trainable weights of this rank, or its shards of them."""
         assert isinstance(self.model, nn.Module)
         for name, parameter in self.model.named_parameters():
             if parameter.requires_grad:
@@ -253,7 +252,7 @@ class SafeCheckpoints(Trainer):
 
 
 def _write_failure_of(work: Callable[[], None]) -> Exception | None:
-    """Do the work; the error of a disk that refuses is given back, any other is raised."""
+    """Do the work; return the error if the disk refuses, raise any other."""
     try:
         work()
     except Exception as error:
@@ -264,7 +263,7 @@ def _write_failure_of(work: Callable[[], None]) -> Exception | None:
 
 
 def _rename(staged: Path, place: Path) -> None:
-    """_writing/checkpoint-N becomes checkpoint-N; one of that name, of the same step, makes room."""
+    """Rename _writing/checkpoint-N to checkpoint-N; one that is there, of the same step, is moved out of the way."""
     final = place / staged.name
     if final.exists():
         os.replace(final, staged.with_name(f"before-{staged.name}"))

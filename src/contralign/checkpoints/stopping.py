@@ -1,6 +1,6 @@
-"""Asked to stop (Ctrl-C, SIGTERM, SIGUSR1): the step is finished, a checkpoint is written, and the run leaves.
+"""Stopping on Ctrl-C, SIGTERM or SIGUSR1: the step is finished, a checkpoint is written, and the run ends.
 
-SLURM sends SIGTERM before it preempts a job, and whatever `--signal` says before its time is over.
+SLURM sends SIGTERM before it preempts a job, and what `--signal` names before its time is over.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from accelerate import PartialState
 from accelerate.utils import reduce
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from contralign.checkpoints.run_errors import GO_ON, Stopped
+from contralign.checkpoints.run_errors import HOW_TO_RESUME, Stopped
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 _ONE_CTRL_C = 2.0
-"""Seconds within which a second SIGINT is the first one again: torchrun passes on what the terminal sent already."""
+"""Seconds within which a second SIGINT counts as the first: torchrun forwards what the terminal has sent already."""
 
 
 class StopRequest:
-    """What the outside has asked for, and whether the run can leave at once.
+    """A signal that asks the run to stop, and whether the run may stop at once.
 
-    While a Trainer trains, a signal waits for the end of the step; a second Ctrl-C does not. At other times, where
-    nothing would be gained by waiting, the run leaves at once.
+    While a Trainer trains, a signal waits for the end of the step; a second Ctrl-C does not wait. At other times the
+    run stops at once.
 
     Attributes:
-        signal: that came; None while there was none.
+        signal: the first that came; None before.
         training: True from the first step of a stage until its model is saved.
     """
 
@@ -43,8 +43,8 @@ class StopRequest:
         self._came_at = 0.0
 
     @contextmanager
-    def heard(self) -> Iterator[None]:
-        """Listen to the signals inside the block; outside of the main thread, where none arrive, do nothing."""
+    def listening(self) -> Iterator[None]:
+        """Handle the signals inside the block; outside of the main thread, where none arrive, do nothing."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -61,48 +61,48 @@ class StopRequest:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def leave_if_asked(self, where: str) -> None:
-        """Leave, if a signal came.
+    def raise_if_requested(self, where: str) -> None:
+        """Stop if a signal came; called after training.
 
         Args:
-            where: the run has got to.
+            where: place in the run, for the message.
 
         Raises:
-            Stopped: it did.
+            Stopped: a signal came.
         """
         self.training = False
         if self.signal is not None:
-            raise Stopped(f"stopped by {self.signal.name} {where}; {GO_ON}")
+            raise Stopped(f"stopped by {self.signal.name} {where}; {HOW_TO_RESUME}")
 
     def _take(self, number: signal.Signals) -> None:
         again = self.signal is not None and number == signal.SIGINT and time.monotonic() - self._came_at > _ONE_CTRL_C
         if self.signal is None:
             self.signal, self._came_at = number, time.monotonic()
         if again or not self.training:
-            raise Stopped(f"stopped by {number.name} without waiting for a checkpoint; {GO_ON}")
+            raise Stopped(f"stopped by {number.name} without waiting for a checkpoint; {HOW_TO_RESUME}")
 
 
-class StaysWhenAsked:
-    """What a process that loads data does when it begins: it outlives a SIGTERM, which SLURM and torchrun send to all.
+class IgnoreFirstSigterm:
+    """A `worker_init_fn` with which a loader process ignores the first SIGTERM; the second ends it.
 
-    torch has it die of the first one, and the step that is to be finished with it. Here the second one ends it.
+    SLURM and torchrun send SIGTERM to all processes, and torch's workers die of it before the step is finished.
 
     Args:
-        begin: what is done beside, with the number of the worker.
+        begin: another `worker_init_fn` to call.
     """
 
     def __init__(self, begin: Callable[[int], None] | None) -> None:
         self.begin = begin
 
     def __call__(self, worker: int) -> None:
-        """Begin."""
+        """Set the handler in this worker process."""
         signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(number, signal.SIG_DFL))
         if self.begin is not None:
             self.begin(worker)
 
 
-class LeaveWhenAsked(TrainerCallback):
-    """Ends a Trainer's training after the step in which a signal came to any rank, with a checkpoint."""
+class StopCallback(TrainerCallback):
+    """Stops a Trainer after the step in which a signal came to any rank, and has it save a checkpoint."""
 
     def __init__(self, request: StopRequest) -> None:
         self.request = request
@@ -114,7 +114,7 @@ class LeaveWhenAsked(TrainerCallback):
         self.request.training = True
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Agree with the other ranks, and ask for a checkpoint and the end."""
+        """Agree with the other ranks, then ask the Trainer to save and stop."""
         came = self.request.signal or 0
         if args.world_size > 1:
             numbers = torch.tensor([float(came)], device=PartialState().device)

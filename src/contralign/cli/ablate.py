@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from contralign.cli.user_errors import Debug, readable_mistakes
+from contralign.cli.user_errors import Debug, report_user_errors
 
 AblationName = Annotated[str, typer.Argument(metavar="ABLATION", help="A YAML file with recipe:, seeds: and grid:.")]
 Changes = Annotated[
@@ -82,10 +82,10 @@ def ablate(
     and one that has grown by seeds, arms or values runs what is new. What fails is recorded, the rest goes on, and the
     next run tries it again.
     """
-    with readable_mistakes(debug):
+    with report_user_errors(debug):
         modes = {"--worker": worker, "--list": list_cells, "--show": show, "--check": check, "--slurm": slurm}
         mode = _one_mode(modes)
-        _refuse_idle(
+        _refuse_unused(
             mode,
             {
                 "--workers": (workers, ("", "--slurm")),
@@ -99,22 +99,22 @@ def ablate(
         )
         if cell is not None and check_seed is not None:
             raise ValueError("--cell names the cell and --check-seed draws one: give one of them")
-        from contralign.cli.actions.ablate_work import AblateWork
+        from contralign.cli.actions.ablation_commands import AblationCommands
 
-        work = AblateWork(ablation, changes or [], output, store)
+        commands = AblationCommands(ablation, changes or [], output, store)
         if mode == "--worker":
-            work.be_worker(keep_models=keep_models, retry_failed=retry_failed)
+            commands.run_worker(keep_models=keep_models, retry_failed=retry_failed)
         elif mode == "--list":
-            work.list_cells()
+            commands.list_cells()
         elif mode == "--show":
-            work.show(results)
+            commands.show(results)
         elif mode == "--check":
-            agrees = work.check(results, cell, check_seed or 0)
+            agrees = commands.check(results, cell, check_seed or 0)
             raise typer.Exit(0 if agrees else 1)
         elif mode == "--slurm":
-            work.print_slurm(workers, nproc_per_node or 1, keep_models=keep_models)
+            commands.print_slurm(workers, nproc_per_node or 1, keep_models=keep_models)
         else:
-            complete = work.run(workers, keep_models=keep_models)
+            complete = commands.run(workers, keep_models=keep_models)
             raise typer.Exit(0 if complete else 1)
 
 
@@ -125,7 +125,7 @@ def _one_mode(modes: dict[str, bool]) -> str:
     return given[0] if given else ""
 
 
-def _refuse_idle(mode: str, options: dict[str, tuple[object, tuple[str, ...]]]) -> None:
+def _refuse_unused(mode: str, options: dict[str, tuple[object, tuple[str, ...]]]) -> None:
     """Refuse an option that the mode does not read."""
     for name, (value, modes) in options.items():
         if value not in (None, False) and mode not in modes:

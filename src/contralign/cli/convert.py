@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from contralign.cli.user_errors import Debug, readable_mistakes
+from contralign.cli.user_errors import Debug, report_user_errors
 
 if TYPE_CHECKING:
     from contralign.models.convert.conversion import Conversion
@@ -40,7 +40,7 @@ def convert(
     debug: Debug = False,
 ) -> None:
     """Convert an original LLaVA or Mini-Gemini checkpoint to the Hugging Face layout, or back."""
-    with readable_mistakes(debug):
+    with report_user_errors(debug):
         from transformers.utils.logging import disable_progress_bar
 
         from contralign.models.convert.checkpoint import read_json
@@ -52,32 +52,17 @@ def convert(
         _check_direction(to, layout, source)
         if dtype is not None and dtype not in DTYPES:
             raise ValueError(f"--dtype {dtype}: wanted {', '.join(DTYPES)}")
-        precision = None if dtype is None else DTYPES[dtype]
+        shared: dict[str, Any] = {"dtype": None if dtype is None else DTYPES[dtype], "tokenizer": tokenizer}
+        shared |= {"overwrite": overwrite, "dry_run": dry_run}
         if layout == "original":
             _refuse({"--format": weight_format}, "the Hugging Face layout is safetensors")
             done = to_hugging_face(
-                source,
-                out,
-                tower_root=tower_root,
-                base=base,
-                dtype=precision,
-                keep_vocabulary=keep_vocabulary,
-                tokenizer=tokenizer,
-                overwrite=overwrite,
-                dry_run=dry_run,
+                source, out, tower_root=tower_root, base=base, keep_vocabulary=keep_vocabulary, **shared
             )
         else:
             given = {"--tower-root": tower_root, "--base": base, "--keep-vocabulary": keep_vocabulary}
             _refuse(given, "a Hugging Face model is whole")
-            done = to_original(
-                source,
-                out,
-                dtype=precision,
-                tokenizer=tokenizer,
-                weight_format=weight_format,
-                overwrite=overwrite,
-                dry_run=dry_run,
-            )
+            done = to_original(source, out, weight_format=weight_format, **shared)
         _print(done, out, dry_run)
 
 

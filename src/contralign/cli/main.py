@@ -10,7 +10,7 @@ from contralign.cli.build import build
 from contralign.cli.convert import convert
 from contralign.cli.demo import demo
 from contralign.cli.env import env
-from contralign.cli.ranks import ends_at_once
+from contralign.cli.ranks import hard_exit
 from contralign.cli.score import score
 from contralign.cli.train import train
 
@@ -28,5 +28,5 @@ app.add_typer(build)
 
 def main() -> None:
     """Entry point of the command line."""
-    with ends_at_once():
+    with hard_exit():
         app()

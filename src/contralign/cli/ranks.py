@@ -1,4 +1,4 @@
-"""The end of a command that may run on several ranks."""
+"""Ending a command that may run on several ranks."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from contextlib import contextmanager
 
 
 def leave_process_group() -> None:
-    """Take this rank's process group down, if it has one.
+    """Destroy this rank's process group, if it has one.
 
-    Left to the interpreter's exit, gloo's threads now and then outlive what they belong to, and a run that is complete
-    is aborted. Ranks do not wait for each other here: the main one may have evaluated for hours.
+    At the interpreter's exit gloo's threads sometimes outlive the group, and abort a run that is complete. Ranks do not
+    wait for each other here: the main one may have evaluated for hours.
     """
     from accelerate import PartialState
 
@@ -20,12 +20,12 @@ def leave_process_group() -> None:
 
 
 @contextmanager
-def ends_at_once() -> Iterator[None]:
-    """On one rank of several, end the process when the block ends, without the interpreter's own end.
+def hard_exit() -> Iterator[None]:
+    """On one rank of several, end the process by `os._exit` after the block, without the interpreter's shutdown.
 
-    What DDP keeps alive until then (its reducer holds the process group) joins gloo's threads while it holds the
-    interpreter's lock, and a thread that waits for that lock to let go of a tensor is never joined: a rank that had
-    said its last word hung there (docs/log.md). Nothing is left to do: files are closed, workers watch their parent.
+    At shutdown DDP's reducer joins gloo's threads while it holds the GIL; a thread that waits for the GIL to free a
+    tensor is never joined, and a rank that was done hung there (docs/log.md). Nothing is lost: files are closed, and
+    workers watch their parent.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         yield

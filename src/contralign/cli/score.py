@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from contralign.cli.user_errors import Debug, readable_mistakes
+from contralign.cli.user_errors import Debug, report_user_errors
 
 if TYPE_CHECKING:
     from contralign.scoring import ScoringSummary
 
 Model = Annotated[str, typer.Argument(help="A model directory (an arm of a run directory), or a name on the hub.")]
-Words = Annotated[
+DataArguments = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[DATA]...",
@@ -59,7 +59,7 @@ Fresh = Annotated[bool, typer.Option("--fresh", help="Start anew: throw away par
 
 def score(
     model: Model,
-    data: Words = None,
+    data: DataArguments = None,
     output: Output = Path("scores.parquet"),
     recipe: RecipeOption = None,
     stage: StageOption = None,
@@ -83,31 +83,30 @@ def score(
 
     Under torchrun the processes share the work between them.
     """
-    with readable_mistakes(debug):
-        from contralign.cli.actions.score_work import do_work, work_of_options, work_of_recipe
+    with report_user_errors(debug):
+        from contralign.cli.actions.scoring_job import job_from_options, job_from_recipe, run_job
 
-        given = {
-            "image_root": image_root,
-            "template": template,
-            "image_aspect": image_aspect,
-            "max_length": max_length,
-            "on_bad": on_bad,
-        }
-        given = {name: value for name, value in given.items() if value is not None}
-        cal = {name: value for name, value in {"contrast": contrast, "prompt": prompt}.items() if value is not None}
+        given = _given(
+            image_root=image_root, template=template, image_aspect=image_aspect, max_length=max_length, on_bad=on_bad
+        )
+        cal = _given(contrast=contrast, prompt=prompt)
         if recipe is None:
             if stage is not None:
                 raise ValueError(f"--stage {stage} has no effect without --recipe")
-            work = work_of_options(model, data or (), given, setting or (), dtype or "float32", cal)
+            job = job_from_options(model, data or (), given, setting or (), dtype or "float32", cal)
         else:
             beside = {**given, **({"settings": setting} if setting else {})}
             _refuse_beside_recipe([*(f"data.{name}" for name in beside), *(f"cal.{name}" for name in cal)])
-            work = work_of_recipe(model, recipe, data or (), stage, dtype)
-        summary = do_work(
-            work, output, score=score, batch_size=batch_size, part_size=part_size, device=device, fresh=fresh
+            job = job_from_recipe(model, recipe, data or (), stage, dtype)
+        summary = run_job(
+            job, output, score=score, batch_size=batch_size, part_size=part_size, device=device, fresh=fresh
         )
         if summary is not None:  # of several processes the last one has it
             _print(summary)
+
+
+def _given(**options: object) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _refuse_beside_recipe(places: list[str]) -> None:

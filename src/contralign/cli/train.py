@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from contralign.cli.user_errors import Debug, readable_mistakes
+from contralign.cli.user_errors import Debug, report_user_errors
 
 if TYPE_CHECKING:
     from contralign.recipe.plan import RunPlan
@@ -47,12 +47,12 @@ def train(
     debug: Debug = False,
 ) -> None:
     """Train what a recipe says, evaluate it, and write a run directory."""
-    with readable_mistakes(debug):
+    with report_user_errors(debug):
         from contralign.recipe.files import check_files
         from contralign.recipe.recipe_file import dump_recipe, find_recipe, load_plan
         from contralign.recipe.rehearsal import rehearsal_line
 
-        _refuse_idle_options(dry_run, resolve, resume or overwrite, gpus is not None or gpu is not None)
+        _refuse_unused_options(dry_run, resolve, resume or overwrite, gpus is not None or gpu is not None)
         plan = load_plan(find_recipe(recipe), changes or ())
         rehearsal = rehearsal_line(plan)
         if rehearsal:
@@ -69,7 +69,7 @@ def train(
         execute(plan, resume=resume, overwrite=overwrite)
 
 
-def _refuse_idle_options(dry_run: bool, resolve: bool, touches_run: bool, names_gpus: bool) -> None:
+def _refuse_unused_options(dry_run: bool, resolve: bool, touches_run: bool, names_gpus: bool) -> None:
     """Refuse options that would have no effect.
 
     Raises:

@@ -1,6 +1,6 @@
-"""What a user got wrong is said in one message and exit code 2; a fault of the program keeps its traceback.
+"""User errors become one message and exit code 2; errors of the program keep their traceback.
 
-What befell a run (`contralign.checkpoints.run_errors`) is said in one message, too, with an exit code of its kind.
+A `RunError` (`contralign.checkpoints.run_errors`) becomes one message too, with its own exit code.
 """
 
 from __future__ import annotations
@@ -12,25 +12,25 @@ from typing import Annotated
 
 import typer
 
-from contralign.checkpoints.run_errors import Mishap
+from contralign.checkpoints.run_errors import RunError
 
 EXIT_CODE = 2
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of a mistake.")]
-"""The option of every verb whose mistakes are made readable."""
+"""The option of every verb that reports user errors."""
 
 
 @contextmanager
-def readable_mistakes(debug: bool) -> Iterator[None]:
-    """Turn a mistake or a mishap inside the block into a message and an exit code; `debug` lets it through."""
+def report_user_errors(debug: bool) -> Iterator[None]:
+    """Turn a user error or a `RunError` inside the block into a message and an exit code; `debug` lets it through."""
     try:
         yield
-    except Mishap as mishap:
+    except RunError as run_error:
         if debug:
             raise
-        _say("Stopped: ", str(mishap))
-        raise typer.Exit(mishap.exit_code) from None
+        _say("Stopped: ", str(run_error))
+        raise typer.Exit(run_error.exit_code) from None
     except Exception as error:
-        if debug or not is_users_mistake(error):
+        if debug or not is_user_error(error):
             raise
         _say("Error: ", f"{error}\n(--debug shows where in the code)")
         raise typer.Exit(EXIT_CODE) from None
@@ -41,8 +41,8 @@ def _say(kind: str, message: str) -> None:
     typer.echo(message, err=True)
 
 
-def is_users_mistake(error: BaseException) -> bool:
-    """True for a ValueError that contralign itself raised, and for a file that is missing or may not be read."""
+def is_user_error(error: BaseException) -> bool:
+    """True for a ValueError raised in contralign, and for a file that is missing or not readable."""
     if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError | NotADirectoryError):
         return True
     return isinstance(error, ValueError) and _raised_in(error.__traceback__).split(".")[0] == "contralign"

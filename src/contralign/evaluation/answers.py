@@ -1,4 +1,4 @@
-"""Questions with short answers: how many the model answers right, next to what one gets right without looking."""
+"""Accuracy on questions with short answers, beside baselines that do not see the picture."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 from contralign.data.batches.collator import VLCollator
 from contralign.data.records.messages import IMAGE, Sample
 from contralign.data.sets.easy_vqa import wording
-from contralign.evaluation.captions import generate
 from contralign.evaluation.evaluation_set import EvaluationSet, draw
+from contralign.evaluation.generation import generate
 from contralign.evaluation.metrics.accuracy import accuracy, exact_match
 from contralign.evaluation.metrics.majority import majority_answers, majority_hits
 

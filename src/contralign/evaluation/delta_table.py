@@ -1,7 +1,7 @@
-"""Which Δ is best? Every second look with every score, by what it tells apart.
+"""Which Δ is best? AUCs of Δ for every contrast and score, before any training.
 
-Weights can only be as good as the Δ they are made of, so this comes before any training: a Δ that does not find visual
-words, or cannot tell a caption from one with a wrong picture, cannot weigh by them.
+Weights are only as good as their Δ: one that does not find visual words, or captions with a wrong picture, cannot
+weight them.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Any
 from contralign.contrast.base import Contrast
 from contralign.contrast.registry import contrast_named
 from contralign.data.batches.collator import VLCollator
-from contralign.evaluation.delta_areas import caption_aucs, token_aucs
+from contralign.evaluation.delta_aucs import caption_aucs, token_aucs
 from contralign.evaluation.evaluation_set import EvaluationSet, draw
 from contralign.evaluation.label_tokens import LabelTokens, read_right_and_wrong
-from contralign.evaluation.wrong_pictures import with_wrong_pictures
+from contralign.evaluation.wrong_images import with_wrong_images
 from contralign.reading import SampleReader, check_batch_size
 
 CONTRASTS = (
@@ -56,14 +56,14 @@ def delta_table(
         limit: most samples, drawn by the seed; None is all.
 
     Returns:
-        - `samples`: held-out samples drawn.
-        - `auc[contrast][score][task]`: area under the ROC curve with its 95 % interval. Scores: all that label
-          tokens are read with, as Δ comes, and under "…_weight" as training sees it, clamped to [1, 5] and
-          averaged over 3. Tasks: "visual_vs_filler", "visual_vs_contradictory" (tokens; one caption is one cluster),
-          "right_vs_wrong_picture" (mean over a caption, read with its own picture and with a wrong one; the two
-          readings of a caption are one cluster). The first should score higher.
+        - `samples`: number of held-out samples drawn.
+        - `auc[contrast][score][task]`: area under the ROC curve with its 95 % interval; the first of a task should
+          score higher. Scores: "logit", "centred" and "logprob" for raw Δ, and "SCORE_weight" for its weight, clamped
+          to [1, 5] and averaged over 3 tokens. Tasks: "visual_vs_filler" and "visual_vs_contradictory" (tokens; one
+          caption is one cluster), "right_vs_wrong_picture" (mean of a caption with its own and with a wrong picture;
+          both are one cluster).
 
-        A task that the data does not have has the value None and counts of 0.
+        A task without data has the value None and counts of 0.
 
     Raises:
         ValueError: no contrasts, one named twice or not at all, no samples, one without a picture, no wrong pictures to
@@ -72,7 +72,7 @@ def delta_table(
     """
     chosen = _named([contrasts] if isinstance(contrasts, str) else contrasts)
     samples = draw(data.samples, limit, data.seed, "delta")
-    mismatched = with_wrong_pictures(samples, data.seed)
+    mismatched = with_wrong_images(samples, data.seed)
     collators = {name: _collator_for(contrast, collator) for name, contrast in chosen.items()}
     for name, contrast in chosen.items():  # what cannot be read is refused before the first hour is spent
         check_batch_size(contrast, batch_size)

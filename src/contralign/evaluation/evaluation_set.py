@@ -1,4 +1,4 @@
-"""What an evaluation may look at: the held-out samples, and the training set where it needs one."""
+"""The data of an evaluation: held-out samples, and the training set for baselines."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class EvaluationSet:
     """Samples to evaluate on.
 
     Attributes:
-        samples: held out; their pictures are their own.
-        train: what the model was trained on, noise included; baselines are read off it.
+        samples: held out, with their own pictures.
+        train: the training set, noise included, for baselines.
         swapped_ids: ids of the training samples whose pictures were swapped.
         seed: of every draw an evaluation makes.
     """

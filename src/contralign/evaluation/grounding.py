@@ -1,7 +1,6 @@
-"""Does the model look? Losses with the right picture, a wrong one and none, and what Δ tells apart.
+"""Does the model look? Accuracy and loss with the right, a wrong and no picture, and AUCs of Δ.
 
-Nothing here depends on the built-in scenes: any samples with pictures will do, and those with spans tell visual words
-from filler.
+Any samples with pictures will do; those with spans separate visual words from filler.
 """
 
 from __future__ import annotations
@@ -14,12 +13,12 @@ from numpy.typing import NDArray
 
 from contralign.data.batches.collator import VLCollator
 from contralign.data.records.messages import Sample
-from contralign.evaluation.delta_areas import caption_aucs, token_aucs
+from contralign.evaluation.delta_aucs import caption_aucs, token_aucs
 from contralign.evaluation.evaluation_set import EvaluationSet, draw
 from contralign.evaluation.label_tokens import LabelTokens, read_label_tokens, read_right_and_wrong
 from contralign.evaluation.metrics.accuracy import accuracy
 from contralign.evaluation.metrics.mean import mean
-from contralign.evaluation.wrong_pictures import with_wrong_pictures
+from contralign.evaluation.wrong_images import with_wrong_images
 
 KINDS = ("all", "visual", "filler", "contradictory")
 
@@ -35,7 +34,7 @@ def grounding(
     limit: int | None = None,
     swapped_limit: int | None = 500,
 ) -> Numbers:
-    """Read held-out samples with their own picture, with a wrong one, and without; teacher-forced, nothing sampled.
+    """Run held-out samples with their own picture, with a wrong one, and without; teacher-forced.
 
     Args:
         model: a model that `adapter_for` can serve.
@@ -53,21 +52,21 @@ def grounding(
           tokens included), "visual", "filler", "contradictory". Pictures: "right", "wrong".
         - `nll[kind][picture]`: nats per label token; also under "none": image tokens taken out and the text left at
           its positions, which is the second pass of CAL (they are hidden from attention instead where only that is
-          known to be right, see `contralign.reading.without_picture`); and "wrong_minus_right", paired, token by token.
+          known to be right: `contralign.reading.default_contrast`); and "wrong_minus_right", paired, token by token.
         - `auc[task][score]`: area under the ROC of Δ as it comes ("logit", "centred", "logprob") and as training sees
           it, clamped and pooled with the paper's settings ("logit_weight" and so on; tokens only). Tasks:
           "visual_vs_filler", "visual_vs_contradictory" (tokens), "right_vs_wrong_picture" (mean Δ of a held-out
           caption with its own picture and with a wrong one), "right_vs_swapped_training" (mean Δ of training captions
           that kept their picture and of those that were swapped). The first group should score higher.
 
-        A task or kind that the data does not have has the value None and n = 0.
+        A task or kind without data has the value None and n = 0.
 
     Raises:
         ValueError: no samples, one without a picture, or no wrong pictures to give.
         BadRecord, UnsupportedModel: see `read_label_tokens`.
     """
     samples = draw(data.samples, limit, data.seed, "grounding")
-    mismatched = with_wrong_pictures(samples, data.seed)
+    mismatched = with_wrong_images(samples, data.seed)
     right, wrong = read_right_and_wrong(model, collator, samples, mismatched, batch_size=batch_size)
     kept, swapped = _training_captions(model, collator, data, swapped_limit, batch_size)
     return {
@@ -110,18 +109,11 @@ def _of_kind(tokens: LabelTokens, kind: str) -> NDArray[np.bool_]:
 
 
 def _accuracies(right: LabelTokens, wrong: LabelTokens, chosen: NDArray[np.bool_]) -> Numbers:
-    captions = right.sample[chosen]
-    return {
-        "right": accuracy(right.correct[chosen], captions).as_dict(),
-        "wrong": accuracy(wrong.correct[chosen], captions).as_dict(),
-    }
+    read = {"right": right.correct, "wrong": wrong.correct}
+    return {name: accuracy(values[chosen], right.sample[chosen]).as_dict() for name, values in read.items()}
 
 
 def _losses(right: LabelTokens, wrong: LabelTokens, chosen: NDArray[np.bool_]) -> Numbers:
-    captions = right.sample[chosen]
-    return {
-        "right": mean(right.nll[chosen], captions).as_dict(),
-        "wrong": mean(wrong.nll[chosen], captions).as_dict(),
-        "none": mean(right.nll_without[chosen], captions).as_dict(),
-        "wrong_minus_right": mean(wrong.nll[chosen] - right.nll[chosen], captions).as_dict(),
-    }
+    losses = {"right": right.nll, "wrong": wrong.nll, "none": right.nll_without}
+    losses["wrong_minus_right"] = wrong.nll - right.nll
+    return {name: mean(values[chosen], right.sample[chosen]).as_dict() for name, values in losses.items()}

@@ -1,4 +1,4 @@
-"""Every label token of a list of samples, read with the picture and without: what `grounding` and `delta` count on."""
+"""Loss and Δ of every label token of samples, from both passes: the data of `grounding` and `delta`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from contralign.data.records.messages import Sample
 from contralign.reading import SampleReader
 
 SCORES: tuple[Score, ...] = get_args(Score)
-"""All of them: beside the log-probability, which `nll_without` needs, the others cost next to nothing."""
+"""All of them: `nll_without` needs the log-probability, and the others cost next to nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,11 +31,10 @@ class LabelTokens:
     Attributes:
         ids: of the samples.
         sample: index of the token's sample in `ids`.
-        kind: visual, filler or contradictory; "" where it is not known, as at end tokens.
-        correct: the label is the model's most likely token, given the true words before it.
+        kind: visual, filler or contradictory; "" if unknown, as for end tokens.
+        correct: the label is the most likely token (teacher-forced).
         nll: negative log-likelihood with the picture, nats.
-        nll_without: the same from the second pass; by default image tokens are taken out or hidden in it, and the text
-            stands at its positions.
+        nll_without: the same of the second pass, by default without image tokens and with the text's positions kept.
         delta: Δ by score, neither clamped nor pooled.
         weight: by score, Δ as CAL weighs by it with the paper's settings: clamped to [1, 5], mean of 3.
     """
@@ -70,7 +69,7 @@ def read_label_tokens(
         model: a Hugging Face model that `adapter_for` can serve.
         collator: of its processor.
         samples: ending with an answer.
-        contrast: what the second pass sees; None is `without_picture` of the model.
+        contrast: what the second pass sees; None is `default_contrast` of the model.
         batch_size: samples at a time.
         label: of the progress bar.
 
@@ -83,7 +82,7 @@ def read_label_tokens(
         raise ValueError("no samples to read: wanted at least one")
     ids: list[str] = []
     columns: list[dict[str, NDArray[Any]]] = []
-    for encoded, looks in SampleReader(model, collator, contrast, SCORES).over(samples, batch_size, label):
+    for encoded, looks in SampleReader(model, collator, contrast, SCORES).read_batches(samples, batch_size, label):
         columns.append(_columns(encoded, looks, first=len(ids)))
         ids += [sample.id for sample in encoded.samples if sample is not None]
     joined = {name: np.concatenate([part[name] for part in columns]) for name in columns[0]}
@@ -115,7 +114,7 @@ def read_right_and_wrong(
         model: see `read_label_tokens`.
         collator: likewise.
         samples: with their own pictures.
-        mismatched: from `with_wrong_pictures`.
+        mismatched: from `with_wrong_images`.
         contrast: see `read_label_tokens`; one that keeps a mean has it from the right pictures in both readings.
         batch_size: samples at a time.
         label: before "right pictures" and "wrong pictures" on the progress bars.

@@ -1,4 +1,4 @@
-"""Which caption is the picture's? A model chooses among several by likelihood; without looking it can only guess."""
+"""Retrieval: the picture's own caption among k, by the model's likelihood; chance without looking."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from contralign.data.batches.encoded_batch import EncodedBatch
 from contralign.data.records.messages import Sample, Turn
 from contralign.evaluation.evaluation_set import EvaluationSet, draw
 from contralign.evaluation.metrics.accuracy import accuracy
-from contralign.evaluation.other_captions import Negatives, caption, other_captions
+from contralign.evaluation.negative_captions import Negatives, caption, negative_captions
 from contralign.reading import SampleReader
 
 RULES = ("sum", "mean", "gain")
@@ -36,19 +36,18 @@ def retrieval(
     batch_size: int = 32,
     limit: int | None = None,
 ) -> Numbers:
-    """Give every held-out picture its own caption and k − 1 others; a hit is when its own scores highest.
+    """Score every held-out picture with its own caption and k − 1 others; a hit is when its own scores highest.
 
-    All captions of a picture follow the same prompt, earlier turns included, and only the tokens of the caption and its
-    end count. Nothing is cut, whatever the collator's `max_length` is. A picture is encoded once for each of its k
-    captions; no more than `batch_size` readings are in memory.
+    All captions follow the same prompt, earlier turns included; only the caption's tokens and its end token count.
+    Nothing is truncated, whatever the collator's `max_length`. A picture is encoded once for each of its k captions.
 
     Args:
         model: a model that `adapter_for` can serve.
         collator: of its processor.
         data: held-out samples, all with pictures; other captions are drawn from all of them.
         k: captions to choose among.
-        negatives: where the others come from, "random" or "hard"; see `other_captions`.
-        batch_size: readings at a time.
+        negatives: where the others come from, "random" or "hard"; see `negative_captions`.
+        batch_size: (picture, caption) pairs at a time.
         limit: most pictures, drawn by the seed; None is all.
 
     Returns:
@@ -73,7 +72,7 @@ def retrieval(
     for sample in samples:
         if not sample.pictures:
             raise ValueError(f"sample {sample.id!r} has no picture to find the caption of; leave it out")
-    others = other_captions(samples, data.samples, k - 1, negatives, data.seed)
+    others = negative_captions(samples, data.samples, k - 1, negatives, data.seed)
     choices = [(caption(sample), *texts) for sample, texts in zip(samples, others, strict=True)]
     scores = caption_scores(model, collator, samples, choices, batch_size)
     return {
@@ -112,7 +111,7 @@ def caption_scores(
     whole.max_length, whole.on_bad = None, "error"
     pairs = [_with_caption(sample, text) for sample, texts in zip(samples, choices, strict=True) for text in texts]
     reader = SampleReader(model, whole, scores=("logprob",))
-    parts = [_sums(encoded, looks) for encoded, looks in reader.over(pairs, batch_size, "retrieval")]
+    parts = [_sums(encoded, looks) for encoded, looks in reader.read_batches(pairs, batch_size, "retrieval")]
     loglik, gain, tokens = np.concatenate(parts, axis=1).reshape(3, len(samples), -1)
     return {"sum": loglik, "mean": loglik / tokens, "gain": gain}
 

@@ -16,7 +16,7 @@ from transformers.trainer_callback import PrinterCallback
 from transformers.utils.hub import cached_file
 
 from contralign.checkpoints.resuming_trainer import ResumingTrainer
-from contralign.checkpoints.saving import written_whole
+from contralign.checkpoints.saving import safe_write
 from contralign.data.batches.aspect import ImageAspect
 from contralign.data.batches.collator import VLCollator
 from contralign.data.batches.modality_sampler import modality_lengths
@@ -244,7 +244,7 @@ def save_folder(folder: Path, model: Any, processor: Any) -> None:
     Raises:
         CannotWrite: the disk refuses.
     """
-    with written_whole(folder) as partial:
+    with safe_write(folder) as partial:
         model.save_pretrained(partial)
         processor.save_pretrained(partial)
 

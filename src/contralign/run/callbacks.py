@@ -12,7 +12,7 @@ from typing import Any
 from tqdm.auto import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from contralign.checkpoints.saving import refusal, write_text
+from contralign.checkpoints.saving import write_failure_message, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,9 @@ class MetricsFile:
                 _write_all(lines, "".join(self._waiting).encode())
         except OSError as error:
             if len(self._waiting) == 1:
-                logger.warning("%s; lines of the log wait in memory", refusal(self.path, error, at_least=size))
+                logger.warning(
+                    "%s; lines of the log wait in memory", write_failure_message(self.path, error, at_least=size)
+                )
             if self.path.exists():
                 os.truncate(self.path, size)
         else:

@@ -12,9 +12,9 @@ from PIL import Image
 
 from contralign.data.batches.collator import VLCollator
 from contralign.data.records.bad_record import BadRecord
-from contralign.data.records.messages import IMAGE, Sample, open_picture
+from contralign.data.records.messages import IMAGE, Sample, open_image
 from contralign.data.records.mixture import SampleSet, load_samples
-from contralign.data.records.swap_noise import swap_pictures
+from contralign.data.records.swap_noise import swap_images
 from contralign.data.sets import SETS
 from contralign.data.streams.streaming import SHUFFLE_BUFFER, StreamedSamples
 from contralign.nearest import nearest
@@ -153,9 +153,7 @@ def with_swaps(samples: AnySamples, data: DataSettings, seed: int) -> tuple[AnyS
     """
     if data.swap_noise == 0 or isinstance(samples, StreamedSamples):
         return samples, []
-    noisy, swapped = swap_pictures(
-        samples.samples, data.swap_noise, seed if data.noise_seed is None else data.noise_seed
-    )
+    noisy, swapped = swap_images(samples.samples, data.swap_noise, seed if data.noise_seed is None else data.noise_seed)
     return SampleSet(noisy, samples.report), sorted(swapped)
 
 
@@ -185,9 +183,9 @@ def as_captions(samples: Iterable[Sample]) -> tuple[list[Image.Image], list[str]
         picture = sample.pictures[0]
         if isinstance(picture, Path):
             if picture not in opened:
-                opened[picture] = open_picture(picture)
+                opened[picture] = open_image(picture)
             picture = opened[picture]
-        pictures.append(open_picture(picture))
+        pictures.append(open_image(picture))
         captions.append(" ".join(turn.text for turn in sample.turns if turn.role == "assistant"))
     return pictures, captions
 

@@ -41,7 +41,7 @@ def run_plan(
         RecipeError: the directory is taken, or the recipe names something that is not there.
         BadRecord: a bad record under `on_bad="error"`.
         UnsupportedModel: CAL cannot be right for the model.
-        Mishap: the run had to stop and can go on: see `contralign.checkpoints.run_errors`.
+        RunError: the run had to stop and can go on: see `contralign.checkpoints.run_errors`.
     """
     recipe, directory = plan.recipe, RunDirectory(plan)
     if set(evaluations) != set(recipe.evaluate):
@@ -63,11 +63,11 @@ def run_plan(
         transformers.utils.logging.disable_progress_bar()
     stop = StopRequest()
     runner = StepRunner(plan, RunNotes(directory.path), stop=stop)
-    with stop.heard():
+    with stop.listening():
         for step in directory.steps(arms, _origin(directory, runner)):
             if not step.end.exists():
                 runner.train(step)
-                stop.leave_if_asked(f"at the end of stage {step.stage.name} ({step.arm})")
+                stop.raise_if_requested(f"at the end of stage {step.stage.name} ({step.arm})")
         if PartialState().is_main_process:
             _evaluate_arms(directory, runner, evaluations)
     return directory

@@ -22,7 +22,8 @@ from typing import Any
 
 from accelerate import PartialState
 
-from contralign.checkpoints.saving import is_partial, remove, write_text
+from contralign.atomic_write import is_partial, remove
+from contralign.checkpoints.saving import write_text
 from contralign.data.records.mixture import LoadReport
 from contralign.recipe.plan import RunPlan, StagePlan
 from contralign.recipe.recipe import plain

@@ -18,14 +18,14 @@ from accelerate import PartialState
 from transformers import set_seed
 
 from contralign.checkpoints.manifest import last_whole_checkpoint
-from contralign.checkpoints.resumable_sampler import LEFT_OUT
-from contralign.checkpoints.resuming_trainer import whole_model
+from contralign.checkpoints.resumable_sampler import SKIPPED_FOLDER
+from contralign.checkpoints.resuming_trainer import gather_model
 from contralign.checkpoints.run_errors import Stopped
-from contralign.checkpoints.stopping import LeaveWhenAsked, StopRequest
+from contralign.checkpoints.stopping import StopCallback, StopRequest
 from contralign.data.batches.collator import VLCollator
 from contralign.data.records.bad_record import BadRecord
 from contralign.data.records.mixture import SampleSet
-from contralign.data.records.skipped_records import LeftOut
+from contralign.data.records.skipped_records import SkippedRecords
 from contralign.data.streams.streaming import StreamedSamples
 from contralign.models.small.tiny_pretraining import pretrain_text, pretrain_tower
 from contralign.recipe.plan import RunPlan, StagePlan
@@ -132,7 +132,7 @@ class StepRunner:
         Raises:
             BadRecord: a bad record under `on_bad="error"`.
             UnsupportedModel: CAL cannot be right for the model.
-            Mishap: see `contralign.checkpoints.run_errors`.
+            RunError: see `contralign.checkpoints.run_errors`.
         """
         set_seed(self.recipe.seed)
         took = self._train(step)
@@ -173,7 +173,7 @@ class StepRunner:
             set_seed(self.recipe.seed)
             with self._arithmetic():
                 results[evaluation] = dict(function(arm, place / evaluation))
-        self._note_bad_records("data.eval", held_out, collate.left_out.values())
+        self._note_bad_records("data.eval", held_out, collate.skipped_records.values())
         return results
 
     def _arithmetic(self) -> torch.autocast:
@@ -203,7 +203,11 @@ class StepRunner:
             model, took = self._align(step, model, processor, collate, samples)
         elif PartialState().is_main_process:
             took = self._train_alone(step, model, processor, samples)
-        in_batches = () if isinstance(samples, StreamedSamples) else LeftOut(step.checkpoints / LEFT_OUT).report().bad
+        in_batches = (
+            ()
+            if isinstance(samples, StreamedSamples)
+            else SkippedRecords(step.checkpoints / SKIPPED_FOLDER).report().bad
+        )
         self._note_bad_records(step.stage.name, samples, in_batches)
         with PartialState().main_process_first():
             if PartialState().is_main_process:
@@ -264,7 +268,7 @@ class StepRunner:
         )
         trainer.add_callback(LogToFile(self.notes.metrics, step.arm, name))
         trainer.add_callback(StageBar(step.arm, name))
-        trainer.add_callback(LeaveWhenAsked(self.stop))
+        trainer.add_callback(StopCallback(self.stop))
         checkpoint = last_whole_checkpoint(step.checkpoints)
         done = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
         if PartialState().is_main_process:
@@ -277,7 +281,7 @@ class StepRunner:
             raise Stopped(f"stopped by {self.stop.signal.name} after {place}. {trainer.last_checkpoint_words()}")
         trainer.refuse_broken_weights()
         took = StepTime(steps=trainer.state.global_step - done, seconds=clock() - begun)
-        trained = whole_model(trainer, lambda: learner(load_model(step.start, self.recipe.model)))
+        trained = gather_model(trainer, lambda: learner(load_model(step.start, self.recipe.model)))
         return None if trained is None else finished_model(trained), took
 
     def _held_out(self, collate: VLCollator) -> SampleSet:

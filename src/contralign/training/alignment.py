@@ -24,7 +24,7 @@ from contralign.core.passes import Passes, laid_out, run_passes
 from contralign.core.zero_loss import live
 from contralign.models.adapters.adapter import Adapter, PictureEncoder
 from contralign.models.adapters.registry import adapter_for
-from contralign.reading import drop_is_proven, fitted, is_proven
+from contralign.reading import adapt_contrast, drop_is_proven, is_proven
 from contralign.training.config import CalConfig
 from contralign.weighting.base import TokenReadings, Wanted, column_of, live_readings, main_reading, stored_reading
 
@@ -101,7 +101,7 @@ class ContrastiveAlignment:
         self.adapter: Adapter = adapter_for(model, encode_pictures or _image_processor(processor))
         self.weighting = self.config.token_weighting()
         contrast = self.config.second_look() if self.config.compares else None
-        self.contrast = contrast and fitted(contrast, self.adapter, getattr(processor, "tokenizer", processor))
+        self.contrast = contrast and adapt_contrast(contrast, self.adapter, getattr(processor, "tokenizer", processor))
         if self.contrast is not None and self.contrast.reencodes and self.adapter.encode_pictures is None:
             raise ValueError(
                 f"contrast={self.contrast.name!r} encodes a degraded picture: pass processor=... "

@@ -95,6 +95,6 @@ def _check_samples(collator: VLCollator, train: Any) -> None:
         return
     assert collator.scores is not None
     collator.scores.check_ids(sample.id for sample in train)
-    probe = collator.apart()
+    probe = collator.with_own_counts()
     step = max(len(train) // _PROBES, 1)
     probe.encode_batch([train[index] for index in range(0, len(train), step)][:_PROBES])

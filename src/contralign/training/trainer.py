@@ -62,7 +62,7 @@ class _CALMixin(ResumingTrainer):
             cast(nn.Module, self.model),
             config,
             processor=self.processing_class,
-            encode_pictures=collator.picture_inputs if isinstance(collator, VLCollator) else None,
+            encode_pictures=collator.image_inputs if isinstance(collator, VLCollator) else None,
         )
 
     def _no_statistics(self) -> CalStatistics:

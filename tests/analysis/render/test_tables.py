@@ -1,7 +1,7 @@
 from worlds.tiny_worlds import coloured, coloured_samples, tiny_pair
 
 from contralign.analysis.render.tables import result_tables
-from contralign.data.records.swap_noise import swap_pictures
+from contralign.data.records.swap_noise import swap_images
 from contralign.evaluation.delta_table import delta_table
 from contralign.evaluation.evaluation_set import EvaluationSet
 from contralign.evaluation.grounding import grounding
@@ -85,7 +85,7 @@ def test_the_gallery_is_no_table():
 
 def test_every_number_of_grounding_has_a_row():
     samples = [*coloured_samples(6), *(coloured(f"l{row}", "red", row, told="blue") for row in range(3))]
-    train, swapped = swap_pictures(samples, 0.7, seed=0)
+    train, swapped = swap_images(samples, 0.7, seed=0)
     found = grounding(*tiny_pair(samples), EvaluationSet(samples=samples, train=train, swapped_ids=swapped))
     shown = [row.cells[0] for table in result_tables({"mle": {"grounding": found}}) for row in table.rows]
     numbers = [

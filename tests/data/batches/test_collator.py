@@ -153,7 +153,7 @@ def test_an_undecodable_picture_drops_its_row_under_skip_counted_and_logged_once
 def test_a_batch_names_what_was_left_out_of_it(llava, one_picture):
     collate = VLCollator(llava, on_bad="skip")
     batches = [collate.encode_batch(batch) for batch in ([one_picture], [broken_picture_sample(), one_picture])]
-    assert [[(bad.record, bad.reason) for bad in batch.left_out] for batch in batches] == [
+    assert [[(bad.record, bad.reason) for bad in batch.skipped_records] for batch in batches] == [
         [],
         [("broken", "corrupt_picture")],
     ]
@@ -195,9 +195,9 @@ def test_a_sample_the_template_learns_nothing_from_is_bad(llava_vicuna):
 def test_pad_makes_the_same_pixels_as_a_padded_picture(make_llava, red):
     square = Image.new("RGB", (40, 40), MEAN_COLOUR)
     square.paste(red, (0, 10))
-    padded = VLCollator(make_llava(), image_aspect="pad").picture_inputs([red])
-    assert torch.equal(padded["pixel_values"], VLCollator(make_llava()).picture_inputs([square])["pixel_values"])
-    assert not torch.equal(padded["pixel_values"], VLCollator(make_llava()).picture_inputs([red])["pixel_values"])
+    padded = VLCollator(make_llava(), image_aspect="pad").image_inputs([red])
+    assert torch.equal(padded["pixel_values"], VLCollator(make_llava()).image_inputs([square])["pixel_values"])
+    assert not torch.equal(padded["pixel_values"], VLCollator(make_llava()).image_inputs([red])["pixel_values"])
 
 
 def test_a_bare_tokenizer_collates_text_and_refuses_pictures(make_llava, no_picture, one_picture, text_template):

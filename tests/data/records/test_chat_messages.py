@@ -1,5 +1,5 @@
 from contralign.data.records.chat_messages import chat_sample
-from contralign.data.records.messages import IMAGE, open_picture
+from contralign.data.records.messages import IMAGE, open_image
 
 ANSWER = {"role": "assistant", "content": "A dog."}
 
@@ -48,4 +48,4 @@ def test_a_system_message_stays():
 def test_a_picture_named_by_path_is_found_under_the_root(image_root):
     content = [{"type": "image", "path": "sub/other.png"}, {"type": "text", "text": "What?"}]
     sample = chat_sample({"messages": [{"role": "user", "content": content}, ANSWER]}, "r", image_root)
-    assert open_picture(sample.pictures[0]).getpixel((0, 0)) == (90, 20, 30)
+    assert open_image(sample.pictures[0]).getpixel((0, 0)) == (90, 20, 30)

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from contralign.data.batches.collator import VLCollator
 from contralign.data.records.bad_record import BadRecord
-from contralign.data.records.messages import IMAGE, Sample, Turn, open_picture
+from contralign.data.records.messages import IMAGE, Sample, Turn, open_image
 from contralign.data.records.mixture import load_samples
 
 ASK = {"from": "human", "value": "<image>\nWhat?"}
@@ -294,14 +294,14 @@ def test_a_hugging_face_set_gives_samples_whose_pictures_stay_in_it(picture_rows
         "What is <image>?",
     ]
     assert not any(isinstance(picture, Image.Image) for sample in loaded for picture in sample.pictures)
-    assert [open_picture(picture) for picture in loaded[1].pictures] == [red, blue]
+    assert [open_image(picture) for picture in loaded[1].pictures] == [red, blue]
 
 
 def test_a_hugging_face_set_of_llava_records_with_one_picture_column(red):
     rows = datasets.Dataset.from_list([{"image": red, "conversations": [ASK, SAY]}])
     loaded = load_samples(rows.cast_column("image", datasets.Image()))
     assert loaded[0].turns[0].text == f"{IMAGE}\nWhat?"
-    assert open_picture(loaded[0].pictures[0]) == red
+    assert open_image(loaded[0].pictures[0]) == red
 
 
 def test_a_broken_picture_in_a_hugging_face_set_is_named(picture_rows):

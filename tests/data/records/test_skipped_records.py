@@ -1,7 +1,7 @@
 """Notes of what was left out."""
 
 from contralign.data.records.bad_record import BadRecord
-from contralign.data.records.skipped_records import LeftOut, LeftOutOfBatches
+from contralign.data.records.skipped_records import SkippedInBatches, SkippedRecords
 
 
 def fault(record, reason="bad_json"):
@@ -9,7 +9,7 @@ def fault(record, reason="bad_json"):
 
 
 def test_readers_add_up_and_a_record_that_two_met_is_named_once(tmp_path):
-    notes = LeftOut(tmp_path)
+    notes = SkippedRecords(tmp_path)
     first, second = notes.reader(0), notes.reader(1)
     for _ in range(3):
         first.count()
@@ -26,11 +26,11 @@ def test_readers_add_up_and_a_record_that_two_met_is_named_once(tmp_path):
 
 
 def test_notes_are_on_the_disk_before_a_reader_closes_and_outlive_it(tmp_path):
-    notes = LeftOut(tmp_path)
+    notes = SkippedRecords(tmp_path)
     reader = notes.reader(0)
     reader.count()
     reader.add(fault("a:1"))
-    assert str(LeftOut(tmp_path).report()) == "1 of 2 records; skipped: bad_json 1"
+    assert str(SkippedRecords(tmp_path).report()) == "1 of 2 records; skipped: bad_json 1"
     reader.close()
     with (tmp_path / "00000.jsonl").open("a") as lines:
         lines.write('\n["bad_json", "broken o')
@@ -41,11 +41,11 @@ def test_notes_are_on_the_disk_before_a_reader_closes_and_outlive_it(tmp_path):
 
 
 def test_no_notes_are_no_records():
-    assert LeftOut().report().total == 0
+    assert SkippedRecords().report().total == 0
 
 
 def test_a_record_that_was_given_is_not_counted_again_when_its_batch_finds_it_bad(tmp_path):
-    notes = LeftOut(tmp_path)
+    notes = SkippedRecords(tmp_path)
     for _ in range(2):  # the second is a run that was resumed and has to pass over it
         reader = notes.reader(0)
         reader.count()
@@ -56,9 +56,9 @@ def test_a_record_that_was_given_is_not_counted_again_when_its_batch_finds_it_ba
 
 
 def test_a_batch_is_noted_by_whichever_process_makes_it_and_a_record_once(tmp_path):
-    notes = LeftOut(tmp_path)
-    ranks = [LeftOutOfBatches(notes, rank) for rank in (0, 1)]
-    for leave_out in (*ranks, ranks[0]):
-        leave_out(fault("a:1", "no_label_left"))
+    notes = SkippedRecords(tmp_path)
+    ranks = [SkippedInBatches(notes, rank) for rank in (0, 1)]
+    for note_skipped in (*ranks, ranks[0]):
+        note_skipped(fault("a:1", "no_label_left"))
     assert sorted(path.name for path in tmp_path.glob("*.jsonl")) == ["00000.jsonl", "00001.jsonl"]
     assert notes.report().counts == {"no_label_left": 1}

@@ -16,7 +16,7 @@ from contralign.core.passes import look_twice
 from contralign.data.batches.collator import VLCollator
 from contralign.data.records.messages import Turn
 from contralign.data.records.mixture import load_samples
-from contralign.data.records.swap_noise import swap_pictures
+from contralign.data.records.swap_noise import swap_images
 from contralign.data.scores.score_file import ScoreFile, ScoreMismatch, read_settings
 from contralign.data.scores.score_table import settings_of, with_settings
 from contralign.models.adapters.registry import adapter_for
@@ -157,7 +157,7 @@ def test_a_sample_that_was_left_out_says_why(world, tmp_path):
 
 def test_scores_of_unswapped_pictures_are_refused_for_swapped_ones(world):
     _, collator, file = world
-    noisy, swapped = swap_pictures(SAMPLES, 0.5, seed=0)
+    noisy, swapped = swap_images(SAMPLES, 0.5, seed=0)
     assert swapped
     with pytest.raises(ScoreMismatch, match="another picture"):
         collator.with_scores(file)(noisy)

@@ -2,7 +2,7 @@ import sys
 
 import pytest
 
-from contralign.data.records.messages import IMAGE, open_picture
+from contralign.data.records.messages import IMAGE, open_image
 from contralign.data.sets import SETS
 from contralign.data.sets.easy_vqa import (
     COLOURS,
@@ -49,7 +49,7 @@ def test_the_answer_word_is_visual(test_split):
 
 
 def test_pictures_open(test_split):
-    assert open_picture(test_split[0].pictures[0]).size == (64, 64)
+    assert open_image(test_split[0].pictures[0]).size == (64, 64)
 
 
 def test_a_limit_draws_without_replacement_and_repeats_under_its_seed(test_split):

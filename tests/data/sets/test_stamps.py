@@ -4,10 +4,11 @@ import pytest
 from PIL import Image
 
 from contralign.data.records.bad_record import BadRecord
-from contralign.data.records.messages import IMAGE, open_picture
+from contralign.data.records.messages import IMAGE, open_image
 from contralign.data.sets import SETS
 from contralign.data.sets.packages import MissingPackage
-from contralign.data.sets.stamps import PACKAGE, read_stamps, sentence_fold, stamps
+from contralign.data.sets.splits import split_of
+from contralign.data.sets.stamps import PACKAGE, read_stamps, stamps
 
 SENTENCES = {
     "animals/birds/owl": "An owl.",
@@ -41,13 +42,13 @@ def write_stamp(root, name, text):
 
 def test_the_first_line_is_the_sentence(root):
     found = read_stamps(root)
-    assert {one.name: one.sentence for one in found.told} == SENTENCES
-    assert all(one.picture == root / f"{one.name}.png" for one in found.told)
+    assert {one.name: one.sentence for one in found.captioned} == SENTENCES
+    assert all(one.picture == root / f"{one.name}.png" for one in found.captioned)
 
 
 def test_what_cannot_be_used_is_counted_and_told(root, caplog):
     found = read_stamps(root)
-    assert (found.drawn_only, found.untold) == (("food/pie",), ("food/tea_mirror",))
+    assert (found.svg_only, found.uncaptioned) == (("food/pie",), ("food/tea_mirror",))
     with caplog.at_level(logging.INFO, logger="contralign"):
         stamps("train", root)
     assert "8 pictures with a sentence; left out: 1 that are SVG alone, 1 PNG without a sentence" in caplog.text
@@ -58,7 +59,7 @@ def test_every_picture_is_in_one_split_and_no_sentence_in_both(root):
     assert sorted(said["train"] + said["heldout"]) == sorted(SENTENCES.values())
     assert not set(said["train"]) & set(said["heldout"])
     for split, sentences in said.items():
-        assert sentences and {sentence_fold(sentence) for sentence in sentences} == {split}
+        assert sentences and {split_of(sentence) for sentence in sentences} == {split}
 
 
 def test_a_sample_asks_for_its_picture_and_claims_to_know_no_kinds(root):
@@ -68,7 +69,7 @@ def test_a_sample_asks_for_its_picture_and_claims_to_know_no_kinds(root):
 
 
 def test_transparent_ground_becomes_white(root):
-    assert open_picture(stamps("train", root)[0].pictures[0]).getpixel((0, 0)) == (255, 255, 255)
+    assert open_image(stamps("train", root)[0].pictures[0]).getpixel((0, 0)) == (255, 255, 255)
 
 
 def test_folders_and_a_limit_choose(root):

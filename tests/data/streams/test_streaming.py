@@ -11,16 +11,16 @@ from torch.utils.data import DataLoader
 from worlds.small_scores import scored, spread_pair
 from worlds.small_streams import png, record, tar_members, write_arrow, write_jsonl, write_parquet, write_tar
 
-from contralign.data.records import skipped_records as left_out
+from contralign.data.records import skipped_records
 from contralign.data.records.bad_record import BadRecord
-from contralign.data.records.messages import open_picture
+from contralign.data.records.images import LazyImage, contents
+from contralign.data.records.messages import open_image
 from contralign.data.records.mixture import load_samples
-from contralign.data.records.pictures import DeferredPicture, contents
-from contralign.data.streams.streaming import PASSED, StreamedSamples
+from contralign.data.streams.streaming import ALREADY_SEEN, StreamedSamples
 
 
 def ids(stream, count=None):
-    return [sample if sample is PASSED else sample.id for sample in islice(stream, count)]
+    return [sample if sample is ALREADY_SEEN else sample.id for sample in islice(stream, count)]
 
 
 def shards_of(folder, sizes, write=write_jsonl, ending="jsonl"):
@@ -37,7 +37,7 @@ def tar(path, numbers):
 
 
 def pixels(sample):
-    return [open_picture(picture).tobytes() for picture in sample.pictures]
+    return [open_image(picture).tobytes() for picture in sample.pictures]
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_ranks_and_workers_share_a_pass_disjointly_and_completely(tmp_path, size
         part = stream.part(rank, ranks, seed=3, notes=tmp_path / "notes")
         for worker in range(workers):
             info = type("Info", (), {"id": worker, "num_workers": workers})
-            monkeypatch.setattr(left_out, "get_worker_info", lambda info=info: info)
+            monkeypatch.setattr(skipped_records, "get_worker_info", lambda info=info: info)
             taken.append(ids(part))
     both = Counter(name for part in taken for name in part)
     assert both == {f"r{number}": 2 for number in range(sum(sizes))}
@@ -133,8 +133,8 @@ def test_passing_over_leads_to_the_same_next_batches_without_opening_pictures(tm
 
     def batches(passed):
         stream = StreamedSamples(paths, tmp_path, on_bad=on_bad, shuffle_buffer=5)
-        stream.pass_over(passed, 2)
-        collate = lambda batch: [name if name is PASSED else name.id for name in batch]  # noqa: E731
+        stream.fast_forward(passed, 2)
+        collate = lambda batch: [name if name is ALREADY_SEEN else name.id for name in batch]  # noqa: E731
         return list(islice(DataLoader(stream, batch_size=2, num_workers=workers, collate_fn=collate), 40))
 
     whole = batches(0)
@@ -142,7 +142,7 @@ def test_passing_over_leads_to_the_same_next_batches_without_opening_pictures(tm
         png_file.unlink()  # whoever opens a picture now fails
     for passed in (1, 7, 20, 31):
         resumed = batches(passed)
-        assert all(isinstance(one, type(PASSED)) for batch in resumed[:passed] for one in batch)
+        assert all(isinstance(one, type(ALREADY_SEEN)) for batch in resumed[:passed] for one in batch)
         assert resumed[passed:] == whole[passed:]
 
 
@@ -174,11 +174,11 @@ def test_pictures_that_are_missing_or_outside_are_found_when_a_batch_opens_them(
     path = tmp_path / "a.jsonl"
     path.write_text("".join(json.dumps(record(number, name)) + "\n" for number, name in enumerate(names)))
     samples = list(StreamedSamples(path, image_root).samples)
-    assert open_picture(samples[0].pictures[0]).getpixel((0, 0)) == (10, 20, 30)
+    assert open_image(samples[0].pictures[0]).getpixel((0, 0)) == (10, 20, 30)
     reasons = []
     for sample in samples[1:]:
         with pytest.raises(BadRecord) as refused:
-            open_picture(sample.pictures[0])
+            open_image(sample.pictures[0])
         reasons.append(refused.value.reason)
     assert reasons == ["missing_picture", "outside_root", "outside_root", "corrupt_picture"]
 
@@ -241,7 +241,7 @@ def test_a_score_file_of_records_read_whole_serves_the_stream(tmp_path):
 def test_notes_are_removed_with_the_stream(tmp_path):
     stream = StreamedSamples(shards_of(tmp_path, [3]), tmp_path)
     ids(stream, 2)
-    folder = stream._left_out.folder
+    folder = stream._skipped.folder
     assert stream.report.total == 2
     del stream
     assert not folder.exists()
@@ -267,7 +267,7 @@ def test_a_buffer_of_archive_records_holds_no_pictures(tmp_path):
     members = [(name, content + heavy * name.endswith("png")) for name, content in tar_members(range(200))]
     path = write_tar(tmp_path / "s.tar", members)
     tracemalloc.start()
-    assert sum(isinstance(sample.pictures[0], DeferredPicture) for sample in StreamedSamples(path, passes=1)) == 200
+    assert sum(isinstance(sample.pictures[0], LazyImage) for sample in StreamedSamples(path, passes=1)) == 200
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 2e6

@@ -8,7 +8,7 @@ import pytest
 from worlds.small_streams import png, record, tar_members, write_tar
 
 from contralign.data.records.bad_record import BadRecord
-from contralign.data.records.messages import open_picture
+from contralign.data.records.messages import open_image
 from contralign.data.records.raw_record import streamed_sample
 from contralign.data.streams.tar_shard import tar_records
 
@@ -24,7 +24,7 @@ def test_records_come_in_the_order_of_the_archive_with_their_pictures(tmp_path):
     path = write_tar(tmp_path / "s.tar", tar_members([3, 1, 2]))
     samples = [streamed_sample(raw, None, "s.tar") for raw in tar_records(path)]
     assert [sample.id for sample in samples] == ["r3", "r1", "r2"]
-    assert [open_picture(sample.pictures[0]).getpixel((0, 0))[0] for sample in samples] == [3, 1, 2]
+    assert [open_image(sample.pictures[0]).getpixel((0, 0))[0] for sample in samples] == [3, 1, 2]
 
 
 def test_keys_hold_folders_and_stop_at_the_first_dot(tmp_path):
@@ -39,7 +39,7 @@ def test_keys_hold_folders_and_stop_at_the_first_dot(tmp_path):
     raws = list(tar_records(write_tar(tmp_path / "s.tar", members)))
     assert [raw.name for raw in raws] == ["s.tar:part/one", "s.tar:other/one"]
     sample = streamed_sample(raws[0], None, "s.tar")
-    assert [open_picture(picture).getpixel((0, 0))[0] for picture in sample.pictures] == [5, 6]
+    assert [open_image(picture).getpixel((0, 0))[0] for picture in sample.pictures] == [5, 6]
 
 
 def test_pictures_that_the_text_does_not_name_are_its_pictures(tmp_path):
@@ -51,7 +51,7 @@ def test_pictures_that_the_text_does_not_name_are_its_pictures(tmp_path):
     }
     path = write_tar(tmp_path / "s.tar", [("a.png", png(9)), ("a.json", json.dumps(chat).encode())])
     sample = streamed_sample(next(tar_records(path)), None, "s.tar")
-    assert open_picture(sample.pictures[0]).getpixel((0, 0)) == (9, 40, 90)
+    assert open_image(sample.pictures[0]).getpixel((0, 0)) == (9, 40, 90)
     assert sample.id == "s.tar:a"
 
 
@@ -126,7 +126,7 @@ def test_a_corrupt_picture_is_found_when_it_is_opened(tmp_path):
     path = write_tar(tmp_path / "s.tar", [("a.json", json.dumps(record(1, "x")).encode()), ("a.png", b"no picture")])
     sample = streamed_sample(next(tar_records(path)), None, "s.tar")
     with pytest.raises(BadRecord, match="corrupt_picture"):
-        open_picture(sample.pictures[0])
+        open_image(sample.pictures[0])
 
 
 def test_wherever_an_archive_is_cut_off_whole_records_stay_and_one_fault_says_so(tmp_path):

@@ -3,8 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contralign.batch import IGNORE_INDEX
-from contralign.data.text.image_token_expansion import expand, splice
-from contralign.data.text.loss_mask import IMAGE_SENTINEL, Encoded
+from contralign.data.text.image_token_expansion import expand_images
+from contralign.data.text.loss_mask import IMAGE_SENTINEL, EncodedSample
 
 IMAGE_TOKEN = 9999
 
@@ -20,7 +20,11 @@ def rows(draw):
         for at, (token, learn) in enumerate(zip(tokens, learned, strict=True))
     )
     lengths = [draw(st.integers(1, 12)) for token in tokens if token == IMAGE_SENTINEL]
-    return Encoded(tuple(tokens), labels, spans), lengths
+    return EncodedSample(tuple(tokens), labels, spans), lengths
+
+
+def expand(encoded, lengths, image_token, max_length=None):
+    return expand_images(encoded, [(image_token,) * length for length in lengths], max_length)
 
 
 @given(rows())
@@ -63,7 +67,7 @@ def test_cutting_keeps_a_beginning_with_whole_pictures_only(row, max_length):
 
 
 def test_a_picture_across_the_limit_is_dropped_whole_with_all_that_follows():
-    encoded = Encoded(
+    encoded = EncodedSample(
         (1, IMAGE_SENTINEL, 2, IMAGE_SENTINEL, 3), (IGNORE_INDEX,) * 2 + (2, IGNORE_INDEX, 3), (None,) * 5
     )
     cut = expand(encoded, [3, 4], IMAGE_TOKEN, 8)
@@ -72,8 +76,8 @@ def test_a_picture_across_the_limit_is_dropped_whole_with_all_that_follows():
 
 
 def test_blocks_may_hold_more_than_image_tokens():
-    encoded = Encoded((1, IMAGE_SENTINEL, 2), (IGNORE_INDEX, IMAGE_SENTINEL, 2), (None, None, (1, 0, 1)))
-    spliced = splice(encoded, [(70, IMAGE_TOKEN, 71)])
+    encoded = EncodedSample((1, IMAGE_SENTINEL, 2), (IGNORE_INDEX, IMAGE_SENTINEL, 2), (None, None, (1, 0, 1)))
+    spliced = expand_images(encoded, [(70, IMAGE_TOKEN, 71)])
     assert spliced.input_ids == (1, 70, IMAGE_TOKEN, 71, 2)
     assert spliced.labels == (IGNORE_INDEX,) * 4 + (2,)
 
@@ -81,9 +85,9 @@ def test_blocks_may_hold_more_than_image_tokens():
 @pytest.mark.parametrize("lengths", [[], [1, 2]])
 def test_other_numbers_of_places_and_pictures_are_refused(lengths):
     with pytest.raises(ValueError, match="1 picture places"):
-        expand(Encoded((IMAGE_SENTINEL,), (IGNORE_INDEX,), (None,)), lengths, IMAGE_TOKEN)
+        expand(EncodedSample((IMAGE_SENTINEL,), (IGNORE_INDEX,), (None,)), lengths, IMAGE_TOKEN)
 
 
 def test_a_limit_below_one_is_refused():
     with pytest.raises(ValueError, match="max_length=0"):
-        expand(Encoded((1,), (1,), (None,)), [], IMAGE_TOKEN, 0)
+        expand(EncodedSample((1,), (1,), (None,)), [], IMAGE_TOKEN, 0)

@@ -31,7 +31,7 @@ from contralign.core.passes import look_twice
 from contralign.models.adapters.adapter import UnsupportedModel
 from contralign.models.adapters.registry import adapter_for
 from contralign.models.decoder.recorder import forward_replaced
-from contralign.reading import without_picture
+from contralign.reading import default_contrast
 
 RECURRENT = ("Qwen3.5", "LFM2-VL")
 REFUSED = ("Llama 4",)
@@ -256,7 +256,7 @@ def test_a_recurrent_decoder_needs_no_proof_by_mask():
     model = built(family)
     out = ContrastiveAlignment(model)(family_batch(family, IMAGES))
     assert (out.delta[out.valid] - own_delta(model, family, IMAGES)).abs().max() < 1e-4
-    assert isinstance(without_picture(adapter_for(model)), DropImage)
+    assert isinstance(default_contrast(adapter_for(model)), DropImage)
 
 
 @pytest.mark.parametrize(
@@ -266,7 +266,7 @@ def test_a_recurrent_decoder_needs_no_proof_by_mask():
 def test_without_a_picture_is_the_cheap_way_in_a_measured_family_and_hiding_behind_a_window(name, contrast):
     adapter = adapter_for(built(FAMILIES[name]))
     assert not adapter.proven
-    assert isinstance(without_picture(adapter), contrast)
+    assert isinstance(default_contrast(adapter), contrast)
 
 
 def test_what_mllama_says_of_a_row_depends_on_its_batch():

@@ -9,7 +9,7 @@ from transformers import AutoProcessor, PreTrainedTokenizerFast
 from worlds.small_mini_gemini import build_mini_gemini, small_config
 
 from contralign.data.batches.collator import VLCollator
-from contralign.data.batches.picture_inputs import picture_inputs
+from contralign.data.batches.image_inputs import image_inputs
 from contralign.data.records.messages import IMAGE, Sample, Turn
 from contralign.models.mini_gemini import MiniGeminiConfig, MiniGeminiProcessor
 
@@ -42,10 +42,10 @@ def test_our_collator_asks_it_as_any_processor(grid):
     config = small_config(grid, image_token_id=VICUNA)
     processor = MiniGeminiProcessor.for_config(config, tokenizer())
     pictures = [picture(0), picture(1, (20, 64))]
-    made = picture_inputs(processor, pictures, "pad")
+    made = image_inputs(processor, pictures, "pad")
     assert made.blocks == [(VICUNA,) * config.image_seq_length] * 2
     assert not made.token_fields
-    alone = [picture_inputs(processor, [each], "pad").vision for each in pictures]
+    alone = [image_inputs(processor, [each], "pad").vision for each in pictures]
     assert sorted(made.vision) == ["pixel_values", "pixel_values_aux"]
     for name, value in made.vision.items():
         assert torch.equal(value, torch.cat([each[name] for each in alone]))

@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 from contralign.data.records.bad_record import BadRecord
-from contralign.data.records.data_preview import Glance, glance_at
+from contralign.data.records.data_preview import DataPreview, preview_data
 from contralign.data.records.messages import Sample
 from contralign.data.streams.streaming import StreamedSamples
 from contralign.recipe.data_settings import DataSettings, is_builtin
@@ -78,16 +78,16 @@ def _file(source: str, root: Path | None) -> SourceForecast:
     if root is not None and not root.is_dir():
         return SourceForecast(name=source, records=None, found="here", problem=f"image_root {root} is no folder")
     try:
-        glance = glance_at(path, root, LOOKED_AT)
+        preview = preview_data(path, root, LOOKED_AT)
     except ValueError as error:
         return SourceForecast(name=source, records=None, found="here, but unreadable", problem=str(error))
     return SourceForecast(
         name=source,
-        records=glance.records,
-        found=f"here; {glance.looked_at} looked at, {len(glance.bad)} bad",
-        samples=glance.samples,
-        bad=glance.bad,
-        problem=_named(source, glance) if glance.bad else None,
+        records=preview.num_records,
+        found=f"here; {preview.num_checked} looked at, {len(preview.bad)} bad",
+        samples=preview.samples,
+        bad=preview.bad,
+        problem=_named(source, preview) if preview.bad else None,
     )
 
 
@@ -99,19 +99,19 @@ def _stream(source: str, root: Path | None) -> SourceForecast:
         return SourceForecast(name=source, records=None, found="not here", problem=str(error))
     first = tuple(islice(stream, LOOKED_AT))
     bad = stream.report.bad
-    glance = Glance(records=0, samples=first, bad=bad)
+    preview = DataPreview(num_records=0, samples=first, bad=bad)
     return SourceForecast(
         name=source,
         records=None,
-        found=f"{len(stream.shards)} shards, streamed; first {glance.looked_at} looked at, {len(bad)} bad",
+        found=f"{len(stream.shards)} shards, streamed; first {preview.num_checked} looked at, {len(bad)} bad",
         samples=first,
         bad=bad,
-        problem=_named(source, glance) if bad else None,
+        problem=_named(source, preview) if bad else None,
     )
 
 
-def _named(source: str, glance: Glance) -> str:
-    return f"{len(glance.bad)} of {glance.looked_at} records of {source} are bad; first: {glance.bad[0]}"
+def _named(source: str, preview: DataPreview) -> str:
+    return f"{len(preview.bad)} of {preview.num_checked} records of {source} are bad; first: {preview.bad[0]}"
 
 
 def _roots(data: DataSettings) -> dict[str, Path]:

@@ -13,8 +13,8 @@ from contralign.batch import IGNORE_INDEX
 from contralign.bench.plan.models import GEMMA_PREFIX, LABELS, TEXT, V1_PREFIX
 from contralign.data.batches.collator import VLCollator
 from contralign.data.records.bad_record import BadRecord
+from contralign.data.records.images import open_image
 from contralign.data.records.messages import IMAGE, Sample
-from contralign.data.records.pictures import open_picture
 from contralign.models.anyres.anyres import best_grid, num_tokens
 
 MEASURED = 32
@@ -127,7 +127,7 @@ LIMIT = 200
 
 def _size(picture: Any) -> tuple[int, int]:
     try:
-        return open_picture(picture).size
+        return open_image(picture).size
     except BadRecord:
         return USUAL_PICTURE
 

@@ -1,4 +1,4 @@
-"""Which evaluations a recipe may name. Training, evaluation and analysis do not know each other: they meet here."""
+"""The evaluations that a recipe may name; here training, evaluation and analysis meet."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from contralign.analysis.gallery import exhibits, write_gallery
 from contralign.analysis.run_report import GALLERY_FILE
 from contralign.analysis.token_delta import token_delta
 from contralign.data.batches.collator import VLCollator
-from contralign.evaluation.captions import generate
 from contralign.evaluation.evaluation_set import EvaluationSet, draw
+from contralign.evaluation.generation import generate
 from contralign.evaluation.registry import EVALUATIONS
 from contralign.nearest import nearest
 from contralign.recipe.recipe import Recipe
@@ -30,18 +30,18 @@ def gallery(
     samples: int = 12,
     max_new_tokens: int = 64,
 ) -> dict[str, Any]:
-    """Write some held-out samples, their captions with Δ and what the model says itself; the report shows them.
+    """Write some held-out samples for the report: captions with Δ of every word, and the model's own captions.
 
     Args:
-        model: a model that `adapter_for` can serve.
+        model: a model that `adapter_for` serves.
         collator: of its processor.
         data: held-out samples; every arm shows the same ones.
-        folder: where gallery.jsonl goes.
-        samples: how many.
-        max_new_tokens: longest caption of the model's own.
+        folder: of gallery.jsonl.
+        samples: number of samples.
+        max_new_tokens: longest generated caption.
 
     Returns:
-        No numbers: what it has to say is in the file.
+        No numbers.
     """
     chosen = draw(data.samples, samples, data.seed, GALLERY)
     shown = exhibits(

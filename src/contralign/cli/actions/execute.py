@@ -1,4 +1,4 @@
-"""What `train` and `demo` do with a resolved recipe: train, evaluate, report, print."""
+"""Running a resolved recipe, for `train` and `demo`: train, evaluate, report, print."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from contralign.analysis.render.html import write_report
 from contralign.analysis.render.tables import Cell, Results, ResultTable, result_tables
 from contralign.analysis.run_report import report_of_run
 from contralign.checkpoints.run_errors import Stopped
-from contralign.checkpoints.saving import written_whole
+from contralign.checkpoints.saving import safe_write
 from contralign.cli.actions.evaluations import bind_evaluations
 from contralign.cli.ranks import leave_process_group
 from contralign.recipe.plan import RunPlan
@@ -26,7 +26,7 @@ def execute(plan: RunPlan, resume: bool = False, overwrite: bool = False) -> Non
     """Run a plan, write its report, and print its results and where they lie.
 
     Raises:
-        Mishap: the run had to stop and can go on.
+        RunError: the run had to stop and can go on.
     """
     try:
         directory = run_plan(plan, bind_evaluations(plan.recipe), resume=resume, overwrite=overwrite)
@@ -44,7 +44,7 @@ def execute(plan: RunPlan, resume: bool = False, overwrite: bool = False) -> Non
     console.print(f"Run directory: {directory.path}", highlight=False, markup=False, soft_wrap=True)
     if plan.recipe.report:
         page = directory / "report.html"
-        with written_whole(page) as partial:
+        with safe_write(page) as partial:
             write_report(partial, report_of_run(directory.path))
         console.print(f"Report: {page}", highlight=False, markup=False, soft_wrap=True)
 

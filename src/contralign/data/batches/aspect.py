@@ -1,4 +1,4 @@
-"""What is done to a picture's shape before the processor sees it (spec 2.4)."""
+"""Padding or cropping of a picture before the processor (spec 2.4): the setting `image_aspect`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MEAN_COLOUR = (122, 116, 104)
 
 
 def pad_to_square(picture: Image.Image, colour: tuple[int, int, int] = MEAN_COLOUR) -> Image.Image:
-    """The picture in the middle of a square of its longer side."""
+    """Pad a picture to the square of its longer side, centred."""
     width, height = picture.size
     if width == height:
         return picture
@@ -24,10 +24,10 @@ def pad_to_square(picture: Image.Image, colour: tuple[int, int, int] = MEAN_COLO
 
 
 def crop_to_square(picture: Image.Image) -> Image.Image:
-    """The middle square of its shorter side.
+    """Crop a picture to the centred square of its shorter side.
 
-    A processor that resizes the shorter edge and crops the centre (CLIP's) does so itself, and to the pixel as LLaVA
-    did: leave that to "processor".
+    CLIP's processor, which resizes the shorter edge and crops the centre, does this itself, to the pixel as LLaVA did:
+    use "processor" with it.
     """
     width, height = picture.size
     side = min(width, height)

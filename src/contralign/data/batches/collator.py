@@ -1,4 +1,4 @@
-"""From samples to the tensors a model takes: every picture at its full length, rows padded, labels only on answers."""
+"""The collator: samples to padded `input_ids`, `attention_mask`, `labels` and what the vision tower takes."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from torch import Tensor
 from contralign.batch import CACHED_DELTA, IGNORE_INDEX
 from contralign.data.batches.aspect import ImageAspect
 from contralign.data.batches.encoded_batch import EncodedBatch
-from contralign.data.batches.picture_inputs import PictureInputs, picture_inputs
+from contralign.data.batches.image_inputs import ImageInputs, image_inputs
 from contralign.data.records.bad_record import BadRecord
-from contralign.data.records.messages import Sample, open_picture
+from contralign.data.records.messages import Sample, open_image
 from contralign.data.scores.score_digest import image_processor_digest, tokenizer_digest
 from contralign.data.scores.score_file import ScoreFile
-from contralign.data.text.image_token_expansion import Spliced, splice
-from contralign.data.text.loss_mask import Encoded, encode, resolve_template
+from contralign.data.text.image_token_expansion import ExpandedSample, expand_images
+from contralign.data.text.loss_mask import EncodedSample, encode, resolve_template
 from contralign.data.text.templates import Template
 
 logger = logging.getLogger(__name__)
@@ -35,28 +35,28 @@ MARKS_ANSWERS = frozenset({"PaliGemmaProcessor"})
 
 
 class VLCollator:
-    """Makes batches of samples.
+    """Collates samples into a batch.
 
-    Returns `input_ids`, `attention_mask` and `labels` (batch, seq), whatever the processor makes of the pictures
-    (`pixel_values`, `image_sizes` …; absent from a batch of text alone), and `pictures` under `keep_pictures`: for
-    every row the tuple of its original pictures. Which tokens a picture takes is what the processor says. With `scores`
-    there is also `cached_delta` (batch, seq), float32: their column (Δ unless told otherwise) at label tokens, else 0.
+    The batch holds `input_ids`, `attention_mask` and `labels` (batch, seq), and what the processor makes of the
+    pictures (`pixel_values`, `image_sizes` …; absent if no row has one). The processor decides which tokens a picture
+    takes. With `keep_pictures`, `pictures` holds a tuple of original pictures a row. With `scores`, `cached_delta`
+    (batch, seq), float32, holds their column (Δ by default) at label tokens and 0 elsewhere.
 
     Args:
         processor: a Hugging Face processor, or a bare tokenizer for text alone. It needs a pad token.
         template: plain, vicuna_v1, gemma, chat (the model's own), or a template.
-        max_length: longest row; what goes beyond is cut, a picture never in two. None cuts nothing.
+        max_length: longest row, in tokens; the rest is truncated, no picture in two. None truncates nothing.
         keep_pictures: keep the original pictures, for contrasts that degrade them.
-        on_bad: what becomes of a picture that cannot be decoded and of a sample with no label left: "error" raises,
-            "skip" leaves the row out, counts it in `skipped` and logs it once.
-        image_aspect: what is done to a picture before the processor: "processor" nothing, "pad" pads it to a square
-            with the mean colour, "square" crops it to a square.
+        on_bad: for a picture that cannot be decoded and a sample without a label: "error" raises, "skip" drops the row,
+            counts it in `skipped` and logs it once.
+        image_aspect: before the processor: "processor" does nothing, "pad" pads a picture to a square with the mean
+            colour, "square" crops it to a square.
         padding_side: "right" for training.
         scores: Δ of the samples, or another column, for `CalConfig(scores=FILE)`.
 
     Attributes:
-        skipped: rows left out, by reason; a record that comes again counts again.
-        left_out: what was wrong with the records of these rows, by name. Of this process alone, as `skipped` is.
+        skipped: number of rows skipped by this process, by reason; a record that comes again counts again.
+        skipped_records: what was wrong with their records, by name.
 
     Raises:
         ValueError: an unknown setting, or one that has no effect on a bare tokenizer; no pad token; no chat template.
@@ -94,7 +94,7 @@ class VLCollator:
         self.image_aspect: ImageAspect = image_aspect
         self.padding_side = padding_side
         self.skipped: Counter[str] = Counter()
-        self.left_out: dict[str, BadRecord] = {}
+        self.skipped_records: dict[str, BadRecord] = {}
         names = processor.model_input_names if self.reads_pictures else ()
         self.token_fields = tuple(name for name in names if name.endswith("token_type_ids"))
         self._answer = int(type(processor).__name__ in MARKS_ANSWERS)
@@ -104,12 +104,12 @@ class VLCollator:
             self.scores = scores
 
     def __call__(self, samples: Sequence[Sample]) -> dict[str, Any]:
-        """The batch as a model takes it."""
+        """The batch as the model's keyword arguments."""
         return self.encode_batch(samples).inputs
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What token ids and pixels depend on beside the sample: a score file keeps it."""
+        """The settings that token ids and pixels depend on; a score file records them."""
         return {
             "template": self.template_name,
             "max_length": self.max_length,
@@ -119,7 +119,7 @@ class VLCollator:
         }
 
     def with_scores(self, scores: ScoreFile | None) -> VLCollator:
-        """The same collator with Δ of another file in its batches, or with none; both count into one `skipped`.
+        """A copy with Δ of another file in its batches, or none; both count into the same `skipped`.
 
         Raises:
             ScoreMismatch: the score file was made with other settings.
@@ -130,22 +130,22 @@ class VLCollator:
         other.scores = scores
         return other
 
-    def apart(self) -> VLCollator:
-        """The same collator, which remembers for itself what it leaves out: for a look at samples on the side."""
+    def with_own_counts(self) -> VLCollator:
+        """A copy with its own `skipped` and `skipped_records`, for batches that are not trained on."""
         other = copy.copy(self)
-        other.skipped, other.left_out = Counter(), {}
+        other.skipped, other.skipped_records = Counter(), {}
         return other
 
     def check(self, sample: Sample) -> None:
-        """Refuse a sample that gives nothing to learn; pictures are not opened, so cutting is not foreseen.
+        """Refuse a sample without labels. Pictures are not opened, so truncation is not foreseen.
 
         Raises:
-            BadRecord: the template cannot lay it out, or finds no answer in it.
+            BadRecord: the template refuses it, or finds no answer in it.
         """
         self._encode(sample)
 
     def encode_batch(self, samples: Sequence[Sample]) -> EncodedBatch:
-        """The batch, and which sample, characters and kind every token belongs to.
+        """The batch, with the sample, characters and kind of every token.
 
         Raises:
             BadRecord: a bad sample under `on_bad="error"`.
@@ -162,9 +162,9 @@ class VLCollator:
                 ", which reads LLaVA records and chat messages, from files, datasets and lists"
             )
         read: list[_Read] = []
-        left_out: list[BadRecord] = []
+        skipped_records: list[BadRecord] = []
         for sample in samples:
-            with self._bad_may_be_skipped(sample, left_out):
+            with self._bad_may_be_skipped(sample, skipped_records):
                 read.append(self._read(sample))
         made = self._make([picture for line in read for picture in line.pictures])
         rows: list[_Row] = []
@@ -172,47 +172,47 @@ class VLCollator:
         for line in read:
             own = slice(first, first + len(line.pictures))
             first = own.stop
-            with self._bad_may_be_skipped(line.sample, left_out):
+            with self._bad_may_be_skipped(line.sample, skipped_records):
                 rows.append(self._splice(line, made, own))
         kept = [picture for row in rows for picture in row.pictures]
-        vision = made.vision if len(kept) == first else self.picture_inputs(kept)
-        return self._batch(rows or [_empty_row(self.tokenizer.pad_token_id)], vision, tuple(left_out))
+        vision = made.vision if len(kept) == first else self.image_inputs(kept)
+        return self._batch(rows or [_empty_row(self.tokenizer.pad_token_id)], vision, tuple(skipped_records))
 
-    def picture_inputs(self, pictures: Sequence[Image.Image]) -> dict[str, Tensor]:
-        """Pictures as the vision tower takes them, just as in a batch; for contrasts that degrade pictures."""
+    def image_inputs(self, pictures: Sequence[Image.Image]) -> dict[str, Tensor]:
+        """The vision tower's inputs for pictures, as in a batch; for contrasts that degrade pictures."""
         return self._make(pictures).vision
 
-    def _make(self, pictures: Sequence[Image.Image]) -> PictureInputs:
-        return picture_inputs(self.processor, pictures, self.image_aspect)
+    def _make(self, pictures: Sequence[Image.Image]) -> ImageInputs:
+        return image_inputs(self.processor, pictures, self.image_aspect)
 
     @contextmanager
-    def _bad_may_be_skipped(self, sample: Sample, left_out: list[BadRecord]) -> Iterator[None]:
+    def _bad_may_be_skipped(self, sample: Sample, skipped_records: list[BadRecord]) -> Iterator[None]:
         try:
             yield
         except BadRecord as fault:
             named = fault.named(f"{sample.source}, {sample.id}" if sample.source else sample.id)
             if self.on_bad == "error":
                 raise named from fault
-            left_out.append(named)
+            skipped_records.append(named)
             self.skipped[fault.reason] += 1
-            if named.record not in self.left_out:
-                self.left_out[named.record] = named
+            if named.record not in self.skipped_records:
+                self.skipped_records[named.record] = named
                 logger.warning("skipped: %s", named)
 
     def _read(self, sample: Sample) -> _Read:
         if sample.pictures and not self.reads_pictures:
             raise BadRecord("no_picture_place", "a sample with pictures, but the collator has a bare tokenizer")
-        return _Read(sample, self._encode(sample), tuple(open_picture(picture) for picture in sample.pictures))
+        return _Read(sample, self._encode(sample), tuple(open_image(picture) for picture in sample.pictures))
 
-    def _encode(self, sample: Sample) -> Encoded:
+    def _encode(self, sample: Sample) -> EncodedSample:
         encoded = encode(sample, self.template, self.processor, self.max_length)
         if encoded.num_labels == 0:
             raise BadRecord("no_label", "the template finds no answer to learn in this sample")
         return encoded
 
-    def _splice(self, read: _Read, made: PictureInputs, own: slice) -> _Row:
+    def _splice(self, read: _Read, made: ImageInputs, own: slice) -> _Row:
         blocks = made.blocks[own]
-        tokens = splice(read.encoded, blocks, self.max_length)
+        tokens = expand_images(read.encoded, blocks, self.max_length)
         if tokens.num_labels == 0:
             raise BadRecord(
                 "no_label_left",
@@ -222,7 +222,9 @@ class VLCollator:
         fields = {name: values[own] for name, values in made.token_fields.items()}
         return _Row(read.sample, tokens, read.pictures[: len(tokens.image_starts)], fields)
 
-    def _batch(self, rows: Sequence[_Row], vision: dict[str, Tensor], left_out: tuple[BadRecord, ...]) -> EncodedBatch:
+    def _batch(
+        self, rows: Sequence[_Row], vision: dict[str, Tensor], skipped_records: tuple[BadRecord, ...]
+    ) -> EncodedBatch:
         width = max(len(row.tokens.input_ids) for row in rows)
         offsets = [0 if self.padding_side == "right" else width - len(row.tokens.input_ids) for row in rows]
 
@@ -248,21 +250,21 @@ class VLCollator:
             samples=tuple(row.sample for row in rows),
             rows=tuple(row.tokens for row in rows),
             offsets=tuple(offsets),
-            left_out=left_out,
+            skipped_records=skipped_records,
         )
 
 
 @dataclass(frozen=True)
 class _Read:
     sample: Sample
-    encoded: Encoded
+    encoded: EncodedSample
     pictures: tuple[Image.Image, ...]
 
 
 @dataclass(frozen=True)
 class _Row:
     sample: Sample | None
-    tokens: Spliced
+    tokens: ExpandedSample
     pictures: tuple[Image.Image, ...]
     fields: dict[str, list[tuple[int, ...]]]
 
@@ -276,7 +278,7 @@ class _Row:
 
 
 def _cached_delta(scores: ScoreFile, rows: Sequence[_Row], offsets: Sequence[int], width: int) -> Tensor:
-    """(batch, seq) what a file holds of the label tokens of every row."""
+    """(batch, seq) float32: the file's values at the label tokens of every row, 0 elsewhere."""
     cached = torch.zeros(len(rows), width)
     for line, row, begin in zip(cached, rows, offsets, strict=True):
         if row.sample is not None:
@@ -291,5 +293,5 @@ def _refuse_unknown(name: str, value: str, choices: tuple[str, ...]) -> None:
 
 
 def _empty_row(pad_token: int) -> _Row:
-    """Two tokens and nothing to learn: what is left of a batch without a good sample."""
-    return _Row(None, Spliced((pad_token,) * 2, (IGNORE_INDEX,) * 2, (None, None)), (), {})
+    """Two tokens without labels: the row of a batch whose samples are all bad."""
+    return _Row(None, ExpandedSample((pad_token,) * 2, (IGNORE_INDEX,) * 2, (None, None)), (), {})

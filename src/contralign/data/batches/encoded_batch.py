@@ -1,4 +1,4 @@
-"""A batch that still knows which sample, which characters and which kind every token belongs to."""
+"""A batch that knows the sample, the characters and the kind of every token."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from typing import Any
 
 from contralign.data.records.bad_record import BadRecord
 from contralign.data.records.messages import Sample
-from contralign.data.text.image_token_expansion import Spliced
+from contralign.data.text.image_token_expansion import ExpandedSample
 from contralign.data.text.loss_mask import TokenSpan, kinds
 
 
 @dataclass(frozen=True, kw_only=True)
 class EncodedBatch:
-    """A batch with what evaluation and analysis want to know about it.
+    """A batch, with what evaluation and analysis need to know of its tokens.
 
     Attributes:
         inputs: what the model takes.
-        samples: the sample of every row; None for the empty row that stands for a batch with no good sample.
+        samples: the sample of every row; None for the empty row of a batch whose samples are all bad.
         rows: the row's tokens before padding.
-        offsets: the column where each row begins.
-        left_out: what was wrong with the samples that are not here (`on_bad="skip"`).
+        offsets: column of each row's first token.
+        skipped_records: bad samples that were skipped (`on_bad="skip"`).
     """
 
     inputs: dict[str, Any]
     samples: tuple[Sample | None, ...]
-    rows: tuple[Spliced, ...]
+    rows: tuple[ExpandedSample, ...]
     offsets: tuple[int, ...]
-    left_out: tuple[BadRecord, ...] = ()
+    skipped_records: tuple[BadRecord, ...] = ()
 
     @property
     def kinds(self) -> list[list[str | None]]:
@@ -40,7 +40,7 @@ class EncodedBatch:
         """(batch, seq) characters of an assistant turn that a learned token stands for."""
         return self._columns(lambda sample, row: list(row.token_spans))
 
-    def _columns(self, values: Callable[[Sample | None, Spliced], list[Any]]) -> list[list[Any]]:
+    def _columns(self, values: Callable[[Sample | None, ExpandedSample], list[Any]]) -> list[list[Any]]:
         width = self.inputs["input_ids"].shape[1]
         lines = []
         for sample, row, offset in zip(self.samples, self.rows, self.offsets, strict=True):

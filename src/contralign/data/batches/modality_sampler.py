@@ -1,8 +1,8 @@
 """LLaVA's order of records: batches of one modality and of about one length (spec 2.5 and 10.10).
 
-Records are shuffled and cut into megabatches, each what one optimizer step of all ranks takes: `num_chunks` batches
-(ranks times micro-batches a step) of `batch_size` records. Inside of a megabatch records are sorted by length and dealt
-so that its batches are about equally long. Pictures and text alone never share a megabatch, but for the last one.
+Records are shuffled and cut into megabatches, one for each optimizer step of all ranks: `num_chunks` batches (ranks
+times micro-batches) of `batch_size` records. In a megabatch records are sorted by length and distributed so that its
+batches are about equally long. Only the last megabatch may mix records with and without pictures.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from contralign.data.records.messages import Sample
 
 
 def modality_lengths(samples: Iterable[Sample]) -> list[int]:
-    """Words of every sample, counted at white space over all turns; negative for one without pictures.
+    """Number of words of every sample, split at white space over all turns; negative without pictures.
 
-    A picture's features add nothing; its marker is a word where white space stands on both sides, as LLaVA's
-    ``<image>`` is.
+    Image tokens do not count; a picture's marker counts as a word if white space is on both sides, as LLaVA's
+    ``<image>`` does.
 
     Raises:
-        ValueError: a sample without any word, which has no sign.
+        ValueError: a sample without words, whose length of 0 has no sign.
     """
     lengths = []
     for sample in samples:
@@ -41,18 +41,18 @@ def modality_length_order(
     generator: torch.Generator | None = None,
     shuffle_generator: torch.Generator | None = None,
 ) -> list[int]:
-    """Indices of the records in the order in which one pass takes them.
+    """Indices of the records in the order of one epoch.
 
-    The last megabatch of each modality, full or not, comes at the end, both together and sorted by index. Where there
-    is one modality, this is `length_order`.
+    The last megabatch of each modality, full or not, comes at the end, both joined and sorted by index. With one
+    modality this is `length_order`.
 
     Args:
         lengths: see `modality_lengths`.
         batch_size: records of one rank and micro-batch.
         num_chunks: batches of a megabatch: ranks times micro-batches a step.
         generator: draws the order of the megabatches; None draws from torch's global state.
-        shuffle_generator: draws the order inside of each modality. None draws from torch's global state, and so does
-            the original, whatever generator it is given.
+        shuffle_generator: draws the order in each modality; None draws from torch's global state, as the original
+            always does.
 
     Raises:
         ValueError: no records, a length of 0, or sizes below 1.
@@ -78,7 +78,7 @@ def modality_length_order(
 def length_order(
     lengths: Sequence[int], batch_size: int, num_chunks: int, *, generator: torch.Generator | None = None
 ) -> list[int]:
-    """Indices of the records, with batches of about one length; see `modality_length_order`.
+    """Indices of the records in batches of about equal length; see `modality_length_order`.
 
     Raises:
         ValueError: no records, or sizes below 1.
@@ -97,7 +97,7 @@ def length_order(
 
 
 def epoch_generator(seed: int, epoch: int) -> torch.Generator:
-    """Draws that depend on nothing but these two; other epochs of other seeds do not share them."""
+    """A generator seeded by a hash of both, so that seed 0, epoch 1 and seed 1, epoch 0 differ."""
     digest = hashlib.blake2b(f"{seed} {epoch}".encode(), digest_size=7).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "little"))
 
@@ -107,9 +107,9 @@ def _cut(indices: Sequence[int], size: int) -> list[list[int]]:
 
 
 def _dealt(indices: Sequence[int], lengths: Sequence[int], num_chunks: int) -> list[list[int]]:
-    """Chunks of equal count: each index goes to the one with the least length so far that is not full.
+    """Chunks of equal count: each index goes to the chunk of least total length that is not full.
 
-    Where the count does not divide, every `num_chunks`-th index goes to the same chunk, whatever its length.
+    If the count does not divide by `num_chunks`, chunk n takes every `num_chunks`-th index from n on.
     """
     if len(indices) % num_chunks:
         return [list(indices[start::num_chunks]) for start in range(num_chunks)]

@@ -1,4 +1,4 @@
-"""A part of a file, read when it is asked for: a member of an archive that nobody unpacks."""
+"""A member of an archive that is not unpacked: a range of bytes, read on demand."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from contralign.data.records.bad_record import BadRecord
 
 
 @dataclass(frozen=True, slots=True)
-class PackedBytes:
-    """A part of a file, such as a member of a tar archive; read when it is asked for.
+class ArchiveMember:
+    """A range of bytes of a file, such as a member of a tar archive.
 
     Attributes:
         path: the file.
-        offset: where the part begins, in bytes.
-        size: bytes of the part.
-        name: of the part.
+        offset: first byte.
+        size: number of bytes.
+        name: of the member.
     """
 
     path: Path
@@ -25,10 +25,10 @@ class PackedBytes:
     name: str
 
     def read(self) -> bytes:
-        """All of it.
+        """All bytes of the member.
 
         Raises:
-            BadRecord: `cut_off`, the file ends before the part does.
+            BadRecord: `cut_off`, the file ends before the member does.
             OSError: the file cannot be read.
         """
         with self.path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""One record that cannot be trained on: a short reason to count, and a message that helps to mend it."""
+"""The error for a record that cannot be trained on: a reason to count by, and a message that helps to mend it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ class BadRecord(ValueError):
     """A record that is refused.
 
     Attributes:
-        reason: a short slug, the same for every record with this fault; reports count by it.
-        record: name of the record (file and line, or id); "" until the loader knows it.
+        reason: a short slug, such as "missing_picture"; reports count by it.
+        message: what is wrong and what was wanted.
+        record: name of the record (file and line, or id); "" until the loader sets it.
     """
 
     def __init__(self, reason: str, message: str, record: str = "") -> None:
@@ -26,5 +27,5 @@ class BadRecord(ValueError):
         return BadRecord, (self.reason, self.message, self.record)
 
     def named(self, record: str) -> BadRecord:
-        """The same fault with the record's name."""
+        """A copy with the record's name."""
         return BadRecord(self.reason, self.message, record)

@@ -7,17 +7,24 @@ from pathlib import Path
 from typing import Any, get_args
 
 from contralign.data.records.bad_record import BadRecord
-from contralign.data.records.llava_json import LITERAL_IMAGE, checked_text, picture_values, record_id
+from contralign.data.records.images import ImageSource, as_image
+from contralign.data.records.llava_json import (
+    LITERAL_IMAGE,
+    checked_text,
+    picture_values,
+    record_id,
+    turn_fields,
+    turn_list,
+)
 from contralign.data.records.messages import IMAGE, Role, Sample, Turn
-from contralign.data.records.pictures import Picture, as_picture
 
 
 def chat_sample(record: Mapping[str, Any], name: str, image_root: Path | None, source: str = "") -> Sample:
     """A sample from chat messages.
 
-    A picture's place is a part of type "image"; its picture lies in the part itself (`image` or `path`) or, in order,
-    in the record's `images` or `image`. Messages of plain text with pictures beside them: as many ``<image>`` as
-    pictures are their places, and where there is none, all pictures go in front of the first user turn.
+    A part of type "image" marks the place of a picture. The picture is in the part (`image`, `path` or `url`) or, in
+    order, in the record's `images` or `image`. Messages that are plain text mark places by ``<image>``, one for each
+    picture; without any, all pictures go in front of the first user turn.
 
     Args:
         record: the messages, and perhaps `images` or `image`.
@@ -30,10 +37,11 @@ def chat_sample(record: Mapping[str, Any], name: str, image_root: Path | None, s
     """
     beside = list(picture_values(record))
     given = len(beside)
-    pictures: list[Picture] = []
-    turns = [_turn(message, index, beside, pictures, image_root) for index, message in enumerate(_messages(record))]
+    pictures: list[ImageSource] = []
+    messages = turn_list(record, "messages", (list, tuple))
+    turns = [_turn(message, index, beside, pictures, image_root) for index, message in enumerate(messages)]
     if given and len(beside) == given and not pictures:
-        turns, pictures = _placed(turns, given), [as_picture(value, image_root) for value in beside]
+        turns, pictures = _placed(turns, given), [as_image(value, image_root) for value in beside]
     elif beside:
         raise BadRecord("picture_count", f"{len(beside)} pictures more than parts of type image; drop them")
     if turns[-1].role != "assistant":
@@ -41,25 +49,9 @@ def chat_sample(record: Mapping[str, Any], name: str, image_root: Path | None, s
     return Sample(record_id(record, name), tuple(turns), tuple(pictures), source=source)
 
 
-def _messages(record: Mapping[str, Any]) -> Sequence[Any]:
-    messages = record.get("messages")
-    if messages is None:
-        raise BadRecord("missing_key", f"keys {', '.join(map(str, record))}; wanted 'messages'")
-    if not isinstance(messages, (list, tuple)):
-        raise BadRecord("wrong_type", f"messages of type {type(messages).__name__}; wanted a list")
-    if not messages:
-        raise BadRecord("no_turns", "no messages; wanted a question and an answer")
-    return messages
-
-
-def _turn(message: object, index: int, beside: list[Any], pictures: list[Picture], root: Path | None) -> Turn:
-    """The turn; pictures of its image parts move from `beside` to `pictures`."""
-    if not isinstance(message, Mapping):
-        raise BadRecord("wrong_type", f"message {index} is of type {type(message).__name__}; wanted an object")
-    missing = [key for key in ("role", "content") if key not in message]
-    if missing:
-        raise BadRecord("missing_key", f"message {index} has no {' and no '.join(map(repr, missing))}")
-    role, content = message["role"], message["content"]
+def _turn(message: object, index: int, beside: list[Any], pictures: list[ImageSource], root: Path | None) -> Turn:
+    """One turn; the pictures of its image parts are moved from `beside` to `pictures`."""
+    role, content = turn_fields(message, f"message {index}", "role", "content")
     if role not in get_args(Role):
         raise BadRecord("wrong_role", f"message {index} has role {role!r}; wanted {', '.join(get_args(Role))}")
     if isinstance(content, str):
@@ -70,7 +62,7 @@ def _turn(message: object, index: int, beside: list[Any], pictures: list[Picture
 
 
 def _parts(
-    content: Sequence[Any], index: int, beside: list[Any], pictures: list[Picture], root: Path | None
+    content: Sequence[Any], index: int, beside: list[Any], pictures: list[ImageSource], root: Path | None
 ) -> Iterator[str]:
     for part in content:
         kind = part.get("type") if isinstance(part, Mapping) else None
@@ -80,14 +72,14 @@ def _parts(
             own = next((part[key] for key in ("image", "path", "url") if part.get(key) is not None), None)
             if own is None and not beside:
                 raise BadRecord("picture_count", f"message {index} has an image part but no picture is left for it")
-            pictures.append(as_picture(beside.pop(0) if own is None else own, root))
+            pictures.append(as_image(beside.pop(0) if own is None else own, root))
             yield IMAGE
         else:
             raise BadRecord("wrong_part", f"message {index} has a part of type {kind!r}; wanted text or image")
 
 
 def _placed(turns: list[Turn], num_pictures: int) -> list[Turn]:
-    """Turns of plain text with places for the pictures that lie beside them."""
+    """Plain-text turns with a marker for each of the record's pictures."""
     written = sum(turn.text.count(LITERAL_IMAGE) for turn in turns)
     if written == num_pictures:
         return [Turn(turn.role, turn.text.replace(LITERAL_IMAGE, IMAGE)) for turn in turns]

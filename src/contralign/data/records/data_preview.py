@@ -1,4 +1,4 @@
-"""A glance at a data file that may be huge: how many records, and whether some of them, spread over it, are sound."""
+"""A preview of a data file that may be huge: how many records it holds, and which of a sample of them are bad."""
 
 from __future__ import annotations
 
@@ -8,36 +8,36 @@ from pathlib import Path
 from contralign.data.records.bad_record import BadRecord
 from contralign.data.records.messages import Sample
 from contralign.data.records.record_files import read_records
-from contralign.data.records.record_sample import record_sample, to_learn_from
+from contralign.data.records.record_sample import record_sample, trainable_sample
 
 
 @dataclass(frozen=True, kw_only=True)
-class Glance:
-    """What a glance at a file saw.
+class DataPreview:
+    """What a preview of a file found.
 
     Attributes:
-        records: how many it holds.
-        samples: the sound ones among those looked at.
-        bad: the others.
+        num_records: records in the file.
+        samples: the checked records that are good.
+        bad: the checked records that are bad.
     """
 
-    records: int
+    num_records: int
     samples: tuple[Sample, ...]
     bad: tuple[BadRecord, ...]
 
     @property
-    def looked_at(self) -> int:
-        """Records that were looked at."""
+    def num_checked(self) -> int:
+        """Number of records that were checked."""
         return len(self.samples) + len(self.bad)
 
 
-def glance_at(path: Path, image_root: Path | None = None, most: int = 500) -> Glance:
-    """Count the records of a file and look at some, evenly spread: their form, and the headers of their pictures.
+def preview_data(path: Path, image_root: Path | None = None, most: int = 500) -> DataPreview:
+    """Count the records of a file and check some, evenly spread: their keys and turns, and their pictures' headers.
 
     Args:
         path: .json or .jsonl.
         image_root: picture folder.
-        most: records to look at.
+        most: largest number of records to check.
 
     Raises:
         ValueError: the file cannot be read at all.
@@ -53,7 +53,7 @@ def glance_at(path: Path, image_root: Path | None = None, most: int = 500) -> Gl
     samples, bad = [], []
     for name, record in kept[:: -(-len(kept) // most)]:
         try:
-            samples.append(to_learn_from(record_sample(record, name, image_root, path.name), None))
+            samples.append(trainable_sample(record_sample(record, name, image_root, path.name), None))
         except BadRecord as fault:
             bad.append(fault.named(name))
-    return Glance(records=records, samples=tuple(samples), bad=tuple(bad))
+    return DataPreview(num_records=records, samples=tuple(samples), bad=tuple(bad))

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from contralign.data.records.bad_record import BadRecord
+from contralign.data.records.images import as_image
 from contralign.data.records.messages import IMAGE, Role, Sample, Turn
-from contralign.data.records.pictures import as_picture
 
 LITERAL_IMAGE = "<image>"
 ROLES: dict[str, Role] = {"human": "user", "gpt": "assistant"}
@@ -17,9 +17,9 @@ ROLES: dict[str, Role] = {"human": "user", "gpt": "assistant"}
 def llava_sample(record: Mapping[str, Any], name: str, image_root: Path | None, source: str = "") -> Sample:
     """A sample from a LLaVA record.
 
-    With one picture, ``<image>`` moves to the front of its turn and several in a turn become one, as LLaVA does it.
-    With several pictures the markers stay where they are. Without a picture ``<image>`` is text. A first turn of the
-    assistant is dropped (ShareGPT data has them).
+    With one picture, ``<image>`` moves to the front of its turn, and several in a turn become one, as in LLaVA. With
+    several pictures the markers stay in place. Without a picture ``<image>`` is text. If the assistant speaks first,
+    as in ShareGPT data, that turn is dropped.
 
     Args:
         record: may hold `image` (or `images`): a file name under the image root, a picture, or a list of them.
@@ -30,18 +30,18 @@ def llava_sample(record: Mapping[str, Any], name: str, image_root: Path | None, 
     Raises:
         BadRecord: with what is wrong.
     """
-    spoken = [_turn(turn, index) for index, turn in enumerate(_conversations(record))]
+    spoken = [_turn(turn, index) for index, turn in enumerate(turn_list(record, "conversations", (list,)))]
     spoken = spoken[1:] if spoken[0].role == "assistant" else spoken
     if not spoken or spoken[-1].role != "assistant":
         raise BadRecord("no_answer", f"{len(spoken)} turns, the last not from gpt; nothing to learn from")
     held = picture_values(record)
-    pictures = tuple(as_picture(value, image_root) for value in held)
+    pictures = tuple(as_image(value, image_root) for value in held)
     turns = tuple(_marked(turn, len(held)) for turn in spoken)
     return Sample(record_id(record, name), turns, pictures, source=source)
 
 
 def picture_values(record: Mapping[str, Any]) -> Sequence[Any]:
-    """What the record holds as pictures, under `image` or `images`.
+    """The record's values under `image` or `images`, as a sequence.
 
     Raises:
         BadRecord: `ambiguous`, both are there.
@@ -55,7 +55,11 @@ def picture_values(record: Mapping[str, Any]) -> Sequence[Any]:
 
 
 def record_id(record: Mapping[str, Any], name: str) -> str:
-    """The record's own id, or its name."""
+    """The record's `id` as text, or `name` without one.
+
+    Raises:
+        BadRecord: an id that is neither text nor a whole number.
+    """
     own = record.get("id")
     if own is None or own == "":
         return name
@@ -65,7 +69,11 @@ def record_id(record: Mapping[str, Any], name: str) -> str:
 
 
 def checked_text(text: object, index: int) -> str:
-    """The text of turn `index`, if it is text that may stand in a sample."""
+    """The text of turn `index`.
+
+    Raises:
+        BadRecord: no text, or the marker U+FFFC in it.
+    """
     if not isinstance(text, str):
         raise BadRecord("wrong_type", f"turn {index} has text of type {type(text).__name__}; wanted str")
     if IMAGE in text:
@@ -73,27 +81,41 @@ def checked_text(text: object, index: int) -> str:
     return text
 
 
-def _conversations(record: Mapping[str, Any]) -> list[Any]:
-    conversations = record.get("conversations")
-    if conversations is None:
-        raise BadRecord("missing_key", f"keys {', '.join(map(str, record))}; wanted 'conversations'")
-    if not isinstance(conversations, list):
-        raise BadRecord("wrong_type", f"conversations of type {type(conversations).__name__}; wanted a list")
-    if not conversations:
-        raise BadRecord("no_turns", "an empty conversation; wanted a question and an answer")
-    return conversations
+def turn_list(record: Mapping[str, Any], key: str, kinds: tuple[type, ...]) -> Sequence[Any]:
+    """The turns that a record holds under `key`.
+
+    Raises:
+        BadRecord: none are there, or they are no list.
+    """
+    turns = record.get(key)
+    if turns is None:
+        raise BadRecord("missing_key", f"keys {', '.join(map(str, record))}; wanted {key!r}")
+    if not isinstance(turns, kinds):
+        raise BadRecord("wrong_type", f"{key} of type {type(turns).__name__}; wanted a list")
+    if not turns:
+        raise BadRecord("no_turns", f"an empty list of {key}; wanted a question and an answer")
+    return turns
+
+
+def turn_fields(turn: object, name: str, *keys: str) -> tuple[Any, ...]:
+    """The values of the keys that a turn must have; `name` says which turn.
+
+    Raises:
+        BadRecord: it is no object, or lacks one.
+    """
+    if not isinstance(turn, Mapping):
+        raise BadRecord("wrong_type", f"{name} is of type {type(turn).__name__}; wanted an object")
+    missing = [key for key in keys if key not in turn]
+    if missing:
+        raise BadRecord("missing_key", f"{name} has no {' and no '.join(map(repr, missing))}")
+    return tuple(turn[key] for key in keys)
 
 
 def _turn(turn: object, index: int) -> Turn:
-    if not isinstance(turn, Mapping):
-        raise BadRecord("wrong_type", f"turn {index} is of type {type(turn).__name__}; wanted an object")
-    missing = [key for key in ("from", "value") if key not in turn]
-    if missing:
-        raise BadRecord("missing_key", f"turn {index} has no {' and no '.join(map(repr, missing))}")
-    speaker = turn["from"]
+    speaker, text = turn_fields(turn, f"turn {index}", "from", "value")
     if not isinstance(speaker, str) or speaker not in ROLES:
         raise BadRecord("wrong_role", f"turn {index} is from {speaker!r}; wanted {' or '.join(ROLES)}")
-    return Turn(ROLES[speaker], checked_text(turn["value"], index))
+    return Turn(ROLES[speaker], checked_text(text, index))
 
 
 def _marked(turn: Turn, num_pictures: int) -> Turn:

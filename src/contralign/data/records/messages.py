@@ -1,8 +1,8 @@
-"""The one inner form of a training record: turns of text with picture markers, and the pictures they stand for.
+"""`Sample`, the one internal form of a record: turns of text with picture markers, and the pictures.
 
-Every reader (LLaVA JSON, Hugging Face messages, the built-in sets) makes a `Sample`; everything later reads only that.
-A picture's place is the single character `IMAGE`, U+FFFC OBJECT REPLACEMENT CHARACTER, which no reader lets through
-from outside. So the eight letters ``<image>`` in a text are always just text.
+Every reader (LLaVA JSON, chat messages, built-in sets) makes samples, and all later code reads only these. The marker
+`IMAGE` is one character, U+FFFC OBJECT REPLACEMENT CHARACTER, which every reader refuses in its input. So ``<image>``
+in the text of a sample is always plain text.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from contralign.data.records.bad_record import BadRecord
-from contralign.data.records.pictures import Picture, open_picture
+from contralign.data.records.images import ImageSource, open_image
 
-__all__ = ["IMAGE", "Picture", "Role", "Sample", "Span", "SpanKind", "Turn", "open_picture"]
+__all__ = ["IMAGE", "ImageSource", "Role", "Sample", "Span", "SpanKind", "Turn", "open_image"]
 
 IMAGE = "\ufffc"
 """Place of a picture in the text of a turn."""
@@ -24,7 +24,7 @@ SpanKind = Literal["visual", "filler", "contradictory"]
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What one side says; `IMAGE` in the text marks the place of a picture."""
+    """One message of a conversation; `IMAGE` in the text marks the place of a picture."""
 
     role: Role
     text: str
@@ -32,10 +32,10 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Characters [start, end) of the assistant turn number `turn` (index into `Sample.turns`), with their kind.
+    """The kind of the characters [start, end) of assistant turn `Sample.turns[turn]`.
 
-    "visual" words can only be known from the picture, "filler" words can be guessed or are irrelevant to it,
-    "contradictory" words say something that the picture refutes.
+    "visual": can only be known from the picture; "filler": can be guessed, or has nothing to do with it;
+    "contradictory": the picture refutes it.
     """
 
     turn: int
@@ -62,7 +62,7 @@ class Sample:
 
     id: str
     turns: tuple[Turn, ...]
-    pictures: tuple[Picture, ...] = ()
+    pictures: tuple[ImageSource, ...] = ()
     spans: tuple[Span, ...] = ()
     source: str = ""
 

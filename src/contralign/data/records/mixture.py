@@ -1,4 +1,4 @@
-"""One training set from several files, data sets and lists; bad records are named and counted."""
+"""`load_samples`: one training set from several files, data sets and lists; bad records are named and counted."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from contralign.data.records.bad_record import BadRecord
+from contralign.data.records.dataset_records import dataset_records
 from contralign.data.records.messages import Sample
 from contralign.data.records.record_files import read_records
-from contralign.data.records.record_sample import Check, record_sample, to_learn_from
-from contralign.data.records.stored_records import stored_records
+from contralign.data.records.record_sample import Check, record_sample, trainable_sample
 
 logger = logging.getLogger(__name__)
 
@@ -30,9 +30,9 @@ class LoadReport:
     """What loading found.
 
     Attributes:
-        total: records read.
-        bad: the skipped ones, each with `record` (its name), `reason` and `message`.
-        renamed: ids that more than one record had; the later ones became "id#2", "id#3" …
+        total: number of records read.
+        bad: skipped records, each with `record` (its name), `reason` and `message`.
+        renamed: ids of more than one record; the later records became "id#2", "id#3" …
     """
 
     total: int
@@ -41,7 +41,7 @@ class LoadReport:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many records were skipped for which reason, most frequent first."""
+        """Number of skipped records by reason, most frequent first."""
         return dict(Counter(fault.reason for fault in self.bad).most_common())
 
     def __str__(self) -> str:
@@ -84,12 +84,12 @@ def load_samples(
             records. Records are LLaVA's (`conversations`) or chat messages (`messages`).
         image_roots: one folder for all sources, or one (or None) for each.
         on_bad: "error" raises at the first bad record, "skip" leaves it out and reports it.
-        check: what else a sample must pass, such as `VLCollator.check`.
+        check: another check of each sample, such as `VLCollator.check`.
 
     Raises:
-        BadRecord: a bad record under "error".
-        ValueError: a source that cannot be read, a source with pictures but no image root, an image root that no record
-            uses, other numbers of roots and sources, or no sample left.
+        BadRecord: a bad record under "error"; picture files without an image root, also under "skip".
+        ValueError: a source that cannot be read, an image root that no record uses, other numbers of roots and sources,
+            or no sample left.
     """
     if on_bad not in get_args(OnBad):
         raise ValueError(f"on_bad={on_bad!r}: wanted error or skip")
@@ -160,13 +160,13 @@ def _refuse_idle_roots(roots: list[Path | None], needed: list[bool], sources: li
 
 
 def _read(source: Source, root: Path | None, check: Check | None) -> Iterator[tuple[Sample | BadRecord, bool]]:
-    """Samples and faults of one source, in order, each with whether its record may need the image root."""
+    """Samples and bad records of one source, in order, each with whether its record may need the image root."""
     origin = _origin(source)
     total = None if isinstance(source, (str, Path)) or not isinstance(source, Sized) else len(source)
     shown = tqdm(_records(source, root), f"reading {origin}", total, disable=None, delay=2, leave=False)
     for name, record in shown:
         try:
-            found = to_learn_from(record_sample(record, name, root, origin), check)
+            found = trainable_sample(record_sample(record, name, root, origin), check)
         except BadRecord as fault:
             found = fault.named(name if name.startswith(origin) else f"{origin}, {name}")
         yield found, _names_pictures(record)
@@ -176,14 +176,14 @@ def _records(source: Source, root: Path | None) -> Iterable[tuple[str, Any]]:
     if isinstance(source, (str, Path)):
         return read_records(Path(source))
     if isinstance(source, datasets.Dataset):
-        return stored_records(source, root)
+        return dataset_records(source, root)
     if isinstance(source, (Sequence, SampleSet)):
         return ((f"record {index}", record) for index, record in enumerate(source))
     raise ValueError(f"source of type {type(source).__name__}; wanted a file, a datasets.Dataset or a list of samples")
 
 
 def _names_pictures(record: Any) -> bool:
-    """Whether a record holds pictures; those of a ready sample were found long ago."""
+    """Whether a record holds pictures; those of a `Sample` are located already."""
     if not isinstance(record, Mapping):
         return False
     messages = record.get("messages")
@@ -203,7 +203,7 @@ def _origin(source: Source) -> str:
 
 
 def _unique_ids(samples: Sequence[Sample]) -> tuple[list[Sample], tuple[str, ...]]:
-    """Samples with ids that name only one; which ids did not."""
+    """The samples with unique ids, and the ids that were not unique."""
     taken = Counter(sample.id for sample in samples)
     seen: Counter[str] = Counter()
     unique = []

@@ -1,28 +1,28 @@
-"""A record of a stream before anyone looked into it: cheap to pass over, read when its turn comes.
+"""Unparsed records of a stream, which cost little to skip.
 
-Reading it takes its text alone. Its pictures are looked for, read and checked when a batch needs them, so that records
-can be passed over, in a resumed run or on another rank, without opening a picture.
+Parsing one reads its text alone. Pictures are located, read and checked when a batch needs them, so that a resumed run
+and other ranks skip records without opening a picture.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from contralign.data.records.archive_member import PackedBytes
+from contralign.data.records.archive_member import ArchiveMember
 from contralign.data.records.bad_record import BadRecord
+from contralign.data.records.images import LazyImage, checked_name
 from contralign.data.records.messages import Sample
-from contralign.data.records.pictures import DeferredPicture, checked_name
-from contralign.data.records.record_sample import record_sample, to_learn_from
+from contralign.data.records.record_sample import record_sample, trainable_sample
 
 _MAX_JSON_BYTES = 64 * 2**20
 
 
 class RawRecord(Protocol):
-    """What a shard gives.
+    """A record as a shard yields it.
 
     Attributes:
         name: file and place in it.
@@ -32,7 +32,7 @@ class RawRecord(Protocol):
     def name(self) -> str: ...  # noqa: D102
 
     def read(self) -> Any:
-        """The record; its pictures may be file names, {"bytes": …} or parts of an archive."""
+        """The parsed record; its pictures may be file names, {"bytes": …} or members of an archive."""
         ...
 
 
@@ -61,18 +61,19 @@ class TableRow:
 
 
 @dataclass(frozen=True, slots=True)
-class PackedRecord:
+class TarRecord:
     """A record of a tar archive: its JSON, and its pictures in the order of the archive."""
 
     name: str
-    text: PackedBytes
-    pictures: tuple[PackedBytes, ...]
+    text: ArchiveMember
+    pictures: tuple[ArchiveMember, ...]
 
     def read(self) -> Any:
-        """The JSON with the archive's pictures in the place of what it names, one for one.
+        """The JSON, the pictures that it names replaced by those of the archive, in order.
 
         Raises:
-            BadRecord: `cut_off`, `bad_json`, `ambiguous`, or `picture_count` where it names another number of them.
+            BadRecord: `unreadable_shard`, `cut_off`, `bad_json`, `ambiguous`, or `picture_count` if it names more or
+                fewer pictures than the archive has.
         """
         try:
             record = parsed(self.text.read())
@@ -95,10 +96,10 @@ class PackedRecord:
 
 
 def parsed(text: bytes) -> Any:
-    """What JSON says.
+    """The value of a JSON text.
 
     Raises:
-        BadRecord: `bad_json`.
+        BadRecord: `bad_json`, also for more than 64 MiB.
     """
     if len(text) > _MAX_JSON_BYTES:
         raise BadRecord("bad_json", f"{len(text):,} bytes of JSON in one record; wanted {_MAX_JSON_BYTES:,} or fewer")
@@ -109,7 +110,7 @@ def parsed(text: bytes) -> Any:
 
 
 def streamed_sample(raw: RawRecord, root: Path | None, origin: str) -> Sample:
-    """The sample of a raw record, its pictures deferred.
+    """The sample of a raw record, its pictures as `LazyImage`.
 
     Args:
         raw: the record.
@@ -120,49 +121,47 @@ def streamed_sample(raw: RawRecord, root: Path | None, origin: str) -> Sample:
         BadRecord: with the record's name, and what is wrong with its text.
     """
     try:
-        return to_learn_from(record_sample(_deferred(raw.read(), root), raw.name, root, origin))
+        return trainable_sample(record_sample(_deferred(raw.read(), root), raw.name, root, origin))
     except BadRecord as fault:
         raise fault.named(raw.name) from fault
 
 
 def _deferred(record: Any, root: Path | None) -> Any:
-    """The record with a `DeferredPicture` in the place of every picture."""
+    """The record with a `LazyImage` in the place of every picture; other values stay, for its reader to refuse."""
     if not isinstance(record, Mapping):
         return record
     changed = dict(record)
     for key in ("image", "images"):
         value = record.get(key)
-        if isinstance(value, (list, tuple)):
-            changed[key] = [_deferred_picture(each, root) for each in value]
-        elif value is not None:
-            changed[key] = _deferred_picture(value, root)
-    messages = record.get("messages")
-    if isinstance(messages, (list, tuple)):
-        changed["messages"] = [_deferred_message(message, root) for message in messages]
+        if value is not None:
+            changed[key] = _each(value, lambda picture: _deferred_picture(picture, root))
+    if isinstance(record.get("messages"), (list, tuple)):
+        changed["messages"] = _each(record["messages"], lambda message: _deferred_message(message, root))
     return changed
 
 
+def _each(value: Any, change: Callable[[Any], Any]) -> Any:
+    return [change(one) for one in value] if isinstance(value, (list, tuple)) else change(value)
+
+
 def _deferred_message(message: Any, root: Path | None) -> Any:
+    def part(part: Any) -> Any:
+        if not isinstance(part, Mapping) or part.get("type") != "image":
+            return part
+        return {**part, **{key: _deferred_picture(part.get(key), root) for key in ("image", "path", "url")}}
+
     content = message.get("content") if isinstance(message, Mapping) else None
-    if not isinstance(content, (list, tuple)):
-        return message
-    return {**message, "content": [_deferred_part(part, root) for part in content]}
-
-
-def _deferred_part(part: Any, root: Path | None) -> Any:
-    if not isinstance(part, Mapping) or part.get("type") != "image":
-        return part
-    return {**part, **{key: _deferred_picture(part.get(key), root) for key in ("image", "path", "url")}}
+    return {**message, "content": [part(each) for each in content]} if isinstance(content, (list, tuple)) else message
 
 
 def _deferred_picture(value: Any, root: Path | None) -> Any:
     """The picture, unread; what cannot be one stays, for the reader of the record to refuse."""
     if isinstance(value, str):
-        return DeferredPicture(*checked_name(value, root))
-    if isinstance(value, PackedBytes):
-        return DeferredPicture(value)
+        return LazyImage(*checked_name(value, root))
+    if isinstance(value, ArchiveMember):
+        return LazyImage(value)
     if not isinstance(value, Mapping):
         return value
     if value.get("bytes") is None and root is None:
         checked_name(value.get("path"), root)
-    return DeferredPicture(value, root)
+    return LazyImage(value, root)

@@ -1,4 +1,4 @@
-"""Records of JSON and JSONL files, each with a name that leads back to it."""
+"""Records of JSON and JSONL files, each named by file and line or index."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contralign.data.records.bad_record import BadRecord
 
 
 def read_records(path: Path) -> Iterator[tuple[str, Any]]:
-    """(name, record) of every record; a line of JSONL that is no JSON gives a `BadRecord` in its place.
+    """Yield (name, record) for every record; for a line of JSONL that is no JSON, the record is a `BadRecord`.
 
     Raises:
         ValueError: no such file, another kind of file, a JSON file that does not parse or holds no list, no records.

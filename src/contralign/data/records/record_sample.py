@@ -1,4 +1,4 @@
-"""One record of any known form as a sample that can be learnt from."""
+"""A record of any known format as a sample."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ Check = Callable[[Sample], None]
 
 
 def record_sample(record: Any, name: str, root: Path | None, origin: str) -> Sample:
-    """A sample from a LLaVA record (`conversations`), chat messages (`messages`), or a sample as it is.
+    """A sample from a LLaVA record (`conversations`), chat messages (`messages`) or a sample.
 
     Args:
-        record: a `BadRecord` in the place of one is raised.
-        name: id of the sample where the record has none.
+        record: one of these; a `BadRecord` is raised.
+        name: id of the sample if the record has none.
         root: folder of the pictures.
         origin: file or set that the record came from.
 
@@ -42,8 +42,8 @@ def record_sample(record: Any, name: str, root: Path | None, origin: str) -> Sam
     return reader(record, name, root, origin)
 
 
-def to_learn_from(sample: Sample, check: Check | None = None) -> Sample:
-    """The sample, if it ends with an answer and passes `check`.
+def trainable_sample(sample: Sample, check: Check | None = None) -> Sample:
+    """The sample, after checking that it ends with an answer and passes `check`.
 
     Raises:
         BadRecord: `no_answer`, or what `check` raises.

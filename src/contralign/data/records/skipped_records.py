@@ -1,4 +1,4 @@
-"""What was left out, written down where workers and ranks can all write and one process can read."""
+"""Lists of skipped records on the disk, which all workers and ranks write and one process reads."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from contralign.data.records.bad_record import BadRecord
 from contralign.data.records.mixture import LoadReport
 
 
-class LeftOut:
-    """A folder with two files a reader: how many records it gave, and which bad ones it left out.
+class SkippedRecords:
+    """A folder with two files a reader: the number of records it yielded, and the bad records it skipped.
 
     Args:
-        folder: where; None is a new one that goes when this object goes.
+        folder: None is a temporary one, removed with this object.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -28,13 +28,13 @@ class LeftOut:
             weakref.finalize(self, _remove, folder, os.getpid())
         self.folder = folder
 
-    def reader(self, number: int) -> LeftOutByReader:
-        """The notes of one reader; it counts anew, and what it left out before an interruption stays."""
+    def reader(self, number: int) -> SkippedRecordsWriter:
+        """The files of one reader, to write: its count starts again at 0, its skipped records are kept."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        return LeftOutByReader(self.folder / f"{number:05d}")
+        return SkippedRecordsWriter(self.folder / f"{number:05d}")
 
     def report(self) -> LoadReport:
-        """What all readers noted: records as often as they were given, and every bad one that was not once."""
+        """What all readers wrote: records are counted each time they are yielded, bad records once."""
         given = sum(int.from_bytes(path.read_bytes(), "little") for path in self.folder.glob("*.count"))
         bad: dict[str, BadRecord] = {}
         never_given = 0
@@ -48,15 +48,15 @@ class LeftOut:
         return LoadReport(total=given + never_given, bad=tuple(bad.values()), renamed=())
 
 
-class LeftOutOfBatches:
-    """Notes of records that turned out to be bad when their batch was made; a worker has a copy of its own.
+class SkippedInBatches:
+    """Notes a record that a collator skips; each worker has a copy.
 
     Args:
-        notes: of all workers and ranks.
-        rank: that the batches are for.
+        notes: shared by all workers and ranks.
+        rank: of the batches.
     """
 
-    def __init__(self, notes: LeftOut, rank: int) -> None:
+    def __init__(self, notes: SkippedRecords, rank: int) -> None:
         self.notes = notes
         self.rank = rank
 
@@ -68,11 +68,11 @@ class LeftOutOfBatches:
 
 
 def reader_number(rank: int, ranks: int) -> tuple[int, int]:
-    """Number of this process among all that read for all ranks, and how many these are.
+    """Index of this process, a rank or a loader worker of it, among all that read, and their number.
 
     Args:
-        rank: that it reads for, as a worker of it or as the rank itself.
-        ranks: how many there are.
+        rank: that it reads for.
+        ranks: number of ranks.
     """
     info = get_worker_info()
     worker, workers = (0, 1) if info is None else (info.id, info.num_workers)
@@ -85,8 +85,8 @@ def _remove(folder: Path, owner: int) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-class LeftOutByReader:
-    """Notes that are on the disk at once, so that they outlive a worker that is killed."""
+class SkippedRecordsWriter:
+    """One reader's files, written unbuffered, so that they survive a worker that is killed."""
 
     def __init__(self, stem: Path) -> None:
         self._bad = stem.with_suffix(".jsonl").open("a", encoding="utf-8", buffering=1)
@@ -95,7 +95,7 @@ class LeftOutByReader:
         self._given = 0
 
     def count(self) -> None:
-        """Another record was given."""
+        """Count a record that was yielded."""
         self._given += 1
         self._count.seek(0)
         self._count.write(self._given.to_bytes(8, "little"))
@@ -105,10 +105,10 @@ class LeftOutByReader:
 
         Args:
             fault: with its name.
-            given: it was counted, and turned out to be bad when its batch was made.
+            given: it was yielded and counted, and only its batch showed that it is bad.
 
         Returns:
-            True the first time that this reader meets it.
+            True the first time that this reader notes it.
         """
         if fault.record in self._named:
             return False

@@ -12,7 +12,7 @@ from contralign.data.records.messages import Sample
 _TRIES = 1000
 
 
-def swap_pictures(samples: Iterable[Sample], fraction: float, seed: int) -> tuple[list[Sample], frozenset[str]]:
+def swap_images(samples: Iterable[Sample], fraction: float, seed: int) -> tuple[list[Sample], frozenset[str]]:
     """Swap the pictures of a random share of the samples that have some.
 
     ⌊fraction · n⌋ of the n samples with pictures are drawn (one less where that is odd) and matched in random pairs;

@@ -1,4 +1,7 @@
-"""What scores are bound to: digests of a row's tokens, labels and pictures, and of what tokenises and resizes them."""
+"""Digests of a row's tokens, labels and pictures, of a tokenizer, an image processor and a model.
+
+A score file records them, so that scores are used for nothing else.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from contralign.data.records.images import ImageSource, contents
 from contralign.data.records.messages import Sample
-from contralign.data.records.pictures import Picture, contents
-from contralign.data.text.image_token_expansion import Spliced
+from contralign.data.text.image_token_expansion import ExpandedSample
 
 _SAMPLED_BLOCKS, _BLOCK = 16, 1 << 16
 _IDLE_SETTINGS = ("image_processor_type", "processor_class", "_processor_class", "_name_or_path")
@@ -21,7 +24,7 @@ _IDLE_SETTINGS = ("image_processor_type", "processor_class", "_processor_class",
 
 @dataclass(frozen=True, slots=True)
 class RowDigest:
-    """64-bit digests of one row; they change with what Δ depends on, and with nothing else (no path, no id).
+    """64-bit digests of what Δ of one row depends on; neither path nor id is part of it.
 
     Attributes:
         whole: of everything below, and of the labels.
@@ -34,12 +37,12 @@ class RowDigest:
     pictures: int
 
 
-def row_digest(sample: Sample, row: Spliced) -> RowDigest:
-    """Digests of a sample as the collator laid it out; its pictures are read once more, but not decoded.
+def row_digest(sample: Sample, row: ExpandedSample) -> RowDigest:
+    """Digests of a collated sample; its picture files are read again, but not decoded.
 
     Args:
-        sample: whose pictures they are.
-        row: before padding, after cutting.
+        sample: the row's sample.
+        row: its tokens before padding, after truncation.
     """
     text = np.asarray(row.input_ids, dtype="<i4").tobytes()
     labels = np.asarray(row.labels, dtype="<i4").tobytes()
@@ -47,13 +50,13 @@ def row_digest(sample: Sample, row: Spliced) -> RowDigest:
     return RowDigest(_number((text, labels, pictures.to_bytes(8, "little"))), _number((text,)), pictures)
 
 
-def picture_bytes(pictures: Sequence[Picture]) -> Iterable[bytes]:
-    """What every picture is known by: see `contralign.data.records.pictures.contents`."""
+def picture_bytes(pictures: Sequence[ImageSource]) -> Iterable[bytes]:
+    """`contralign.data.records.images.contents` of every picture."""
     return (contents(picture) for picture in pictures)
 
 
 def samples_digest(samples: Iterable[Sample]) -> str:
-    """Digest of records before they are tokenised: ids, texts, and names of picture files (pixels of others)."""
+    """Digest of samples before tokenisation: ids, texts, and paths of pictures (pixels of those in memory)."""
     digest = hashlib.blake2b(digest_size=16)
     for sample in samples:
         words = [sample.id, *(word for turn in sample.turns for word in (turn.role, turn.text))]
@@ -70,7 +73,7 @@ def tokenizer_digest(tokenizer: Any) -> str:
 
 
 def image_processor_digest(processor: Any) -> str | None:
-    """Digest of what a processor does to pictures; None for a bare tokenizer."""
+    """Digest of an image processor's settings; None for a bare tokenizer."""
     image_processor = getattr(processor, "image_processor", None)
     if image_processor is None:
         return None
@@ -83,9 +86,9 @@ def image_processor_digest(processor: Any) -> str | None:
 
 
 def model_digest(folder: Path) -> str:
-    """Digest of a model directory: its config, and of every weight file the size and samples all through it.
+    """Digest of a model directory: its configs, and the size and 16 blocks (1 MiB) of every weight file.
 
-    A trained model is told from its start without reading all of it: 1 MiB a file.
+    Enough to tell a trained model from its start.
     """
     digest = hashlib.blake2b(digest_size=16)
     for name in ("config.json", "adapter_config.json"):

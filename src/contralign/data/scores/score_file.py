@@ -24,28 +24,28 @@ from contralign.core.settings import Score
 from contralign.data.records.messages import Sample
 from contralign.data.scores.score_digest import RowDigest, row_digest
 from contralign.data.scores.score_index import ScoreIndex, id_key
-from contralign.data.scores.score_table import FORMAT, differing, settings_of, token_columns, value_columns
-from contralign.data.text.image_token_expansion import Spliced
+from contralign.data.scores.score_table import FORMAT, setting_differences, settings_of, token_columns, value_columns
+from contralign.data.text.image_token_expansion import ExpandedSample
 
 
 class ScoreMismatch(ValueError):
-    """A score file that does not belong to the data, the collator or the configuration; never skipped as bad data."""
+    """A score file of other data or settings; no `BadRecord`, so it is never skipped."""
 
 
 class ScoreFile:
     """One column of a score file, found by sample.
 
-    A sample is found by its id (without the "#2" that `load_samples` gives to ids that come again, since that depends
-    on the mixture) and, among the rows of that id, by the digest of its tokens, labels and pictures: the order of the
-    data, shuffling and mixtures do not matter, and changed data are refused.
+    A sample is found by its id (without the "#2" that `load_samples` adds to repeated ids, which depends on the
+    mixture) and the digest of its tokens, labels and pictures. So order, shuffling and mixtures do not matter, and
+    changed data are refused.
 
-    Memory: 4 bytes a label token and 28 a sample, in plain arrays that forked DataLoader workers share: 665,000 samples
-    of 150 label tokens are 0.42 GB. Spawned workers open the file themselves.
+    Memory: 4 bytes a label token and 28 a sample, in arrays that forked DataLoader workers share: 665,000 samples of
+    150 label tokens are 0.42 GB. Spawned workers open the file themselves.
 
     Attributes:
         path: of the file.
-        column: that is read: Δ of a score, `nll` or `nll_without`; see `contralign.data.scores.score_table`.
-        settings: what the file was made with: model, template, contrast, max_length, data …
+        column: Δ of a score, `nll` or `nll_without`; see `contralign.data.scores.score_table`.
+        settings: of the scoring: model, template, contrast, max_length, data …
     """
 
     def __init__(self, path: Path, column: str, settings: Mapping[str, Any], index: ScoreIndex) -> None:
@@ -85,7 +85,7 @@ class ScoreFile:
         check_settings(self.path, self.settings, settings)
 
     def check_ids(self, ids: Iterable[str]) -> None:
-        """Refuse data with samples that the file does not have, before training finds the first of them.
+        """Refuse data with samples whose ids are not in the file.
 
         Raises:
             ScoreMismatch: with their number and the first three.
@@ -100,15 +100,15 @@ class ScoreFile:
                 f"holds {len(self):,} samples of {self._origin()}. Score what you train on"
             )
 
-    def values_of(self, sample: Sample, row: Spliced) -> NDArray[np.float32]:
-        """The column's values at the label tokens of a row, in order.
+    def values_of(self, sample: Sample, row: ExpandedSample) -> NDArray[np.float32]:
+        """(label tokens,) float32: the column's values of a row, in order.
 
         Args:
             sample: of the row.
-            row: its tokens before padding, after cutting.
+            row: its tokens before padding, after truncation.
 
         Raises:
-            ScoreMismatch: the file does not hold this sample, or with other tokens, labels or pictures.
+            ScoreMismatch: the file lacks this sample, or has it with other tokens, labels or pictures.
         """
         digest = row_digest(sample, row)
         values = self.index.find(id_key(sample.id), digest.whole)
@@ -127,7 +127,7 @@ class ScoreFile:
     def _origin(self) -> str:
         return ", ".join(self.settings["sources"]) or "no named source"
 
-    def _explain(self, sample: Sample, row: Spliced, digest: RowDigest) -> str:
+    def _explain(self, sample: Sample, row: ExpandedSample, digest: RowDigest) -> str:
         """What differs from what was scored, and what to do."""
         name = f"{sample.source}, {sample.id}" if sample.source else sample.id
         return f"score file {str(self.path)!r}, sample {name}: {self._difference(name, sample, digest)}"
@@ -137,9 +137,9 @@ class ScoreFile:
         key = id_key(sample.id)
         rows = [row for row in table.to_pylist() if id_key(row["id"]) == key]
         if not rows:
-            left_out = [bad for bad in self.settings["bad_records"] if bad["record"] in (name, sample.id)]
-            if left_out:
-                return f"it was left out when the data were scored: {left_out[0]['message']} [{left_out[0]['reason']}]"
+            skipped = [bad for bad in self.settings["bad_records"] if bad["record"] in (name, sample.id)]
+            if skipped:
+                return f"it was left out when the data were scored: {skipped[0]['message']} [{skipped[0]['reason']}]"
             return f"unknown id; the file holds {len(self):,} samples of {self._origin()}. Score what you train on"
         same_text = [row for row in rows if row["text_digest"] == digest.text]
         if not same_text:
@@ -157,7 +157,7 @@ class ScoreFile:
 
 
 def _way_to(column: str) -> str:
-    """What to do for a column that a file lacks."""
+    """How to get a column that a file lacks."""
     columns = {f"delta_{score}": score for score in get_args(Score)} | {"nll_without": "logprob"}
     if column not in columns:
         return "no score file does"
@@ -165,7 +165,7 @@ def _way_to(column: str) -> str:
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """What a score file was made with; only its footer is read.
+    """The settings in a score file; only its footer is read.
 
     Raises:
         ValueError: no such file, no score file, or another format.
@@ -191,12 +191,12 @@ def check_settings(path: Path, scored: Mapping[str, Any], wanted: Mapping[str, A
     Args:
         path: of the file, for the message.
         scored: its settings.
-        wanted: those that it has to have; "column" is one that it holds.
+        wanted: settings that it must have; "column" is a column that it must hold.
 
     Raises:
         ScoreMismatch: naming every setting that differs.
     """
-    found = differing(scored, {name: value for name, value in wanted.items() if name != "column"})
+    found = setting_differences(scored, {name: value for name, value in wanted.items() if name != "column"})
     held = value_columns(scored["scores"])
     if "column" in wanted and wanted["column"] not in held:
         found.append(f"it holds {', '.join(held)}, not {wanted['column']}")

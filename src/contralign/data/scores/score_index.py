@@ -1,4 +1,4 @@
-"""Scores in memory: plain arrays, sorted for a search by id and digest."""
+"""One column of a score file in memory, in arrays sorted by id and digest."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _COPY_NUMBER = re.compile(r"#\d+$")
 
 
 class ScoreIndex:
-    """The file in memory, sorted by (key of the id, digest).
+    """Rows of a score file, sorted by (hashed id, digest).
 
     Attributes:
         keys: (samples,) hashed ids, sorted.
-        digests: (samples,) of the rows, sorted inside of a key.
-        rows: (samples,) rows of the file in this order.
-        offsets: (samples + 1,) where the values of a row of the file begin.
-        values: (tokens,) Δ.
+        digests: (samples,) sorted among equal keys.
+        rows: (samples,) index of each in the file.
+        offsets: (samples + 1,) first value of each row of the file.
+        values: (tokens,) the column, float32.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class ScoreIndex:
 
     @classmethod
     def read(cls, file: pq.ParquetFile, column: str, num_tokens: int) -> ScoreIndex:
-        """Row group by row group, so that nothing is in memory twice."""
+        """Read a column, one row group at a time, so that nothing is in memory twice."""
         ids: list[str] = []
         digests, lengths = [np.zeros(0, np.uint64)], [np.zeros(1, np.int64)]
         values = np.empty(num_tokens, np.float32)
@@ -57,7 +57,7 @@ class ScoreIndex:
         return cls(ids, np.concatenate(digests), np.cumsum(np.concatenate(lengths), dtype=np.int64), values)
 
     def find(self, key: int, digest: int) -> NDArray[np.float32] | None:
-        """The values of one row; None where there is none such."""
+        """The values of the row with this key and digest; None if there is none."""
         first = np.searchsorted(self.keys, np.uint64(key), "left")
         last = np.searchsorted(self.keys, np.uint64(key), "right")
         place = first + np.searchsorted(self.digests[first:last], np.uint64(digest))
@@ -68,6 +68,6 @@ class ScoreIndex:
 
 
 def id_key(sample_id: str) -> int:
-    """The id without its copy number, hashed."""
+    """Hash of an id without its copy number ("#2")."""
     plain = _COPY_NUMBER.sub("", sample_id).encode()
     return int.from_bytes(hashlib.blake2b(plain, digest_size=8).digest(), "little")

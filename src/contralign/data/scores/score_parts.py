@@ -1,10 +1,10 @@
-"""A score file in the making: parts of fixed ranges of samples beside it, so that a killed run loses one part at most.
+"""Parts of a score file, each of a fixed range of samples, so that a killed run loses one part at most.
 
     scores.parquet.parts/manifest.json       the settings that every part was made with
                          part-00000.parquet  samples 0 to part_size - 1, and so on
 
-Every file is written under another name, brought to disk and renamed: what bears its name is whole. The parts become
-one file in the same way, and only then go. Several processes may write parts side by side.
+Every file is written atomically, and so is the file that the parts become; only then are they removed. Several
+processes may write parts side by side.
 """
 
 from __future__ import annotations
@@ -12,32 +12,32 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
+from contralign.atomic_write import atomic_write
 from contralign.data.records.bad_record import BadRecord
 from contralign.data.scores.score_file import read_settings
 from contralign.data.scores.score_table import (
     ScoredSample,
-    differing,
     score_schema,
     score_table,
+    setting_differences,
     settings_of,
     with_settings,
 )
-from contralign.data.to_disk import to_disk
 
 
 class ScoreParts:
     """The parts of one score file.
 
     Args:
-        output: the score file that comes of it.
-        settings: what it is made with; `scores`, `num_samples` and `part_size` among them. They go into the file.
+        output: the score file.
+        settings: go into the file; `scores`, `num_samples` and `part_size` must be among them.
     """
 
     def __init__(self, output: Path, settings: Mapping[str, Any]) -> None:
@@ -47,13 +47,13 @@ class ScoreParts:
         self.manifest = self.folder / "manifest.json"
 
     def begin(self, fresh: bool = False) -> bool:
-        """Make ready to write parts, or to go on with those of a run that was killed.
+        """Prepare to write parts, or to go on with those of a killed run.
 
         Args:
-            fresh: throw away the parts of an earlier run; a score file that is there is replaced at the end.
+            fresh: remove the parts of an earlier run; an existing score file is replaced at the end.
 
         Returns:
-            True where there is nothing to do: the score file was made with these very settings.
+            True if there is nothing to do: the score file is there, with the same settings.
 
         Raises:
             ValueError: the output is something else, or it or its parts were made with other settings.
@@ -73,33 +73,33 @@ class ScoreParts:
             )
         self.folder.mkdir(parents=True, exist_ok=True)
         if not self.manifest.exists():
-            with self._renamed_when_whole(self.manifest) as partial:
+            with self._atomic_write(self.manifest) as partial:
                 partial.write_text(json.dumps(self.settings, indent=2, sort_keys=True), encoding="utf-8")
         return False
 
     @property
     def ranges(self) -> list[range]:
-        """Samples of every part."""
+        """Range of sample indices of every part."""
         count, size = self.settings["num_samples"], self.settings["part_size"]
         return [range(first, min(first + size, count)) for first in range(0, count, size)]
 
     @property
     def missing(self) -> list[int]:
-        """Numbers of the parts that are not there yet."""
+        """Numbers of the parts that are still to be written."""
         return [number for number in range(len(self.ranges)) if not self._path(number).exists()]
 
     def write(self, number: int, rows: Sequence[ScoredSample], bad: Sequence[BadRecord]) -> None:
-        """Write one part: its rows, and the records that were left out of it."""
+        """Write one part: its rows and its skipped records."""
         table = score_table(rows, self.settings["scores"])
         about = {"num_tokens": sum(len(row.position) for row in rows), "bad_records": bad_as_json(bad)}
-        with self._renamed_when_whole(self._path(number)) as partial:
+        with self._atomic_write(self._path(number)) as partial:
             pq.write_table(table.cast(with_settings(table.schema, about)), partial, compression="zstd")
 
     def merge(self, bad: Sequence[BadRecord] = ()) -> dict[str, Any]:
-        """Join the parts, one row group each, and remove them; of two processes that try, one may find it done.
+        """Join the parts, one row group each, and remove them. Another process may have done it already.
 
         Args:
-            bad: records that were left out before they came to a part.
+            bad: records that were skipped when the data were read.
 
         Returns:
             The settings in the file, with `num_scored`, `num_tokens` and `bad_records`.
@@ -122,7 +122,7 @@ class ScoreParts:
         }
         schema = with_settings(score_schema(self.settings["scores"]), settings)
         with (
-            self._renamed_when_whole(self.output) as partial,
+            self._atomic_write(self.output) as partial,
             pq.ParquetWriter(partial, schema, compression="zstd") as writer,
         ):
             for path in paths:
@@ -134,24 +134,18 @@ class ScoreParts:
     def _path(self, number: int) -> Path:
         return self.folder / f"part-{number:05d}.parquet"
 
-    @contextmanager
-    def _renamed_when_whole(self, path: Path) -> Iterator[Path]:
-        """A name in the folder to write under, of this process alone; all of it is on disk before it is renamed."""
-        partial = self.folder / f"{path.name}.{os.getpid()}.partial"
-        yield partial
-        to_disk(partial)
-        partial.replace(path)
-        to_disk(path.parent)
+    def _atomic_write(self, path: Path) -> AbstractContextManager[Path]:
+        return atomic_write(path, self.folder / f"{path.name}.{os.getpid()}.partial")
 
     def _differences_to_output(self) -> list[str]:
         try:
             there = read_settings(self.output)
         except ValueError as error:
             raise ValueError(f"will not write over what is there: {error}. Write to another file") from error
-        return differing(there, self.settings)
+        return setting_differences(there, self.settings)
 
     def _check_manifest(self) -> None:
-        found = differing(json.loads(self.manifest.read_text(encoding="utf-8")), self.settings)
+        found = setting_differences(json.loads(self.manifest.read_text(encoding="utf-8")), self.settings)
         if found:
             raise ValueError(
                 f"{str(self.folder)!r} holds parts of a run with other settings ({'; '.join(found)}): go on with those "
@@ -160,5 +154,5 @@ class ScoreParts:
 
 
 def bad_as_json(bad: Sequence[BadRecord]) -> list[dict[str, str]]:
-    """Bad records as the metadata of a file holds them."""
+    """Bad records as in the metadata of a score file."""
     return [{"record": fault.record, "reason": fault.reason, "message": fault.message} for fault in bad]

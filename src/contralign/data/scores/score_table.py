@@ -1,9 +1,9 @@
-"""The table of a score file: one row a sample, lists with one entry a label token, and what it was made with.
+"""The table of a score file: one row a sample, lists with one entry a label token, settings in the metadata.
 
-    id, index, source                     the sample, its place in the scored data, the file it came from
-    digest, text_digest, picture_digest   what was scored (`contralign.data.scores.score_digest`)
+    id, index, source                     the sample, its index in the scored data, the file it came from
+    digest, text_digest, picture_digest   of what was scored (`contralign.data.scores.score_digest`)
     num_pictures                          0: Δ is 0
-    position, label                       of every label token: place in the row (image tokens counted), token id
+    position, label                       of every label token: index in the row (image tokens counted), token id
     delta_logit, delta_centred,
     delta_logprob                         Δ; a file may hold some of them
     nll, nll_without                      nats, with the picture and without (the latter needs logprob)
@@ -14,7 +14,7 @@ Settings are JSON values in the metadata of the schema, under "contralign.NAME".
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,14 +28,14 @@ from contralign.data.scores.score_digest import RowDigest
 
 FORMAT = 1
 _PREFIX = "contralign."
-_SAMPLE_FIELDS = {
-    "id": pa.string(),
-    "index": pa.int64(),
-    "source": pa.string(),
-    "digest": pa.uint64(),
-    "text_digest": pa.uint64(),
-    "picture_digest": pa.uint64(),
-    "num_pictures": pa.int32(),
+_SAMPLE_FIELDS: dict[str, tuple[pa.DataType, Callable[[ScoredSample], Any]]] = {
+    "id": (pa.string(), lambda row: row.sample.id),
+    "index": (pa.int64(), lambda row: row.index),
+    "source": (pa.string(), lambda row: row.sample.source),
+    "digest": (pa.uint64(), lambda row: row.digest.whole),
+    "text_digest": (pa.uint64(), lambda row: row.digest.text),
+    "picture_digest": (pa.uint64(), lambda row: row.digest.pictures),
+    "num_pictures": (pa.int32(), lambda row: len(row.sample.pictures)),
 }
 
 
@@ -45,11 +45,11 @@ class ScoredSample:
 
     Attributes:
         sample: that was scored.
-        index: its place in the scored data.
+        index: its index in the scored data.
         digest: of its row.
-        position: of every label token, int32.
-        label: its id, int32.
-        values: float32 by column of `value_columns`, one entry a label token.
+        position: (label tokens,) index in the row.
+        label: (label tokens,) token id.
+        values: (label tokens,) for each column of `value_columns`.
     """
 
     sample: Sample
@@ -61,13 +61,13 @@ class ScoredSample:
 
 
 def value_columns(scores: Sequence[Score]) -> tuple[str, ...]:
-    """The float columns of a file with these scores."""
+    """Names of the float columns of a file with these scores."""
     without = ("nll_without",) if "logprob" in scores else ()
     return (*(f"delta_{score}" for score in scores), "nll", *without)
 
 
 def token_columns(scores: Sequence[Score]) -> tuple[str, ...]:
-    """The columns with one entry a label token."""
+    """Names of the columns with one entry a label token."""
     return ("position", "label", *value_columns(scores))
 
 
@@ -75,7 +75,7 @@ def score_schema(scores: Sequence[Score]) -> pa.Schema:
     """Names and types of the columns."""
     lists = {name: pa.list_(pa.float32()) for name in value_columns(scores)}
     places = {name: pa.list_(pa.int32()) for name in ("position", "label")}
-    return pa.schema(_SAMPLE_FIELDS | places | lists)
+    return pa.schema({name: kind for name, (kind, _) in _SAMPLE_FIELDS.items()} | places | lists)
 
 
 def score_table(rows: Sequence[ScoredSample], scores: Sequence[Score]) -> pa.Table:
@@ -88,13 +88,7 @@ def score_table(rows: Sequence[ScoredSample], scores: Sequence[Score]) -> pa.Tab
         return pa.ListArray.from_arrays(offsets, pa.array(flat, type=kind))
 
     columns = [
-        pa.array([row.sample.id for row in rows], pa.string()),
-        pa.array([row.index for row in rows], pa.int64()),
-        pa.array([row.sample.source for row in rows], pa.string()),
-        pa.array([row.digest.whole for row in rows], pa.uint64()),
-        pa.array([row.digest.text for row in rows], pa.uint64()),
-        pa.array([row.digest.pictures for row in rows], pa.uint64()),
-        pa.array([len(row.sample.pictures) for row in rows], pa.int32()),
+        *(pa.array([value(row) for row in rows], kind) for kind, value in _SAMPLE_FIELDS.values()),
         lists([row.position for row in rows], pa.int32()),
         lists([row.label for row in rows], pa.int32()),
         *(lists([row.values[name] for row in rows], pa.float32()) for name in value_columns(scores)),
@@ -109,13 +103,13 @@ def with_settings(schema: pa.Schema, settings: Mapping[str, Any]) -> pa.Schema:
 
 
 def settings_of(schema: pa.Schema) -> dict[str, Any]:
-    """The settings that a schema carries; empty where it is not ours."""
+    """The settings in a schema's metadata; empty if `contralign score` has not made it."""
     packed = {name.decode(): value for name, value in (schema.metadata or {}).items()}
     return {name.removeprefix(_PREFIX): json.loads(value) for name, value in packed.items() if name.startswith(_PREFIX)}
 
 
-def differing(scored: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """One line for every setting of `now` that is another in `scored`."""
+def setting_differences(scored: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """One line for every setting of `now` that differs in `scored`."""
     return [
         f"{name} was {scored.get(name)!r}, is {value!r}"
         for name, value in now.items()

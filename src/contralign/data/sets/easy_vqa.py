@@ -6,13 +6,13 @@ from their wording alone (the most frequent answer to a wording is right 67 % of
 
 from __future__ import annotations
 
-import random
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from contralign.data.records.messages import IMAGE, Sample, Span, Turn
+from contralign.data.sets.splits import check_choice, draw_limited
 
 Split = Literal["train", "test"]
 Form = Literal["questions", "sentences", "affirmations"]
@@ -63,16 +63,12 @@ def easy_vqa(split: Split = "train", form: Form = "questions", limit: int | None
         ValueError: an unknown split or form, or a limit that the split does not have.
         ImportError: the package is missing.
     """
-    if form not in get_args(Form):
-        raise ValueError(f"form={form!r}: wanted one of {', '.join(get_args(Form))}")
+    check_choice("form", form, Form)
     rows, pictures = _read(split)
     numbers: Sequence[int] = range(len(rows))
     if form == "affirmations":
         numbers = [number for number in numbers if not _denies(statement(*rows[number][:2]))]
-    if limit is not None:
-        if not 0 <= limit <= len(numbers):
-            raise ValueError(f"limit={limit}: easy_vqa {split} has 0 to {len(numbers)} {form} to give")
-        numbers = random.Random(f"easy_vqa {seed} {split}").sample(numbers, limit)
+    numbers = draw_limited(numbers, limit, seed, "easy_vqa", split, what=form)
     make = _as_question if form == "questions" else _as_sentence
     return [make(f"easy_vqa/{split}/{number}", *rows[number][:2], pictures[rows[number][2]]) for number in numbers]
 
@@ -101,16 +97,12 @@ def wording(question: str) -> str:
 
 def _read(split: str) -> tuple[list[tuple[str, str, int]], dict[int, Path]]:
     """Questions, answers and picture numbers of a split, and the picture files by number."""
-    if split not in get_args(Split):
-        raise ValueError(f"split={split!r}: wanted one of {', '.join(get_args(Split))}")
+    check_choice("split", split, Split)
     try:
         import easy_vqa as package
     except ImportError as error:
         raise ImportError("easy_vqa is not installed: pip install 'contralign[sets]'") from error
-    if split == "train":
-        questions, paths = package.get_train_questions(), package.get_train_image_paths()
-    else:
-        questions, paths = package.get_test_questions(), package.get_test_image_paths()
+    questions, paths = (getattr(package, f"get_{split}_{what}")() for what in ("questions", "image_paths"))
     return list(zip(*questions, strict=True)), {number: Path(path) for number, path in paths.items()}
 
 

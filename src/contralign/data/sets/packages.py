@@ -1,4 +1,4 @@
-"""Data packages that somebody has unpacked on this machine: where they are looked for. Nothing is ever downloaded."""
+"""Data packages that are unpacked on this machine, and where they are looked for. Nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 class MissingPackage(ValueError):
-    """A data package that does not lie where it was looked for; the message says how to get it."""
+    """A data package that was not found; the message says how to get it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,11 +17,11 @@ class DataPackage:
     """A package of data and its usual places.
 
     Attributes:
-        name: what it is called where one gets it.
+        name: of the package in its registry.
         variable: environment variable that may hold its folder.
         places: folders to look in, in this order; ``~`` is the home folder.
         wanted: files or folders that it must hold.
-        recipe: commands that fetch and unpack it, to be shown to whoever lacks it.
+        recipe: commands that fetch and unpack it, for the message.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Sentences with open slots: what is put into a slot only the picture tells, every other word is filler."""
+"""Sentences with slots: the text in a slot is visual, every other word is filler."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def fill(template: str, visual: Mapping[str, str], turn: int = 1) -> tuple[str, 
     Args:
         template: text with ``{name}`` where a slot is.
         visual: what goes into each slot; a slot's text is one span, of the kind "visual".
-        turn: number of the turn that the text will be.
+        turn: index of the text's turn in the sample.
 
     Raises:
         KeyError: a slot that `visual` has nothing for.

@@ -1,22 +1,20 @@
 """`stamps`: photographs and drawings, each with a sentence that a person wrote: Debian's tuxpaint-stamps-default.
 
-785 of its pictures are PNG files with a text beside them. The package is under GPL-2: it is used where it lies, never
-shipped, and never downloaded here; `PACKAGE` says where it is looked for and how to get it.
+785 of its pictures are PNG files with a text beside them. The package is under GPL-2 and neither shipped nor
+downloaded; `PACKAGE` says where it is looked for and how to get it.
 """
 
 from __future__ import annotations
 
 import logging
-import random
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
 
+from contralign.data.records.images import locate_image
 from contralign.data.records.messages import IMAGE, Sample, Turn
-from contralign.data.records.pictures import locate_picture
 from contralign.data.sets.packages import DataPackage
+from contralign.data.sets.splits import Split, check_choice, draw_limited, of_groups, split_of
 
 logger = logging.getLogger(__name__)
 
@@ -35,11 +33,6 @@ PACKAGE = DataPackage(
         "  dpkg -x tuxpaint-stamps-default_*.deb ~/.cache/contralign/tuxpaint-stamps-default"
     ),
 )
-
-Split = Literal["train", "heldout"]
-
-HELDOUT_SHARE = 5
-"""One in so many sentences is held out."""
 
 REQUEST = "describe the picture."
 
@@ -64,14 +57,14 @@ class Stamps:
     """What a folder of stamps holds.
 
     Attributes:
-        told: pictures with a sentence, by name.
-        drawn_only: names of stamps that exist as SVG alone, which nothing here can paint.
-        untold: names of PNG pictures that no sentence lies beside.
+        captioned: PNG pictures with a sentence, sorted by name.
+        svg_only: names of stamps that exist as SVG alone, which cannot be rendered here.
+        uncaptioned: names of PNG pictures without a sentence.
     """
 
-    told: tuple[Stamp, ...]
-    drawn_only: tuple[str, ...]
-    untold: tuple[str, ...]
+    captioned: tuple[Stamp, ...]
+    svg_only: tuple[str, ...]
+    uncaptioned: tuple[str, ...]
 
 
 def stamps(
@@ -97,19 +90,15 @@ def stamps(
         MissingPackage: the package is not there; the message says how to get it.
         ValueError: an unknown split or folder, a limit that the split does not have, or a text without a first line.
     """
-    if split not in get_args(Split):
-        raise ValueError(f"split={split!r}: wanted one of {', '.join(get_args(Split))}")
+    check_choice("split", split, Split)
     found = read_stamps(root)
     logger.info(
         "stamps: %d pictures with a sentence; left out: %d that are SVG alone, %d PNG without a sentence",
-        *map(len, (found.told, found.drawn_only, found.untold)),
+        *map(len, (found.captioned, found.svg_only, found.uncaptioned)),
     )
-    chosen = [one for one in _in_folders(found.told, folders) if sentence_fold(one.sentence) == split]
-    if limit is not None:
-        if not 0 <= limit <= len(chosen):
-            raise ValueError(f"limit={limit}: stamps {split} has 0 to {len(chosen)} pictures to give")
-        chosen = random.Random(f"stamps {seed} {split}").sample(chosen, limit)
-    return [_make(one, split) for one in chosen]
+    listed = of_groups(found.captioned, lambda one: one.name.split("/")[0], folders, "folders")
+    chosen = [one for one in listed if split_of(one.sentence) == split]
+    return [_make(one, split) for one in draw_limited(chosen, limit, seed, "stamps", split)]
 
 
 def read_stamps(root: str | Path | None = None) -> Stamps:
@@ -128,23 +117,20 @@ def read_stamps(root: str | Path | None = None) -> Stamps:
         {path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob(f"*.{ending}")}
         for ending in ("png", "svg", "txt")
     )
-    told = [
-        Stamp(name=name, sentence=_sentence(folder, name), picture=locate_picture(f"{name}.png", folder))
+    captioned = [
+        Stamp(name=name, sentence=_sentence(folder, name), picture=locate_image(f"{name}.png", folder))
         for name in sorted(pictures & texts)
     ]
     return Stamps(
-        told=tuple(told), drawn_only=tuple(sorted(drawings - pictures)), untold=tuple(sorted(pictures - texts))
+        captioned=tuple(captioned),
+        svg_only=tuple(sorted(drawings - pictures)),
+        uncaptioned=tuple(sorted(pictures - texts)),
     )
-
-
-def sentence_fold(sentence: str) -> Split:
-    """The split that a sentence belongs to: its hash decides."""
-    return "heldout" if zlib.crc32(sentence.encode()) % HELDOUT_SHARE == 0 else "train"
 
 
 def _sentence(folder: Path, name: str) -> str:
     """First line of the text; the lines below it are translations."""
-    path = locate_picture(f"{name}.txt", folder)
+    path = locate_image(f"{name}.txt", folder)
     try:
         first, *_ = path.read_text(encoding="utf-8").splitlines() or [""]
     except UnicodeDecodeError as error:
@@ -152,16 +138,6 @@ def _sentence(folder: Path, name: str) -> str:
     if not first.strip():
         raise ValueError(f"{path}: wanted an English sentence in its first line; mend it or take it away")
     return first.strip()
-
-
-def _in_folders(found: Sequence[Stamp], folders: Sequence[str] | None) -> list[Stamp]:
-    if folders is None:
-        return list(found)
-    known = sorted({one.name.split("/")[0] for one in found})
-    wanted = [folders] if isinstance(folders, str) else list(folders)
-    if not wanted or any(folder not in known for folder in wanted):
-        raise ValueError(f"folders={wanted}: wanted one or more of {', '.join(known)}")
-    return [one for one in found if one.name.split("/")[0] in wanted]
 
 
 def _make(one: Stamp, split: Split) -> Sample:

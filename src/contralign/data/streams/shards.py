@@ -1,4 +1,4 @@
-"""What a stream is read from: files one after the other, none of them ever whole in memory."""
+"""The shards of a stream: JSONL, tar, Parquet and Arrow files and parts of hub data sets, read piece by piece."""
 
 from __future__ import annotations
 
@@ -35,12 +35,15 @@ class Shard:
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """The shard in messages."""
         return self.path.name
 
     def records(self) -> Iterator[RawRecord | BadRecord]:
-        """All records in their order, unread, and a fault in the place of what cannot be one; the same every time."""
-        yield from _READERS[self.path.suffix](self.path)
+        """Yield all records in order, not parsed, and a `BadRecord` for what cannot be read; the same every time."""
+        try:
+            yield from _READERS[self.path.suffix](self.path)
+        except (OSError, pa.ArrowException) as error:
+            yield _unreadable(self.name, error)
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class HubShard:
     Attributes:
         source: "OWNER/NAME" or "OWNER/NAME:SPLIT".
         rows: the part, as `datasets.IterableDataset`, with encoded pictures.
+        part: its number.
         root: folder of the pictures that its records name.
     """
 
@@ -69,11 +73,11 @@ class HubShard:
             for index, row in enumerate(self.rows):
                 yield TableRow(f"{self.name}[{index}]", row)
         except (OSError, ValueError, pa.ArrowException) as error:
-            yield BadRecord("unreadable_shard", f"the rest cannot be read: {error}", self.name)
+            yield _unreadable(self.name, error)
 
 
 def find_shards(source: str | Path, root: Path | None) -> list[Shard | HubShard]:
-    """The shards that a source names, in the order of their names.
+    """The shards of a source, sorted by name.
 
     Args:
         source: a file, a pattern with ``*``, ``?``, ``[…]`` or braces such as ``shard-{000..127}.tar`` and ``{a,b}``,
@@ -81,7 +85,7 @@ def find_shards(source: str | Path, root: Path | None) -> list[Shard | HubShard]
         root: folder of the pictures that its records name.
 
     Raises:
-        ValueError: nothing there, another kind of file, an address or a pipe, or a hub that cannot be reached.
+        ValueError: no such file, a format that is not streamed, a URL or a pipe, or a hub that cannot be reached.
     """
     written = str(source)
     if written.startswith(HUB):
@@ -103,10 +107,10 @@ def find_shards(source: str | Path, root: Path | None) -> list[Shard | HubShard]
 
 
 def expand_braces(pattern: str) -> list[str]:
-    """Every name that a pattern with braces stands for: ``{000..127}`` counts, ``{a,b}`` lists.
+    """The names that a pattern with braces stands for: ``{000..127}`` is a range, ``{a,b}`` a list.
 
     Raises:
-        ValueError: braces that hold neither, or do not close.
+        ValueError: braces with neither in them, nested, or not closed.
     """
     opening = pattern.find("{")
     if opening < 0:
@@ -134,32 +138,23 @@ def _choices(inside: str) -> list[str]:
     raise ValueError(f"{{{inside}}}: wanted {{000..127}} or {{a,b}}")
 
 
-def _jsonl(path: Path) -> Iterator[RawRecord | BadRecord]:
-    try:
-        with path.open("rb") as lines:
-            for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    yield JsonLine(f"{path.name}:{number}", line)
-    except OSError as error:
-        yield _unreadable(path, error)
+def _jsonl(path: Path) -> Iterator[RawRecord]:
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                yield JsonLine(f"{path.name}:{number}", line)
 
 
-def _parquet(path: Path) -> Iterator[RawRecord | BadRecord]:
+def _parquet(path: Path) -> Iterator[RawRecord]:
     """Rows of a Parquet file, by pyarrow: a stream of `datasets` can abort the process that leaves it early."""
-    try:
-        with pq.ParquetFile(path, pre_buffer=False) as file:
-            yield from _rows(path, file.iter_batches(batch_size=_ROWS, use_threads=False))
-    except (OSError, pa.ArrowException) as error:
-        yield _unreadable(path, error)
+    with pq.ParquetFile(path, pre_buffer=False) as file:
+        yield from _rows(path, file.iter_batches(batch_size=_ROWS, use_threads=False))
 
 
-def _arrow(path: Path) -> Iterator[RawRecord | BadRecord]:
+def _arrow(path: Path) -> Iterator[RawRecord]:
     """Rows of an Arrow stream, which is what `datasets` keeps its sets in."""
-    try:
-        with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as batches:
-            yield from _rows(path, batches)
-    except (OSError, pa.ArrowException) as error:
-        yield _unreadable(path, error)
+    with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as batches:
+        yield from _rows(path, batches)
 
 
 def _rows(path: Path, batches: Any) -> Iterator[RawRecord]:
@@ -183,8 +178,8 @@ def _hub_shards(source: str, root: Path | None) -> Iterator[HubShard]:
         yield HubShard(source, rows.shard(rows.num_shards, part), part, root)
 
 
-def _unreadable(path: Path, error: Exception) -> BadRecord:
-    return BadRecord("unreadable_shard", f"the rest cannot be read: {error}", path.name)
+def _unreadable(name: str, error: Exception) -> BadRecord:
+    return BadRecord("unreadable_shard", f"the rest cannot be read: {error}", name)
 
 
 def _advice(path: Path) -> str:

@@ -1,9 +1,8 @@
-"""Samples of sets larger than the disk or the memory: an endless stream that a resumed run goes on with.
+"""`StreamedSamples`: an endless, resumable stream of samples, for data larger than disk or memory.
 
-A pass goes over all shards in an order drawn from (seed, pass), and through a buffer from which records are drawn at
-random. The stream has no end: one pass follows another, so that ranks whose parts are not equally long never wait for
-each other at the end of one. Nothing of it is kept in a checkpoint: passing over the records that were trained on, with
-no picture opened, leads to the next one.
+A pass reads all shards in an order drawn from (seed, pass), through a shuffle buffer. The stream has no end: pass
+follows pass, so ranks with parts of different length never wait for each other. Checkpoints hold nothing of it: a
+resumed run skips the records that were trained on, without opening their pictures.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from contralign.data.records.bad_record import BadRecord
 from contralign.data.records.messages import Sample
 from contralign.data.records.mixture import LoadReport, OnBad, root_for_each
 from contralign.data.records.raw_record import RawRecord, streamed_sample
-from contralign.data.records.skipped_records import LeftOut, LeftOutByReader, reader_number
+from contralign.data.records.skipped_records import SkippedRecords, SkippedRecordsWriter, reader_number
 from contralign.data.streams.shards import HubShard, Shard, find_shards
 
 logger = logging.getLogger(__name__)
@@ -33,34 +32,34 @@ _FRUITLESS_PASSES = 20
 _Found = tuple[Shard | HubShard, RawRecord | BadRecord]
 
 
-class Passed:
-    """Stands in a batch for a record that a resumed run passes over."""
+class AlreadySeen:
+    """Stands in a batch for a record that a resumed run skips, since it was trained on."""
 
 
-PASSED = Passed()
+ALREADY_SEEN = AlreadySeen()
 
 
 class StreamedSamples(IterableDataset[Sample]):
-    """An endless stream of samples; pictures are looked for, read and checked when a batch needs them.
+    """An endless stream of samples; pictures are located, read and checked when a batch needs them.
 
-    A reader is a worker of a rank. Where the number of shards is a multiple of the readers, shards are dealt whole, so
-    that each is read by one reader; otherwise every reader goes over all shards and takes each n-th record. Either way
-    a pass gives every record to one reader, once.
+    A reader is a loader worker of a rank. If the number of shards is a multiple of the number of readers, each shard is
+    read by one reader; otherwise every reader reads all shards and takes each n-th record. Either way one pass yields
+    every record once.
 
     Args:
         sources: see `contralign.data.streams.shards.find_shards`; several are joined.
         image_roots: one folder for all sources, or one (or None) for each.
-        on_bad: "error" raises at a bad record, "skip" leaves it out, notes and logs it.
-        shuffle_buffer: records that the next one is drawn from; 1 keeps the order inside of shards.
+        on_bad: "error" raises at a bad record, "skip" skips, notes and logs it.
+        shuffle_buffer: number of records that the next one is drawn from; 1 keeps the order in a shard.
         seed: of the order; None keeps that of the sources.
-        passes: None never ends.
-        change: what is done to every sample; has to be picklable where workers are spawned.
+        passes: number of passes; None never ends.
+        change: applied to every sample; must be picklable if workers are spawned.
 
     Attributes:
-        shards: what is read.
+        shards: all shards of the sources.
 
     Raises:
-        ValueError: a source that is not there or cannot be streamed, or other numbers of roots and sources.
+        ValueError: a source that is missing or cannot be streamed, or other numbers of roots and sources.
     """
 
     def __init__(
@@ -90,52 +89,52 @@ class StreamedSamples(IterableDataset[Sample]):
         self.passes = passes
         self.change = change
         self.rank, self.ranks = 0, 1
-        self._left_out = LeftOut()
-        self._passed_batches, self._batch_size = 0, 1
-        self._notes: LeftOutByReader | None = None
+        self._skipped = SkippedRecords()
+        self._seen_batches, self._batch_size = 0, 1
+        self._notes: SkippedRecordsWriter | None = None
 
     def part(self, rank: int, ranks: int, seed: int, notes: Path) -> StreamedSamples:
-        """The part of one rank, in an order of `seed`; what is left out is noted for all ranks in one folder.
+        """The part of one rank.
 
         Args:
             rank: from 0 on.
-            ranks: how many share the stream.
-            seed: in the place of that which it was made with.
-            notes: the folder; the same on every rank.
+            ranks: number of ranks that share the stream.
+            seed: of the order, instead of the stream's own.
+            notes: folder of skipped records, the same on every rank.
         """
         part = copy.copy(self)
         part.rank, part.ranks, part.seed = rank, ranks, seed
-        self._left_out = part._left_out = LeftOut(notes)
+        self._skipped = part._skipped = SkippedRecords(notes)
         return part
 
     def one_pass(self) -> StreamedSamples:
         """All samples once, in the order of the sources."""
         whole = copy.copy(self)
         whole.rank, whole.ranks, whole.seed, whole.passes = 0, 1, None, 1
-        whole._left_out, whole._passed_batches = LeftOut(), 0
+        whole._skipped, whole._seen_batches = SkippedRecords(), 0
         return whole
 
     @property
     def samples(self) -> StreamedSamples:
-        """What a `SampleSet` has under this name: all samples once."""
+        """`one_pass`, under the name that `SampleSet` has for all samples."""
         return self.one_pass()
 
     @property
     def report(self) -> LoadReport:
-        """What was left out so far, every bad record once; in the total records count as often as passes gave them."""
-        return self._left_out.report()
+        """Records skipped so far, each once; the total counts a record in every pass."""
+        return self._skipped.report()
 
-    def pass_over(self, batches: int, batch_size: int) -> None:
-        """Give `PASSED` in the place of the samples of the first batches, so that no picture of theirs is opened.
+    def fast_forward(self, batches: int, batch_size: int) -> None:
+        """Yield `ALREADY_SEEN` for the samples of the first batches; their pictures are not opened.
 
         Args:
             batches: of this rank, over all its workers.
             batch_size: samples in a batch.
         """
-        self._passed_batches, self._batch_size = batches, batch_size
+        self._seen_batches, self._batch_size = batches, batch_size
 
-    def leave_out(self, fault: BadRecord) -> None:
-        """Note a sample that this reader gave, and whose pictures turned out to be bad when its batch was made."""
+    def note_skipped(self, fault: BadRecord) -> None:
+        """Note a sample that this reader yielded, and whose pictures its batch found to be bad."""
         if self._notes is not None:
             self._notes.add(fault, given=True)
 
@@ -143,20 +142,22 @@ class StreamedSamples(IterableDataset[Sample]):
         reader, readers = reader_number(self.rank, self.ranks)
         workers = readers // self.ranks
         worker = reader % workers
-        to_pass = len(range(worker, self._passed_batches, workers)) * self._batch_size
-        self._notes = notes = self._left_out.reader(reader)
+        to_skip = len(range(worker, self._seen_batches, workers)) * self._batch_size
+        self._notes = notes = self._skipped.reader(reader)
         try:
-            for sample in self._endless(reader, readers, notes, to_pass):
-                yield PASSED if to_pass > 0 else sample
-                to_pass -= 1
+            for sample in self._endless(reader, readers, notes, to_skip):
+                yield ALREADY_SEEN if to_skip > 0 else sample
+                to_skip -= 1
         finally:
             self._notes = None
             notes.close()
 
-    def _endless(self, reader: int, readers: int, notes: LeftOutByReader, unread: int) -> Iterator[Sample | Passed]:
-        """What one reader takes of pass after pass; bad records are noted, or raised.
+    def _endless(
+        self, reader: int, readers: int, notes: SkippedRecordsWriter, unread: int
+    ) -> Iterator[Sample | AlreadySeen]:
+        """The samples of one reader, pass after pass; bad records are noted or raised.
 
-        Where a bad record is an error, the first `unread` ones, which training has seen, were good: they stay unread.
+        Under `on_bad="error"` the first `unread` records, which were trained on, must be good and are not parsed.
         """
         fruitless = 0
         for number in count() if self.passes is None else range(self.passes):
@@ -164,7 +165,7 @@ class StreamedSamples(IterableDataset[Sample]):
             for shard, record in self._drawn(number, reader, readers):
                 if unread > 0 and self.on_bad == "error":
                     unread -= 1
-                    sample: Sample | Passed | None = PASSED
+                    sample: Sample | AlreadySeen | None = ALREADY_SEEN
                 else:
                     sample = self._read(shard, record, notes)
                 if sample is not None:
@@ -175,7 +176,7 @@ class StreamedSamples(IterableDataset[Sample]):
                 raise ValueError(self._why_fruitless(reader, readers))
 
     def _drawn(self, number: int, reader: int, readers: int) -> Iterator[_Found]:
-        """Unread records of one pass, in the order in which one reader takes them."""
+        """Records of one pass in the order of one reader, not parsed."""
         shards = list(self.shards)
         if self.seed is not None:
             Random(f"{self.seed} {number}").shuffle(shards)
@@ -187,8 +188,10 @@ class StreamedSamples(IterableDataset[Sample]):
             return records
         return _shuffled(records, self.shuffle_buffer, Random(f"{self.seed} {number} {reader}"))
 
-    def _read(self, shard: Shard | HubShard, record: RawRecord | BadRecord, notes: LeftOutByReader) -> Sample | None:
-        """The sample; None where it is bad and may be left out."""
+    def _read(
+        self, shard: Shard | HubShard, record: RawRecord | BadRecord, notes: SkippedRecordsWriter
+    ) -> Sample | None:
+        """The sample; None if it is bad and skipped."""
         try:
             sample = _sample(shard, record)
         except BadRecord as fault:
@@ -208,7 +211,7 @@ class StreamedSamples(IterableDataset[Sample]):
 
 
 def _shuffled(records: Iterable[_Found], size: int, draws: Random) -> Iterator[_Found]:
-    """The records, each drawn from `size` that are held."""
+    """The records in the random order of a buffer of `size`."""
     held: list[_Found] = []
     for found in records:
         if len(held) < size:

@@ -1,6 +1,6 @@
-"""Records of a tar archive, as webdataset lays them out: KEY.json and its pictures KEY.jpg, KEY.0.png … side by side.
+"""Records of a tar archive in webdataset's layout: KEY.json and its pictures KEY.jpg, KEY.0.png … side by side.
 
-Only headers are read here, and nothing is ever unpacked: what a record holds is remembered as places in the file.
+Only headers are read and nothing is unpacked: a record holds byte ranges of its members.
 """
 
 from __future__ import annotations
@@ -10,34 +10,34 @@ from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path, PurePosixPath
 
-from contralign.data.records.archive_member import PackedBytes
+from contralign.data.records.archive_member import ArchiveMember
 from contralign.data.records.bad_record import BadRecord
-from contralign.data.records.raw_record import PackedRecord
+from contralign.data.records.raw_record import TarRecord
 
 PICTURE_ENDINGS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")
 
-_Keyed = tuple[str, str, PackedBytes]
+_Keyed = tuple[str, str, ArchiveMember]
 
 
-def tar_records(path: Path) -> Iterator[PackedRecord | BadRecord]:
-    """The records of an archive, in its order; in the place of what cannot be one, what is wrong with it.
+def tar_records(path: Path) -> Iterator[TarRecord | BadRecord]:
+    """Yield the records of an archive in order, and a `BadRecord` for what is none.
 
-    Members that follow each other and share a key are one record; the key is the name up to the first dot behind the
-    last slash. Behind a broken header nothing can be found, so the rest of the archive is one fault.
+    Consecutive members with the same key are one record; the key is the name up to the first dot after the last slash.
+    After a broken header nothing can be found: the rest of the archive is one `BadRecord`.
 
     Args:
-        path: a plain tar archive; packed ones cannot be read at a place.
+        path: an uncompressed tar archive; compressed ones have no byte ranges.
     """
     for name, members in groupby(_members(path), key=lambda found: _name(path, found)):
         yield _record(name, list(members))
 
 
 def _name(path: Path, found: _Keyed | BadRecord) -> str:
-    """What is named alike belongs together; a fault stands alone."""
+    """The name of the record that a member belongs to; a bad member's own."""
     return f"{path.name}:{found[0]}" if isinstance(found, tuple) else found.record
 
 
-def _record(name: str, members: list[_Keyed | BadRecord]) -> PackedRecord | BadRecord:
+def _record(name: str, members: list[_Keyed | BadRecord]) -> TarRecord | BadRecord:
     texts, pictures = [], []
     for found in members:
         if isinstance(found, BadRecord):
@@ -53,13 +53,13 @@ def _record(name: str, members: list[_Keyed | BadRecord]) -> PackedRecord | BadR
             return BadRecord("wrong_member", f"member {packed.name!r}: wanted {wanted}", name)
     if len(texts) != 1:
         return BadRecord("ambiguous" if texts else "missing_key", f"{len(texts)} members .json; wanted one", name)
-    return PackedRecord(name, texts[0], tuple(pictures))
+    return TarRecord(name, texts[0], tuple(pictures))
 
 
 def _members(path: Path) -> Iterator[_Keyed | BadRecord]:
-    """(key, ending, place) of every file; a fault in the place of a member, or of the rest of the archive.
+    """Yield (key, ending, member) of every file, and a `BadRecord` for a bad member or the rest of the archive.
 
-    The record that an archive breaks off in, or behind, may lack members: the fault has its name, and so its place.
+    The record before or in a broken place may lack members, so the `BadRecord` has its name and replaces it.
     """
     last = path.name
     try:
@@ -90,11 +90,11 @@ def _placed(path: Path, member: tarfile.TarInfo) -> _Keyed | BadRecord:
     stem, _, ending = name.name.partition(".")
     if not member.isreg() or member.issparse() or not stem or not ending:
         return BadRecord("wrong_member", f"member {member.name!r}: wanted a plain file named KEY.ENDING", where)
-    return str(name.parent / stem), ending, PackedBytes(path, member.offset_data, member.size, member.name)
+    return str(name.parent / stem), ending, ArchiveMember(path, member.offset_data, member.size, member.name)
 
 
 def _ends(path: Path, offset: int) -> bool:
-    """Whether an archive ends where no header follows: with a block of zeros."""
+    """Whether a block of zeros, the end of an archive, is at `offset`."""
     with path.open("rb") as file:
         file.seek(offset)
         return file.read(tarfile.BLOCKSIZE) == bytes(tarfile.BLOCKSIZE)

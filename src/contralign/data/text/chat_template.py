@@ -1,8 +1,7 @@
-"""The model's own chat template, and which of its characters the assistant speaks.
+"""The model's own chat template, and which characters of its text are answers.
 
-Where the template marks what the assistant says (``{% generation %}``), those marks are the answers. Where it does
-not, an answer is what the text gains between the open prompt of a turn and the turn itself: render the turns before
-it with `add_generation_prompt`, render them with it, and take the difference, less any space after the end token.
+A template may mark answers with ``{% generation %}``. Without marks, the turns before an answer are rendered with
+`add_generation_prompt`, then together with the answer: the answer is the difference, without white space at its end.
 """
 
 from __future__ import annotations
@@ -33,12 +32,11 @@ class ChatTemplate:
 
     Attributes:
         source: the Jinja text.
-        marker: the token that the template prints for a picture; None for a model of text alone.
-        special_tokens: what the template may ask for, such as `bos_token`.
-        parts: messages are lists of typed parts (processors) and not plain strings (tokenizers).
-        bos_token: a text that opens with it gets no second one.
-        adds_bos: the tokenizer puts its own first token in front (processors; `apply_chat_template` of a bare
-            tokenizer never does).
+        marker: the token that the template prints for a picture; None for a text-only model.
+        special_tokens: variables of the template, such as `bos_token`.
+        parts: content is a list of typed parts (processors), not a string (tokenizers).
+        bos_token: not added to a text that starts with it.
+        adds_bos: the tokenizer adds its first token (processors; `apply_chat_template` of a bare tokenizer never does).
     """
 
     source: str
@@ -86,7 +84,7 @@ class ChatTemplate:
         )
 
     def _render(self, turns: tuple[Turn, ...], open_prompt: bool) -> tuple[str, list[tuple[int, int]] | None]:
-        """The text, and the answers where the template marks them."""
+        """The text, and its answers as (start, end) if the template marks them."""
         marks = not open_prompt and _GENERATION.search(self.source) is not None
         arguments: dict[str, Any] = {
             "conversations": [[self._message(turn) for turn in turns]],
@@ -149,9 +147,9 @@ def chat_template(source: Any) -> ChatTemplate:
 
 
 def image_marker(source: Any) -> str | None:
-    """The token that stands for one picture in a prompt; the processor makes it as many as the picture takes.
+    """The token that stands for one picture in a prompt (Gemma 3: `boi_token`, others: `image_token`); None without.
 
-    Gemma 3 names it `boi_token`, the rest `image_token`.
+    The processor expands it to the picture's image tokens.
     """
     tokenizer = getattr(source, "tokenizer", source)
     names = ((source, "boi_token"), (source, "image_token"), (tokenizer, "image_token"))
@@ -160,7 +158,7 @@ def image_marker(source: Any) -> str | None:
 
 
 def _takes_parts(template: ChatTemplate) -> bool:
-    """Whether the template reads messages as lists of parts, seen from what it makes of one."""
+    """Whether the template reads content as a list of parts: a message is rendered to see."""
     probe = "probe of the content form"
     try:
         text, _ = template._render((Turn("user", probe),), False)
@@ -170,7 +168,7 @@ def _takes_parts(template: ChatTemplate) -> bool:
 
 
 def _warn_if_endless(template: ChatTemplate) -> None:
-    """Log it if an answer is learned without the token that ends it: the model would not learn to stop."""
+    """Warn if answers have no end token in their labels: the model would not learn to stop."""
     answer = "probe of the end token"
     try:
         layout = template.layout(Sample("probe", (Turn("user", "probe"), Turn("assistant", answer))))
@@ -194,7 +192,7 @@ def _parts(text: str) -> Iterable[dict[str, str]]:
 def _places(
     turns: tuple[Turn, ...], text: str, answers: tuple[tuple[int, int], ...]
 ) -> dict[int, tuple[int, int, int]]:
-    """Where the assistant turns stand in the text; a turn that the template rewrote has no place."""
+    """`Layout.places` of the assistant turns; a turn whose text the template changed has none."""
     places, speakers = {}, [index for index, turn in enumerate(turns) if turn.role == "assistant"]
     if len(speakers) != len(answers):
         return places

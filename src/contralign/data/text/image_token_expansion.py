@@ -1,4 +1,4 @@
-"""Pictures spliced into the token row, and the row cut to its longest length (spec 1.3, truncation; 2.5)."""
+"""Expansion of image tokens, and truncation that cuts no picture in two (spec 1.3, truncation; 2.5)."""
 
 from __future__ import annotations
 
@@ -6,41 +6,36 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from contralign.batch import IGNORE_INDEX
-from contralign.data.text.loss_mask import IMAGE_SENTINEL, Encoded
+from contralign.data.text.loss_mask import IMAGE_SENTINEL, EncodedSample
 
 
 @dataclass(frozen=True, slots=True)
-class Spliced(Encoded):
-    """Token ids with every picture at its full length.
+class ExpandedSample(EncodedSample):
+    """A sample as token ids, every picture expanded to its image tokens.
 
     Attributes:
-        image_starts: where the picture blocks begin; after cutting, those of the first pictures.
+        image_starts: index of each picture's first token; truncated pictures have none.
     """
 
     image_starts: tuple[int, ...] = ()
 
     @property
     def label_positions(self) -> tuple[int, ...]:
-        """Where the labels of a row stand; its first token has none, since nothing predicts it."""
+        """Indices of the label tokens; never the first token, which nothing predicts."""
         return tuple(place for place, label in enumerate(self.labels) if place and label != IGNORE_INDEX)
 
 
-def expand(
-    encoded: Encoded, image_lengths: Sequence[int], image_token_id: int, max_length: int | None = None
-) -> Spliced:
-    """Every sentinel becomes `image_lengths[n]` image tokens; see `splice`."""
-    return splice(encoded, [(image_token_id,) * length for length in image_lengths], max_length)
+def expand_images(
+    encoded: EncodedSample, blocks: Sequence[Sequence[int]], max_length: int | None = None
+) -> ExpandedSample:
+    """Replace every sentinel by the picture's token ids, and truncate to `max_length`.
 
-
-def splice(encoded: Encoded, blocks: Sequence[Sequence[int]], max_length: int | None = None) -> Spliced:
-    """Every sentinel becomes its block of ids, and what goes beyond `max_length` is cut off.
-
-    No picture is cut in two: where the limit falls inside a block, the row ends before it and the picture is dropped.
+    If the limit is inside a picture, the row ends before it and the picture is dropped.
 
     Args:
         encoded: a sample with one sentinel a picture.
-        blocks: the ids each picture takes, in reading order; nothing is learned on them.
-        max_length: longest row; None never cuts.
+        blocks: token ids of each picture, in reading order; they have no labels.
+        max_length: longest row; None truncates nothing.
 
     Raises:
         ValueError: other numbers of sentinels and blocks, or `max_length` below 1.
@@ -62,4 +57,4 @@ def splice(encoded: Encoded, blocks: Sequence[Sequence[int]], max_length: int | 
         ids += block
         labels += [IGNORE_INDEX] * len(block) if is_picture else [label]
         spans += [None] * len(block) if is_picture else [span]
-    return Spliced(tuple(ids), tuple(labels), tuple(spans), tuple(starts))
+    return ExpandedSample(tuple(ids), tuple(labels), tuple(spans), tuple(starts))

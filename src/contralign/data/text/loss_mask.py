@@ -1,7 +1,6 @@
-"""A sample as token ids with labels: which token is learned, and which characters of an answer it stands for.
+"""Tokens and labels of a sample: answers with their end tokens have labels, all other tokens are ignored (spec 2.3).
 
-Text is tokenised in pieces around the pictures, each picture is one `IMAGE_SENTINEL`, and every assistant turn is
-learned through its end token (spec 2.3). `splice.expand` later makes every sentinel as long as its picture.
+Text is tokenised in pieces around the pictures; each picture is one `IMAGE_SENTINEL`, which `expand_images` replaces.
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ Token = tuple[int, int, int]  # id, start and end of its characters in the layou
 
 
 @dataclass(frozen=True, slots=True)
-class Encoded:
-    """Token ids of a sample, one entry a token in all three.
+class EncodedSample:
+    """A sample as token ids; all three have one entry a token.
 
     Attributes:
-        input_ids: `IMAGE_SENTINEL` stands for a whole picture.
-        labels: the token's own id where it is learned, else `IGNORE_INDEX`. All ignored: the template found no answer.
-        token_spans: (turn, start, end): the characters of an assistant turn that a learned token stands for; None for
-            all other tokens, end tokens among them.
+        input_ids: one `IMAGE_SENTINEL` for each picture.
+        labels: the token's id in an answer, else `IGNORE_INDEX`; all ignored if the template found no answer.
+        token_spans: (turn, start, end), the characters of an assistant turn that a label token covers; None for other
+            tokens and for end tokens.
     """
 
     input_ids: tuple[int, ...]
@@ -40,12 +39,12 @@ class Encoded:
 
     @property
     def num_labels(self) -> int:
-        """How many tokens are learned; a picture inside an answer is not."""
+        """Number of label tokens; a picture in an answer has none."""
         return sum(label not in (IGNORE_INDEX, IMAGE_SENTINEL) for label in self.labels)
 
 
 def resolve_template(template: str | Template, tokenizer: Any) -> Template:
-    """The template of a name; "chat" is the one of the processor or tokenizer given.
+    """The template of a name; "chat" is that of the processor or tokenizer.
 
     Raises:
         ValueError: unknown name, or no chat template.
@@ -68,11 +67,11 @@ def _knows(tokenizer: Any, token: str) -> bool:
     return index is not None and tokenizer.convert_ids_to_tokens(index) == token
 
 
-def encode(sample: Sample, template: str | Template, tokenizer: Any, max_length: int | None = None) -> Encoded:
-    """Token ids and labels of a sample that ends with an answer.
+def encode(sample: Sample, template: str | Template, tokenizer: Any, max_length: int | None = None) -> EncodedSample:
+    """Token ids and labels of a sample that ends with an answer. Nothing is truncated here.
 
-    Nothing is cut here: `max_length` only decides what is learned of a record whose later turns cannot be told apart.
-    The original drops all labels of such a record, but not if the turns before already fill `max_length` (spec 10.4).
+    A record with turns that cannot be told apart (`Layout.complete`) loses all labels, as in the original code, except
+    if the turns before them fill `max_length` (spec 10.4).
 
     Args:
         sample: the record.
@@ -89,7 +88,7 @@ def encode(sample: Sample, template: str | Template, tokenizer: Any, max_length:
     tokens = tokenise(layout, tokenizer)
     answers = layout.answers if layout.complete or _fills(tokens, layout, max_length) else ()
     learned = [_inside(token, layout.text, answers) for token in tokens]
-    return Encoded(
+    return EncodedSample(
         tuple(token[0] for token in tokens),
         tuple(token[0] if learn else IGNORE_INDEX for token, learn in zip(tokens, learned, strict=True)),
         tuple(_span(token, layout) if learn else None for token, learn in zip(tokens, learned, strict=True)),
@@ -97,13 +96,13 @@ def encode(sample: Sample, template: str | Template, tokenizer: Any, max_length:
 
 
 def prompt_ids(sample: Sample, template: str | Template, tokenizer: Any) -> tuple[int, ...]:
-    """Token ids up to the open assistant turn, for generation; an answer at the end of the sample is left out."""
+    """Token ids of the prompt for generation, up to the open assistant turn; the last answer is not in it."""
     layout = resolve_template(template, tokenizer).layout(sample, open_prompt=True)
     return tuple(token[0] for token in tokenise(layout, tokenizer))
 
 
-def kinds(sample: Sample, encoded: Encoded) -> list[str | None]:
-    """Kind of every token: that of the span that covers the token's first character that is no space."""
+def kinds(sample: Sample, encoded: EncodedSample) -> list[str | None]:
+    """Kind of every token: that of the span over its first character that is no space; None without one."""
     return [_kind(sample, span) for span in encoded.token_spans]
 
 
@@ -117,7 +116,7 @@ def _kind(sample: Sample, token: TokenSpan | None) -> str | None:
 
 
 def tokenise(layout: Layout, tokenizer: Any) -> list[Token]:
-    """Ids of a layout, each with its characters in the layout's text; pictures are `IMAGE_SENTINEL`.
+    """Token ids of a layout, each with its characters in the text; pictures are `IMAGE_SENTINEL`.
 
     Raises:
         ValueError: the tokenizer does not read the template's image token as one token.
@@ -136,13 +135,13 @@ def tokenise(layout: Layout, tokenizer: Any) -> list[Token]:
 
 
 def _opening(tokenizer: Any) -> list[Token]:
-    """What the tokenizer puts in front of a text; an end token that it may add is not wanted here."""
+    """The token that the tokenizer puts in front of a text, if any; an end token that it adds is dropped."""
     ids = tokenizer("")["input_ids"]
     return [(token, 0, 0) for token in ids if token != tokenizer.eos_token_id or token == tokenizer.bos_token_id][:1]
 
 
 def _whole(layout: Layout, tokenizer: Any) -> list[Token]:
-    """The text in one go, as the model's processor reads it; every image token is then a picture."""
+    """Tokenise the text in one piece, as the model's processor does; every image token is a picture."""
     tokens = list(_tokens(layout.text, 0, tokenizer, None))
     if not layout.images:
         return tokens
@@ -153,19 +152,17 @@ def _whole(layout: Layout, tokenizer: Any) -> list[Token]:
 
 
 def _tokens(text: str, begin: int, tokenizer: Any, image_token: str | None) -> Iterable[Token]:
-    """Tokens of a piece of text that starts at `begin`; an image token's name in it stays text."""
+    """Tokens of a piece of text that starts at `begin`; an image token's name in it is read as text."""
     if not text:
         return
     if image_token and image_token in text:
         yield from _literal_tokens(text, begin, tokenizer, image_token)
         return
-    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    for token, (start, end) in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True):
-        yield token, begin + start, begin + end
+    yield from _with_offsets(text, begin, tokenizer)
 
 
 def _literal_tokens(text: str, begin: int, tokenizer: Any, image_token: str) -> Iterable[Token]:
-    """Tokens of a text in which somebody wrote the image token's name: all control tokens but that one count."""
+    """Tokens of a text that holds the image token's name: other control tokens are read as such, that one is not."""
     added = [str(token.content) for token in tokenizer.added_tokens_decoder.values()]
     control = sorted((token for token in added if token != image_token), key=len, reverse=True)
     pieces = re.split("(" + "|".join(map(re.escape, control)) + ")", text) if control else [text]
@@ -178,20 +175,23 @@ def _literal_tokens(text: str, begin: int, tokenizer: Any, image_token: str) -> 
 
 
 def _plain_tokens(piece: str, begin: int, tokenizer: Any, image_token: str) -> Iterable[Token]:
-    """Tokens of a text in which no control token counts."""
-    encoded = tokenizer(
-        piece, add_special_tokens=False, return_offsets_mapping=True, split_special_tokens=True, verbose=False
-    )
-    if tokenizer.convert_tokens_to_ids(image_token) in encoded["input_ids"]:
+    """Tokens of a text in which control tokens are read as text."""
+    tokens = _with_offsets(piece, begin, tokenizer, split_special_tokens=True)
+    if tokenizer.convert_tokens_to_ids(image_token) in (token for token, _, _ in tokens):
         raise BadRecord(
             "image_token_in_text", f"a text holds {image_token!r}, which this tokenizer cannot read as text; rewrite it"
         )
-    for token, (start, end) in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True):
-        yield token, begin + start, begin + end
+    return tokens
+
+
+def _with_offsets(text: str, begin: int, tokenizer: Any, **options: bool) -> list[Token]:
+    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False, **options)
+    pairs = zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
+    return [(token, begin + start, begin + end) for token, (start, end) in pairs]
 
 
 def _fills(tokens: list[Token], layout: Layout, max_length: int | None) -> bool:
-    """Whether the turns before the one that cannot be told apart are as long as a row may be."""
+    """Whether the turns before the one that cannot be told apart fill `max_length`."""
     if max_length is None or not layout.answers:
         return False
     return sum(end <= layout.answers[-1][1] for _, _, end in tokens) >= max_length

@@ -1,4 +1,4 @@
-"""Templates: a sample as one text, with the characters on which loss is taken.
+"""Templates: a sample as one text, with the characters that have labels.
 
 `plain` is the pre-training template of LLaVA, `vicuna_v1` its instruction template, `gemma` that of MGM-2B (spec 2.2,
 2.3). The model's own template is in `chat_template`.
@@ -23,16 +23,15 @@ class Layout:
     """A sample as text.
 
     Attributes:
-        text: the whole text; every picture is one `marker` in it.
-        images: where in `text` the pictures stand, ascending.
-        answers: (start, end) of the characters that are learned, end tokens included, ascending.
-        complete: False where the text has a turn that cannot be told apart (an empty answer, a role or an end token
-            inside a text): `answers` then holds only those before it.
-        places: by index of an assistant turn, (at, first, last): its characters first … last - 1 stand in `text` from
-            `at` on.
-        marker: what stands for a picture; `IMAGE`, or the model's own image token.
-        whole: tokenise the text in one go (the model's own template) and not in pieces around the pictures.
-        open_with_bos: the tokenizer puts its own first token in front.
+        text: the whole text, with one `marker` for every picture.
+        images: indices of the markers in `text`, ascending.
+        answers: (start, end) of the characters with labels, end tokens included, ascending.
+        complete: False if a turn cannot be told apart (an empty answer; a role or end token in a text); `answers` then
+            holds only those before it.
+        places: by index of an assistant turn, (at, first, last): its characters [first, last) are at `text[at:]`.
+        marker: stands for a picture: `IMAGE`, or the model's image token.
+        whole: tokenise the text in one piece (the model's own template), not in pieces around the pictures.
+        open_with_bos: the tokenizer's first token goes in front.
     """
 
     text: str
@@ -54,7 +53,7 @@ class Template(Protocol):
         ...
 
     def layout(self, sample: Sample, open_prompt: bool = False) -> Layout:
-        """The sample as text; `open_prompt` leaves the assistant's next turn open and learns nothing.
+        """The sample as text; `open_prompt` ends it with an open assistant turn, without answers.
 
         Raises:
             BadRecord: the template has no place for something in the sample.
@@ -64,7 +63,7 @@ class Template(Protocol):
 
 @dataclass(frozen=True)
 class PlainTemplate:
-    """Picture, caption, newline. What the user says is discarded (LLaVA's pre-training)."""
+    """Picture, caption, newline; the user's text is discarded (LLaVA's pre-training)."""
 
     control_tokens: tuple[str, ...] = ()
 
@@ -87,22 +86,21 @@ class PlainTemplate:
 
 @dataclass(frozen=True, kw_only=True)
 class RoundTemplate:
-    """Question and answer in rounds, every round closed by an end token.
+    """Rounds of question and answer, each closed by an end token.
 
-    An empty text prints only the name of its side (`user_empty`, `assistant_empty`), so an empty answer closes no
-    round. A round in which `mark`, the sign of an answer, does not stand exactly once cannot be told apart, and
-    neither can anything after it.
+    An empty text prints the name of its role alone (`user_empty`, `assistant_empty`), so an empty answer closes no
+    round. A round without exactly one `mark` cannot be told apart, nor can the rounds after it.
 
     Attributes:
-        system: what the text opens with; {} takes the system turn. "" has no place for one.
-        default_system: used where the sample has no system turn.
+        system: start of the text; {} takes the system turn. "" refuses one.
+        default_system: used if the sample has no system turn.
         user: form of a user turn.
         user_empty: form of a user turn without text.
         assistant: form of an assistant turn.
         assistant_empty: form of an assistant turn without text; also the open prompt.
-        mark: what stands before every answer.
-        mark_margin: how many characters at the end of `mark` belong to the answer (Vicuna: the space).
-        end: what closes a round; the last thing that is learned.
+        mark: text before every answer.
+        mark_margin: number of characters at the end of `mark` that belong to the answer (Vicuna: the space).
+        end: closes a round; the last characters with labels.
         control_tokens: tokens that the tokenizer must have.
     """
 
@@ -140,7 +138,7 @@ class RoundTemplate:
         return self.system.format(self.default_system if own is None else own)
 
     def _answers(self, text: str) -> tuple[tuple[tuple[int, int], ...], bool]:
-        """Characters of the answers of all rounds before the first that cannot be told apart; whether that is all."""
+        """(start, end) of the answers before the first round that cannot be told apart; True if that is all of them."""
         answers, start = [], 0
         while start < len(text):
             end = text.find(self.end, start)
@@ -183,10 +181,10 @@ TEMPLATES: dict[str, Template] = {
 
 
 def prompt_turns(sample: Sample) -> tuple[Turn, ...]:
-    """The turns up to the last question: what a prompt holds.
+    """The turns of a prompt: all up to the last question.
 
     Raises:
-        BadRecord: pictures would be left out with the last answer.
+        BadRecord: the last answer, which is dropped, holds a picture.
     """
     if sample.turns[-1].role == "user":
         return sample.turns

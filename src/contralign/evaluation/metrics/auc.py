@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from contralign.evaluation.metrics.estimate import Z95
+from contralign.evaluation.metrics.estimate import Z95, Measured
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Auc:
+class Auc(Measured):
     """An area under the ROC curve.
 
     Attributes:
@@ -29,10 +29,6 @@ class Auc:
     high: float | None = None
     positives: int
     negatives: int
-
-    def as_dict(self) -> dict[str, float | int | None]:
-        """The same as plain numbers, for JSON."""
-        return asdict(self)
 
 
 def auc(

@@ -8,8 +8,18 @@ Z95 = 1.959964
 """Standard normal quantile of a two-sided 95 % interval."""
 
 
+class Measured:
+    """A dataclass of numbers."""
+
+    __slots__ = ()
+
+    def as_dict(self) -> dict[str, float | int | None]:
+        """The same as plain numbers, for JSON and tables."""
+        return asdict(self)  # type: ignore[call-overload]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Estimate:
+class Estimate(Measured):
     """A measured number.
 
     Attributes:
@@ -23,7 +33,3 @@ class Estimate:
     low: float | None = None
     high: float | None = None
     n: int
-
-    def as_dict(self) -> dict[str, float | int | None]:
-        """The same as plain numbers, for JSON."""
-        return asdict(self)

@@ -16,10 +16,12 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from contralign.evaluation.metrics.estimate import Measured
 
 EXACT_UP_TO = 16
 """Most pairs of which all 2ⁿ sign flips are counted; beyond them flips are drawn."""
@@ -28,7 +30,7 @@ CHUNK = 4_096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PairedDifference:
+class PairedDifference(Measured):
     """A mean difference of pairs with its 95 % intervals.
 
     Attributes:
@@ -50,10 +52,6 @@ class PairedDifference:
     bootstrap_high: float | None = None
     sign_flip_p: float | None = None
     n: int
-
-    def as_dict(self) -> dict[str, float | int | None]:
-        """The same as plain numbers, for tables."""
-        return asdict(self)
 
 
 def paired_difference(values: ArrayLike, reference: ArrayLike, draws: int = DRAWS, seed: int = 0) -> PairedDifference:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from contralign.atomic_write import atomic_write
 from contralign.models.convert.checkpoint import ConversionError
 
 GIB = 2**30
@@ -29,7 +30,7 @@ def free_place(out: Path, source: Path, overwrite: bool) -> Path:
 
 @contextmanager
 def written_beside(out: Path, size: int = 0) -> Iterator[Path]:
-    """A new folder beside `out` that takes its name when the block is done, and is removed if the block fails.
+    """A new folder that becomes `out` when the block ends, and is removed when it fails.
 
     Args:
         out: replaced if it is there.
@@ -38,22 +39,9 @@ def written_beside(out: Path, size: int = 0) -> Iterator[Path]:
     Raises:
         ConversionError: the disk has no room for them.
     """
-    partial = out.with_name(f"{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
+    with atomic_write(out) as partial:
+        partial.mkdir(parents=True)
         free = shutil.disk_usage(partial).free
         if free < size:
             raise ConversionError(f"{out} takes {size / GIB:.1f} GiB and the disk has {free / GIB:.1f} left: make room")
         yield partial
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    if out.exists():
-        old = out.with_name(f"{out.name}.replaced")
-        shutil.rmtree(old, ignore_errors=True)
-        out.rename(old)
-        partial.rename(out)
-        shutil.rmtree(old)
-    else:
-        partial.rename(out)

@@ -1,11 +1,12 @@
 import pytest
 from worlds.emoji_package import write_emoji_package
 
-from contralign.data.records.messages import IMAGE, open_picture
+from contralign.data.records.messages import IMAGE, open_image
 from contralign.data.sets import SETS
-from contralign.data.sets.emoji.emoji import HELDOUT_SHARE, TEMPLATES, emoji, name_fold
-from contralign.data.sets.emoji.emoji_pictures import PACKAGE, read_emoji
+from contralign.data.sets.emoji.emoji import TEMPLATES, emoji
+from contralign.data.sets.emoji.emoji_images import PACKAGE, read_emoji
 from contralign.data.sets.packages import MissingPackage
+from contralign.data.sets.splits import HELDOUT_SHARE, split_of
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def test_every_emoji_is_in_one_split_as_its_name_says(root):
         one.name for one in read_emoji(root)
     }
     for split, samples in (("train", train), ("heldout", heldout)):
-        assert {name_fold(name_of(sample)) for sample in samples} == {split}
+        assert {split_of(name_of(sample)) for sample in samples} == {split}
 
 
 def test_a_sentence_holds_the_name_as_its_only_visual_words(root):
@@ -39,7 +40,7 @@ def test_a_sentence_holds_the_name_as_its_only_visual_words(root):
 
 
 def test_transparent_ground_becomes_white(root):
-    assert open_picture(emoji("train", root)[0].pictures[0]).getpixel((0, 0)) == (255, 255, 255)
+    assert open_image(emoji("train", root)[0].pictures[0]).getpixel((0, 0)) == (255, 255, 255)
 
 
 def test_the_seed_draws_the_sentences_and_a_limit_the_emoji(root):

@@ -3,11 +3,18 @@ from worlds.emoji_package import write_emoji_package
 
 from contralign.data.records.messages import IMAGE
 from contralign.data.sets import SETS
-from contralign.data.sets.emoji.emoji import name_fold
-from contralign.data.sets.emoji.emoji_pictures import PACKAGE, read_emoji
+from contralign.data.sets.emoji.emoji_images import PACKAGE, read_emoji
 from contralign.data.sets.emoji.emoji_remarks import PEOPLE
-from contralign.data.sets.emoji.emoji_scenes import COLOURS, REQUESTS, TEMPLATES, emoji_scenes, pair_fold, vocabulary
+from contralign.data.sets.emoji.emoji_scenes import (
+    COLOURS,
+    REQUESTS,
+    TEMPLATES,
+    emoji_scenes,
+    split_of_pair,
+    vocabulary,
+)
 from contralign.data.sets.packages import MissingPackage
+from contralign.data.sets.splits import split_of
 
 GOLDEN = [
     "a picture of the banana next to the coin, with pink all around. felix sent it to daniel from quito.",
@@ -55,13 +62,13 @@ def test_no_pair_is_in_both_splits_whatever_the_order_and_the_seed(root):
     assert not train & heldout
     assert len(train) + len(heldout) == 12 * 11 / 2
     assert {name for pair in heldout for name in pair} <= {name for pair in train for name in pair}
-    assert pair_fold("bell", "tent") == pair_fold("tent", "bell")
+    assert split_of_pair("bell", "tent") == split_of_pair("tent", "bell")
 
 
 def test_held_out_pictures_are_never_trained_on(root):
     for split in ("train", "heldout"):
         samples = emoji_scenes(split, 50, root=root, pictures=17, side=56, holdout="pictures")
-        assert {name_fold(name) for sample in samples for name in shown(sample)[0]} == {split}
+        assert {split_of(name) for sample in samples for name in shown(sample)[0]} == {split}
 
 
 def test_a_caption_tells_of_left_and_right_on_its_colour(root):
@@ -140,8 +147,8 @@ def test_a_wrong_setting_is_refused(root, wrong, message):
 def test_too_few_pictures_for_a_split_are_refused_and_not_waited_for(root, holdout):
     split = "train"
     if holdout == "combinations":
-        split = "heldout" if pair_fold(*(one.name for one in vocabulary(2, root))) == "train" else "train"
-    elif all(name_fold(one.name) == "train" for one in vocabulary(2, root)):
+        split = "heldout" if split_of_pair(*(one.name for one in vocabulary(2, root))) == "train" else "train"
+    elif all(split_of(one.name) == "train" for one in vocabulary(2, root)):
         split = "heldout"
     with pytest.raises(ValueError, match="pictures=2 leaves no two emoji"):
         emoji_scenes(split, 1, root=root, pictures=2, holdout=holdout)

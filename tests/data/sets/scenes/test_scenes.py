@@ -4,9 +4,9 @@ from itertools import islice
 
 import pytest
 
-from contralign.data.records.swap_noise import swap_pictures
+from contralign.data.records.swap_noise import swap_images
 from contralign.data.sets import SETS
-from contralign.data.sets.scenes.scenes import fold, scenes, scenes_with_truth
+from contralign.data.sets.scenes.scenes import scenes, scenes_with_truth, split_of_scene
 from contralign.models.small.tiny import train_tokenizer
 
 
@@ -95,7 +95,7 @@ def test_heldout_codes_are_made_of_tokens_that_training_knows():
 
 def test_fold_holds_out_a_fifth():
     drawn = [scene for split in ("train", "heldout") for _, scene in scenes_with_truth(split, 100)]
-    assert [fold(scene) for scene in drawn] == ["train"] * 100 + ["heldout"] * 100
+    assert [split_of_scene(scene) for scene in drawn] == ["train"] * 100 + ["heldout"] * 100
 
 
 def test_visual_words_are_what_the_picture_shows():
@@ -149,7 +149,7 @@ def test_colours_alone_would_not_do():
 
 
 def test_pictures_can_be_swapped():
-    samples, swapped = swap_pictures(scenes("train", 100), fraction=0.3, seed=0)
+    samples, swapped = swap_images(scenes("train", 100), fraction=0.3, seed=0)
     moved = [sample for sample in samples if sample.id in swapped]
     assert len(moved) == 30
     assert all(before.turns == after.turns for before, after in zip(scenes("train", 100), samples, strict=True))

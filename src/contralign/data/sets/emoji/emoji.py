@@ -1,25 +1,19 @@
 """`emoji`: one emoji a picture, with its name in a short sentence: real drawings, 1,906 names, nothing else to see.
 
 The pictures are those of the npm package emoji-datasource-google, which is not shipped and never downloaded here:
-`emoji_pictures.PACKAGE` says where it is looked for and how to get it.
+`emoji_images.PACKAGE` says where it is looked for and how to get it.
 """
 
 from __future__ import annotations
 
 import random
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, get_args
 
 from contralign.data.records.messages import IMAGE, Sample, Turn
-from contralign.data.sets.emoji.emoji_pictures import Emoji, read_emoji
+from contralign.data.sets.emoji.emoji_images import Emoji, read_emoji
 from contralign.data.sets.slotted_text import fill
-
-Split = Literal["train", "heldout"]
-
-HELDOUT_SHARE = 5
-"""One in so many names is held out."""
+from contralign.data.sets.splits import Split, check_choice, draw_limited, of_groups, split_of
 
 REQUEST = "describe the picture."
 TEMPLATES = (
@@ -43,7 +37,7 @@ def emoji(
     Args:
         split: "train" or "heldout"; the name decides, so no picture and no name is in both. A few flags and families
             look the same under different names.
-        root: folder of the unpacked package; None looks where `emoji_pictures.PACKAGE` says.
+        root: folder of the unpacked package; None looks where `emoji_images.PACKAGE` says.
         groups: only these, as the package calls them: "Smileys & Emotion", "People & Body", "Animals & Nature",
             "Food & Drink", "Travel & Places", "Activities", "Objects", "Symbols", "Flags". None is all.
         limit: only so many, drawn without replacement and shuffled by `seed`; None is all, in the package's order.
@@ -57,30 +51,10 @@ def emoji(
         MissingPackage: the package is not there; the message says how to get it.
         ValueError: an unknown split or group, a limit that the split does not have, or a damaged package.
     """
-    if split not in get_args(Split):
-        raise ValueError(f"split={split!r}: wanted one of {', '.join(get_args(Split))}")
-    chosen = [one for one in _of_groups(read_emoji(root), groups) if name_fold(one.name) == split]
-    if limit is not None:
-        if not 0 <= limit <= len(chosen):
-            raise ValueError(f"limit={limit}: emoji {split} has 0 to {len(chosen)} pictures to give")
-        chosen = random.Random(f"emoji {seed} {split}").sample(chosen, limit)
-    return [_make(one, split, seed) for one in chosen]
-
-
-def name_fold(name: str) -> Split:
-    """The split that a name belongs to: its hash decides."""
-    return "heldout" if zlib.crc32(name.encode()) % HELDOUT_SHARE == 0 else "train"
-
-
-def _of_groups(found: list[Emoji], groups: Sequence[str] | None) -> list[Emoji]:
-    if groups is None:
-        return found
-    known = sorted({one.group for one in found})
-    wanted = [groups] if isinstance(groups, str) else list(groups)
-    unknown = [group for group in wanted if group not in known]
-    if unknown or not wanted:
-        raise ValueError(f"groups={wanted}: wanted one or more of {', '.join(known)}")
-    return [one for one in found if one.group in wanted]
+    check_choice("split", split, Split)
+    found = of_groups(read_emoji(root), lambda one: one.group, groups, "groups")
+    chosen = [one for one in found if split_of(one.name) == split]
+    return [_make(one, split, seed) for one in draw_limited(chosen, limit, seed, "emoji", split)]
 
 
 def _make(one: Emoji, split: Split, seed: int) -> Sample:

@@ -12,15 +12,15 @@ import zlib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from PIL import Image
 
 from contralign.data.records.messages import IMAGE, Sample, Span, Turn
-from contralign.data.sets.emoji.emoji import HELDOUT_SHARE, Split, name_fold
-from contralign.data.sets.emoji.emoji_pictures import PACKAGE, Emoji, read_emoji
+from contralign.data.sets.emoji.emoji_images import PACKAGE, Emoji, read_emoji
 from contralign.data.sets.emoji.emoji_remarks import remark
 from contralign.data.sets.slotted_text import fill
+from contralign.data.sets.splits import Split, check_choice, split_of
 
 Holdout = Literal["combinations", "pictures"]
 
@@ -80,7 +80,7 @@ def emoji_scenes(
         split: "train" or "heldout".
         count: how many; a longer list begins with the shorter one.
         seed: another seed gives another list.
-        root: folder of the unpacked package; None looks where `emoji_pictures.PACKAGE` says.
+        root: folder of the unpacked package; None looks where `emoji_images.PACKAGE` says.
         pictures: emoji in use, the same for every seed; fewer are among more. Names of one word come first (the first
             387), so that 200 is a vocabulary that a few thousand samples can teach: each occurs in 1 % of them.
         fillers: sentences that no picture can tell, before or after the one that tells.
@@ -93,17 +93,15 @@ def emoji_scenes(
         MissingPackage: the package is not there; the message says how to get it.
         ValueError: an unknown split or holdout, a number out of range, or a damaged package.
     """
-    if split not in get_args(Split):
-        raise ValueError(f"split={split!r}: wanted one of {', '.join(get_args(Split))}")
-    if holdout not in get_args(Holdout):
-        raise ValueError(f"holdout={holdout!r}: wanted one of {', '.join(get_args(Holdout))}")
+    check_choice("split", split, Split)
+    check_choice("holdout", holdout, Holdout)
     if count < 0 or fillers < 0:
         raise ValueError(f"count={count}, fillers={fillers}: wanted 0 or more")
     if not SIDES[0] <= side <= SIDES[1]:
         raise ValueError(f"side={side}: wanted {SIDES[0]} to {SIDES[1]} pixels")
     names = vocabulary(pictures, root)
     if holdout == "pictures":
-        names = [one for one in names if name_fold(one.name) == split]
+        names = [one for one in names if split_of(one.name) == split]
     settings = _Settings(split=split, seed=seed, fillers=fillers, side=side, holdout=holdout)
     if not any(_belongs(left, right, settings) for left, right in itertools.combinations(names, 2)):
         raise ValueError(f"pictures={pictures} leaves no two emoji to {split} under holdout={holdout!r}: raise it")
@@ -123,10 +121,9 @@ def vocabulary(pictures: int, root: str | Path | None = None) -> list[Emoji]:
     return list(things[:pictures])
 
 
-def pair_fold(first: str, second: str) -> Split:
+def split_of_pair(first: str, second: str) -> Split:
     """The split that pictures of these two emoji belong to, in whatever order: a hash of both names decides."""
-    both = " + ".join(sorted((first, second)))
-    return "heldout" if zlib.crc32(both.encode()) % HELDOUT_SHARE == 0 else "train"
+    return split_of(" + ".join(sorted((first, second))))
 
 
 @cache
@@ -136,7 +133,7 @@ def _things(folder: Path) -> tuple[Emoji, ...]:
 
 
 def _belongs(left: Emoji, right: Emoji, settings: _Settings) -> bool:
-    return settings.holdout == "pictures" or pair_fold(left.name, right.name) == settings.split
+    return settings.holdout == "pictures" or split_of_pair(left.name, right.name) == settings.split
 
 
 def _make(number: int, names: list[Emoji], settings: _Settings) -> Sample:

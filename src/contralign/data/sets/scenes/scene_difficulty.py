@@ -1,17 +1,18 @@
-"""How hard scenes are: what a picture holds, how it is talked about, and how often what is said is wrong."""
+"""The settings of scenes: what pictures hold, what texts say of them, and how often they are wrong."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 from contralign.data.sets.scenes.glyphs import named_glyphs
+from contralign.data.sets.splits import check_choice
 
 Thing = Literal["sign", "word", "number", "shapes", "code", "chart"]
 Task = Literal["list", "caption", "question", "mixed"]
 Aspect = Literal["label", "colour", "count", "name", "position"]
-"""What a word tells of an item: which sort of thing it is, its ink, how many, which one of its sort, its column."""
+"""What a word tells of an item: its type, its colour, how many, which one of its type, its column."""
 
 Contradicted = Literal["any", "name", "colour", "count", "position"]
 
@@ -36,7 +37,7 @@ MAX_COUNT = 2 * ONE_CELL
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difficulty:
-    """How much a scene shows, and how it is talked about.
+    """How much a scene shows, and what is said of it.
 
     Attributes:
         things: what the lines of a picture may hold; name one twice to see it twice as often. "sign" (a colour and a
@@ -93,21 +94,18 @@ class Difficulty:
         unknown = [thing for thing in self.things if thing not in get_args(Thing)]
         if unknown or not self.things:
             raise ValueError(f"things={list(self.things)}: wanted one or more of {', '.join(get_args(Thing))}")
-        if not 1 <= self.items <= GRID:
-            raise ValueError(f"items={self.items}: wanted 1 to {GRID}, one a line")
-        if not 2 <= self.counts <= MAX_COUNT:
-            raise ValueError(f"counts={self.counts}: wanted 2 to {MAX_COUNT}, the most shapes that two cells hold")
-        if not 2 <= self.code_length <= GRID:
-            raise ValueError(f"code_length={self.code_length}: wanted 2 to {GRID}, a character a cell")
+        _check_range("items", self.items, 1, GRID, f"1 to {GRID}, one a line")
+        _check_range("counts", self.counts, 2, MAX_COUNT, f"2 to {MAX_COUNT}, the most shapes that two cells hold")
+        _check_range("code_length", self.code_length, 2, GRID, f"2 to {GRID}, a character a cell")
         if self.counts != 4 and "shapes" not in self.things:
             raise ValueError(f"counts={self.counts} has no effect without shapes; add them to things")
         if self.code_length != 3 and "code" not in self.things:
             raise ValueError(f"code_length={self.code_length} has no effect without codes; add code to things")
 
     def _check_texts(self) -> None:
-        _check_choice("task", self.task, get_args(Task))
-        if not 1 <= self.rounds <= self.items:
-            raise ValueError(f"rounds={self.rounds}: wanted 1 to items ({self.items}), a line for every question")
+        check_choice("task", self.task, Task)
+        items = self.items
+        _check_range("rounds", self.rounds, 1, items, f"1 to items ({items}), a line for every question")
         if self.rounds > 1 and self.task in ("list", "caption"):
             raise ValueError(f"rounds={self.rounds} has no effect on task={self.task!r}; set question or mixed")
         if self.fillers < 0 or self.filler_choices < 1:
@@ -118,12 +116,12 @@ class Difficulty:
             raise ValueError(f"filler_names={self.filler_names}, boilerplate={self.boilerplate}: wanted 0 or more")
         if self.filler_names and not self.fillers:
             raise ValueError(f"filler_names={self.filler_names} has no effect without fillers; set fillers")
-        _check_chance("asides", self.asides)
+        _check_range("asides", self.asides, 0, 1, "a chance, 0 to 1")
 
     def _check_falsehoods(self) -> None:
-        _check_chance("contradictions", self.contradictions)
-        _check_chance("hallucinations", self.hallucinations)
-        _check_choice("contradicted", self.contradicted, get_args(Contradicted))
+        _check_range("contradictions", self.contradictions, 0, 1, "a chance, 0 to 1")
+        _check_range("hallucinations", self.hallucinations, 0, 1, "a chance, 0 to 1")
+        check_choice("contradicted", self.contradicted, Contradicted)
         if self.contradicted == "any":
             return
         if not self.contradictions:
@@ -135,11 +133,6 @@ class Difficulty:
             )
 
 
-def _check_choice(name: str, value: str, choices: Collection[str]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name}={value!r}: wanted one of {', '.join(choices)}")
-
-
-def _check_chance(name: str, value: float) -> None:
-    if not 0 <= value <= 1:
-        raise ValueError(f"{name}={value}: wanted a chance, 0 to 1")
+def _check_range(name: str, value: float, least: int, most: int, wanted: str) -> None:
+    if not least <= value <= most:
+        raise ValueError(f"{name}={value}: wanted {wanted}")

@@ -1,6 +1,6 @@
-"""What a scene is: lines of signs, printed words, numbers, shapes, codes and charts, and how one is drawn by lot.
+"""Scenes: lines of signs, printed words, numbers, shapes, codes and charts, drawn at random.
 
-A scene knows all that its picture shows, so every word about it can be checked.
+A scene knows everything in its picture, so every word about it can be checked.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from contralign.data.sets.scenes.scene_words import (
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A place for a word about an item: what the word tells, and all the words that could stand there."""
+    """A slot for one word about an item: what the word tells, and all its possible values."""
 
     tells: Aspect
     words: tuple[str, ...]

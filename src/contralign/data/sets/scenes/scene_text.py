@@ -1,7 +1,4 @@
-"""What is said about a scene: captions and answers in which the kind of every word is known.
-
-A text is put together of marked words, and the spans are read off while it is joined.
-"""
+"""Captions and answers about a scene, joined from words of known kind, which become spans."""
 
 from __future__ import annotations
 
@@ -44,15 +41,13 @@ STOP = Word(".", "filler")
 
 def caption(scene: Scene, difficulty: Difficulty, rng: random.Random) -> Answer:
     """A request to describe the picture, and the description: the lines from the top, fillers in between."""
-    told = _tell(scene.items, scene, _line, difficulty, rng)
-    text, spans = _join(_mix(told, difficulty, rng), turn=1)
+    text, spans = _answer(scene.items, scene, _line, difficulty, rng, turn=1)
     return (Turn("user", f"{IMAGE}\n{rng.choice(ASKED_TO_DESCRIBE)}"), Turn("assistant", text)), spans
 
 
 def short_list(scene: Scene, difficulty: Difficulty, rng: random.Random) -> Answer:
     """A request to name what there is, and the bare names, a sentence each: a caption as the web writes them."""
-    told = _tell(scene.items, scene, _nothing, difficulty, rng)
-    text, spans = _join(_mix(told, difficulty, rng), turn=1)
+    text, spans = _answer(scene.items, scene, lambda *_: (), difficulty, rng, turn=1)
     return (Turn("user", f"{IMAGE}\n{ASKED_TO_LIST}"), Turn("assistant", text)), spans
 
 
@@ -63,8 +58,7 @@ def questions(scene: Scene, difficulty: Difficulty, rng: random.Random) -> Answe
     for item in rng.sample(scene.items, difficulty.rounds):
         opening = "" if turns else f"{IMAGE}\n"
         turns.append(Turn("user", f"{opening}what does the {LINES[item.row]} line show?"))
-        told = _tell([item], scene, _it, difficulty, rng)
-        text, found = _join(_mix(told, difficulty, rng), turn=len(turns))
+        text, found = _answer([item], scene, _it, difficulty, rng, turn=len(turns))
         turns.append(Turn("assistant", text))
         spans.extend(found)
     return tuple(turns), tuple(spans)
@@ -78,21 +72,17 @@ def _it(_: Item, rng: random.Random) -> Sentence:
     return _filler("it", rng.choice(SHOWING))
 
 
-def _nothing(_: Item, __: random.Random) -> Sentence:
-    return ()
-
-
-def _tell(
-    items: Sequence[Item], scene: Scene, opening: Opening, difficulty: Difficulty, rng: random.Random
-) -> list[Sentence]:
-    """A sentence an item; with the difficulty's chance, one more of an item that is not there."""
+def _answer(
+    items: Sequence[Item], scene: Scene, opening: Opening, difficulty: Difficulty, rng: random.Random, turn: int
+) -> tuple[str, tuple[Span, ...]]:
+    """The text and spans of an answer: a sentence an item, fillers, and by chance an item that is not there."""
     told = [(*opening(item, rng), *_mention(item, difficulty, rng), STOP) for item in items]
     if _happens(difficulty.hallucinations, rng):
         absent = draw_absent(rng, rng.choice(items), scene, difficulty)
         words = [Word(word, "contradictory") for word, _ in item_slots(absent, difficulty)]
         sentence = (*opening(absent, rng), *_phrase(absent, words, difficulty, rng), STOP)
         told.insert(rng.randint(0, len(told)), sentence)
-    return told
+    return _join(_with_fillers(told, difficulty, rng), turn)
 
 
 def _mention(item: Item, difficulty: Difficulty, rng: random.Random) -> Sentence:
@@ -136,10 +126,7 @@ def _aside(difficulty: Difficulty, rng: random.Random) -> tuple[Sentence, Senten
     """What no picture can tell of an item, before its words and after; one of both, by chance."""
     if not _happens(difficulty.asides, rng):
         return (), ()
-
-    def some(words: Sequence[str]) -> str:
-        return rng.choice(words[: difficulty.filler_choices])
-
+    some = _chooser(difficulty, rng)
     match rng.randrange(4):
         case 0:
             return _filler(some(OPINIONS)), ()
@@ -151,7 +138,7 @@ def _aside(difficulty: Difficulty, rng: random.Random) -> tuple[Sentence, Senten
             return (), _filler("for", some(NUMBERS), "coins")
 
 
-def _mix(told: Sequence[Sentence], difficulty: Difficulty, rng: random.Random) -> list[Sentence]:
+def _with_fillers(told: Sequence[Sentence], difficulty: Difficulty, rng: random.Random) -> list[Sentence]:
     """What is told, in its order, with the sentences that no picture can tell at random places."""
     mixed = list(told)
     for _ in range(difficulty.fillers):
@@ -163,10 +150,7 @@ def _mix(told: Sequence[Sentence], difficulty: Difficulty, rng: random.Random) -
 
 def _remark(difficulty: Difficulty, rng: random.Random) -> Sentence:
     """A sentence that no picture can tell: who, where, when, how much, what one thinks of it."""
-
-    def some(words: Sequence[str]) -> str:
-        return rng.choice(words[: difficulty.filler_choices])
-
+    some = _chooser(difficulty, rng)
     pattern = rng.randrange(4)
     if pattern == 0:
         words = ("i", "find", "it", some(OPINIONS), "and", some(OPINIONS))
@@ -181,8 +165,12 @@ def _remark(difficulty: Difficulty, rng: random.Random) -> Sentence:
     return (*_filler(*words), STOP)
 
 
+def _chooser(difficulty: Difficulty, rng: random.Random) -> Callable[[Sequence[str]], str]:
+    return lambda words: rng.choice(words[: difficulty.filler_choices])
+
+
 def _happens(chance: float, rng: random.Random) -> bool:
-    """Nothing is drawn for a chance of 0: what is not asked for changes no sample."""
+    """True by chance; for a chance of 0 nothing is drawn, so that unused settings change no sample."""
     return chance > 0 and rng.random() < chance
 
 

@@ -1,4 +1,4 @@
-"""Every word that a scene's captions are made of, by what it stands for."""
+"""The vocabulary of scenes, by what a word tells."""
 
 from __future__ import annotations
 

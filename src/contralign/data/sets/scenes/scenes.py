@@ -27,26 +27,20 @@ Filler nats are the logarithms of the choices for words; where among the sentenc
 from __future__ import annotations
 
 import random
-import zlib
 from collections.abc import Iterator
-from typing import Literal, get_args
 
 from contralign.data.records.messages import Sample
 from contralign.data.sets.scenes.scene_difficulty import Difficulty
+from contralign.data.sets.scenes.scene_image import paint
 from contralign.data.sets.scenes.scene_items import Scene, draw_scene
-from contralign.data.sets.scenes.scene_picture import paint
 from contralign.data.sets.scenes.scene_text import caption, questions, short_list
-
-Split = Literal["train", "heldout"]
-
-HELDOUT_SHARE = 5
-"""One in so many combinations of words is held out."""
+from contralign.data.sets.splits import Split, check_choice, split_of
 
 
 def scenes(split: Split, count: int, seed: int = 0, **difficulty) -> list[Sample]:
     """The first `count` samples of an endless list that depends on nothing but the other arguments.
 
-    No combination of an answer's words is in both splits, whatever the seeds: see `fold`.
+    No combination of an answer's words is in both splits, whatever the seeds: see `split_of_scene`.
 
     Args:
         split: "train" or "heldout".
@@ -64,23 +58,21 @@ def scenes(split: Split, count: int, seed: int = 0, **difficulty) -> list[Sample
 def scenes_with_truth(split: Split, count: int, seed: int = 0, **difficulty) -> Iterator[tuple[Sample, Scene]]:
     """The samples of `scenes`, each with all that its picture shows."""
     settings = Difficulty(**difficulty)
-    if split not in get_args(Split):
-        raise ValueError(f"split={split!r}: wanted one of {', '.join(get_args(Split))}")
+    check_choice("split", split, Split)
     if count < 0:
         raise ValueError(f"count={count}: wanted 0 or more")
     return (_make(split, number, seed, settings) for number in range(count))
 
 
-def fold(scene: Scene) -> Split:
+def split_of_scene(scene: Scene) -> Split:
     """The split that a scene belongs to: a hash of the words of all its items decides."""
-    words = " ".join(word for item in scene.items for word in item.words)
-    return "heldout" if zlib.crc32(words.encode()) % HELDOUT_SHARE == 0 else "train"
+    return split_of(" ".join(word for item in scene.items for word in item.words))
 
 
 def _make(split: Split, number: int, seed: int, difficulty: Difficulty) -> tuple[Sample, Scene]:
     rng = random.Random(f"scenes {seed} {split} {number}")
     scene = draw_scene(rng, difficulty)
-    while fold(scene) != split:
+    while split_of_scene(scene) != split:
         scene = draw_scene(rng, difficulty)
     task = rng.choice(("caption", "question")) if difficulty.task == "mixed" else difficulty.task
     match task:

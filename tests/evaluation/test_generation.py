@@ -4,7 +4,7 @@ import pytest
 from worlds.tiny_worlds import coloured_samples, seeing_pair
 
 from contralign.data.records.messages import Sample, Turn
-from contralign.evaluation.captions import generate
+from contralign.evaluation.generation import generate
 
 SAMPLES = coloured_samples(12)
 SHORT = [replace(sample, turns=(sample.turns[0], Turn("assistant", "x")), spans=()) for sample in SAMPLES]

@@ -1,4 +1,4 @@
-"""What a model says of its own accord: greedy generation of the last answer, in batches."""
+"""Greedy generation of the last answer of samples, in batches."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from tqdm.auto import tqdm
 from contralign.batch import IGNORE_INDEX
 from contralign.core.passes import second_look
 from contralign.data.batches.collator import VLCollator
-from contralign.data.batches.picture_inputs import picture_inputs
-from contralign.data.records.messages import Sample, open_picture
-from contralign.data.text.image_token_expansion import splice
-from contralign.data.text.loss_mask import Encoded, prompt_ids
+from contralign.data.batches.image_inputs import image_inputs
+from contralign.data.records.messages import Sample, open_image
+from contralign.data.text.image_token_expansion import expand_images
+from contralign.data.text.loss_mask import EncodedSample, prompt_ids
 from contralign.models.adapters.registry import bare_model
 
 
 def generate(
     model: Any, collator: VLCollator, samples: Sequence[Sample], *, max_new_tokens: int = 64, batch_size: int = 64
 ) -> list[str]:
-    """The model's own last answer to every sample: the most likely token at each step, until its end token.
+    """Generate the last answer of every sample greedily, up to the end token.
 
-    The answer that a sample ends with is not shown; turns before it are. Prompts are padded on the left and sorted by
-    length, and are never cut, whatever the collator's `max_length` is.
+    The prompt is the sample without its last answer. Prompts are sorted by length, padded on the left and never
+    truncated, whatever the collator's `max_length`.
 
     Args:
         model: a Hugging Face image-text-to-text model.
@@ -36,10 +36,10 @@ def generate(
         batch_size: prompts at a time.
 
     Returns:
-        One text a sample, in their order, white space at both ends and special tokens taken off.
+        One text a sample, in their order, stripped of white space and without special tokens.
 
     Raises:
-        BadRecord: the template cannot lay out a sample, or a picture cannot be decoded.
+        BadRecord: the template refuses a sample, or a picture cannot be decoded.
         ValueError: a token limit below 1.
     """
     if max_new_tokens < 1:
@@ -65,8 +65,8 @@ class _Prompt:
 
 def _prompts(collator: VLCollator, prompts: Sequence[_Prompt]) -> dict[str, Any]:
     """Left-padded inputs of the model, pictures in place."""
-    pictures = [open_picture(picture) for prompt in prompts for picture in prompt.sample.pictures]
-    made = picture_inputs(collator.processor, pictures, collator.image_aspect)
+    pictures = [open_image(picture) for prompt in prompts for picture in prompt.sample.pictures]
+    made = image_inputs(collator.processor, pictures, collator.image_aspect)
     rows: list[tuple[int, ...]] = []
     fields: dict[str, list[list[int]]] = {name: [] for name in made.token_fields}
     first = 0
@@ -74,7 +74,7 @@ def _prompts(collator: VLCollator, prompts: Sequence[_Prompt]) -> dict[str, Any]
         own = slice(first, first + len(prompt.sample.pictures))
         first = own.stop
         nothing_learned = (IGNORE_INDEX,) * len(prompt.ids)
-        row = splice(Encoded(prompt.ids, nothing_learned, (None,) * len(prompt.ids)), made.blocks[own])
+        row = expand_images(EncodedSample(prompt.ids, nothing_learned, (None,) * len(prompt.ids)), made.blocks[own])
         rows.append(row.input_ids)
         for name, values in made.token_fields.items():
             line = [0] * len(row.input_ids)

@@ -1,4 +1,4 @@
-"""What `contralign ablate` does, one method a mode. Training, evaluation and ablation meet here."""
+"""The modes of `contralign ablate`, one method each; training, evaluation and ablation meet here."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ LONGEST_EVALUATION = timedelta(hours=24)
 """How long other ranks wait while the main one evaluates."""
 
 
-class AblateWork:
+class AblationCommands:
     """One ablation with its plan and its folder.
 
     Args:
@@ -68,7 +68,7 @@ class AblateWork:
         self.console = Console()
 
     def run(self, workers: int | None, *, keep_models: bool) -> bool:
-        """Everything that is not done yet, in local workers; then tables and plots. True where every cell is done."""
+        """Run all cells that are not done in local workers, then write tables and plots. True if every cell is done."""
         for one in self.planned:
             check_score_files(one.cell.plan, cal_configs(one.cell.plan))
         self._say(str(count_work(self.planned)))
@@ -86,8 +86,8 @@ class AblateWork:
             self.show(None)
         return self._name_failures()
 
-    def be_worker(self, *, keep_models: bool, retry_failed: bool) -> None:
-        """One worker: until nothing is left to do."""
+    def run_worker(self, *, keep_models: bool, retry_failed: bool) -> None:
+        """Be one worker until nothing is left to do."""
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
         torch.set_num_threads(1)
         # Under torchrun: as the Trainer will set it up, but ranks wait for the main one longer than it evaluates.
@@ -104,7 +104,7 @@ class AblateWork:
         leave_process_group()
 
     def list_cells(self) -> None:
-        """Every cell with its state and key."""
+        """Print every cell with its state and key."""
         lines = Table("state", "cell", "key", box=SIMPLE_HEAD)
         for one in self.planned:
             lines.add_row(self.directory.state(one), escape(one.cell.name), one.key)
@@ -112,7 +112,7 @@ class AblateWork:
         self._say(str(count_work(self.planned)))
 
     def show(self, file: Path | None) -> None:
-        """Tables and plots of what there is; those of another file are written only where an output is given."""
+        """Print and write tables and plots of the results; those of another file are written only with an output."""
         results = self._results(file)
         if not results.measured:
             raise ValueError(
@@ -149,7 +149,7 @@ class AblateWork:
         return not wrong and not unjudged
 
     def print_slurm(self, workers: int | None, processes: int, *, keep_models: bool) -> None:
-        """An sbatch script on stdout; the folder of its logs is made, since SLURM does not."""
+        """Print an sbatch script, and make the folder of its logs, since SLURM does not."""
         self.directory.create(self.ablation)
         words = self._worker_words(self.directory.path.resolve(), self.directory.store.resolve(), keep_models)
         most = len({one.key for one in self.planned})
@@ -168,7 +168,7 @@ class AblateWork:
         return collect(self.ablation, self.planned, self.directory) if file is None else read_results(file)
 
     def _name_failures(self) -> bool:
-        """Say what failed and where its traceback is; True where nothing did."""
+        """Print what failed and where its traceback is; True if all cells are done."""
         errors: dict[Path, list[str]] = {}
         for one in self.planned:
             place = self.directory.error(one) if self.directory.state(one) == "failed" else None

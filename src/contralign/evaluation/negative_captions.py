@@ -1,4 +1,4 @@
-"""Captions that are not a picture's own, for a model to choose among: of other samples, or one visual word off."""
+"""Negative captions for retrieval: those of other samples, or the own one with one visual word exchanged."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ _WORD = re.compile(r"\w+|[^\w\s]")
 _SLOT = "*"
 
 
-def other_captions(
+def negative_captions(
     asked: Sequence[Sample], known: Sequence[Sample], count: int, negatives: Negatives, seed: int
 ) -> list[tuple[str, ...]]:
-    """For every sample that is asked about, so many different captions that are not its own.
+    """`count` different captions for every sample that are not its own.
 
     Args:
         asked: ending with an answer, which is the caption.
-        known: where other captions and words come from; the asked are among them.
-        count: captions for each.
-        negatives: "random": those of other samples. "hard": its own with one visual word, or name of several words,
-            exchanged, the same one in all; the new ones are visual in other captions, between the same two words or
-            marks (at the ends or beside another visual word: likewise), so that they fit the sentence. Words that have
-            enough others are as likely to be the one. Were it another word each time, a blind guesser would have to
-            be lucky at every word, and would find the own caption less often than by chance.
-        seed: of the draws; that for a sample depends on no other asked sample.
+        known: source of other captions and words; includes `asked`.
+        count: captions for each sample.
+        negatives: "random": captions of other samples. "hard": the own caption with one visual word (or name of several
+            words) exchanged, the same one in all. The new words are visual in other captions, between the same two
+            words or marks, so that they fit the sentence. Every word with enough replacements is equally likely.
+            Exchanging another word each time would put a blind guesser below chance: it would have to be right at
+            every word.
+        seed: of the draws; the draw for a sample does not depend on the other asked samples.
 
     Raises:
-        ValueError: unknown negatives, or there are not so many.
+        ValueError: unknown negatives, or too few captions or words.
     """
     if negatives not in get_args(Negatives):
         raise ValueError(f"negatives={negatives!r}: wanted one of {', '.join(get_args(Negatives))}")

@@ -4,7 +4,7 @@ import pytest
 from worlds.emoji_package import NAMES, write_emoji_package
 
 from contralign.data.records.bad_record import BadRecord
-from contralign.data.sets.emoji.emoji_pictures import PACKAGE, read_emoji, spoken_name
+from contralign.data.sets.emoji.emoji_images import PACKAGE, read_emoji, spoken_name
 from contralign.data.sets.packages import MissingPackage
 
 

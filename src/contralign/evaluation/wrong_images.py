@@ -1,7 +1,7 @@
-"""Every sample with another sample's picture, so that one can see whether a model minds.
+"""Samples with another sample's pictures, to test whether a model looks at them.
 
-A loss that rises when the picture is taken away proves only that captions look different from plain text. A loss that
-rises when the picture is the wrong one proves that it was looked at.
+A loss that rises without the picture shows only that captions differ from plain text. A loss that rises with a wrong
+picture shows that the model looked.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
-from contralign.data.records.messages import Sample, open_picture
+from contralign.data.records.messages import Sample, open_image
 
 
-def with_wrong_pictures(samples: Sequence[Sample], seed: int) -> list[Sample]:
+def with_wrong_images(samples: Sequence[Sample], seed: int) -> list[Sample]:
     """The samples in their order, each with the pictures of another, which differ from its own in their pixels.
 
     A derangement: everybody's pictures are used once, and nobody keeps their own, nor gets a copy of them. Pictures
@@ -38,16 +38,16 @@ def with_wrong_pictures(samples: Sequence[Sample], seed: int) -> list[Sample]:
     wrong = list(samples)
     rng = random.Random(f"wrong pictures {seed}")
     for count, members in sorted(groups.items()):
-        digests = {index: picture_digest(samples[index]) for index in members}
+        digests = {index: image_digest(samples[index]) for index in members}
         for taker, giver in _exchange(members, digests, rng, count):
             wrong[taker] = replace(samples[taker], pictures=samples[giver].pictures)
     return wrong
 
 
-def picture_digest(sample: Sample) -> str:
+def image_digest(sample: Sample) -> str:
     """Hash of the pixels of a sample's pictures."""
     digest = hashlib.sha256()
-    for picture in map(open_picture, sample.pictures):
+    for picture in map(open_image, sample.pictures):
         digest.update(f"{picture.size}".encode() + picture.tobytes())
     return digest.hexdigest()
 

@@ -6,8 +6,8 @@ import pytest
 
 from contralign.data.sets.scenes.glyphs import letter_bitmap, named_glyphs
 from contralign.data.sets.scenes.scene_difficulty import Difficulty
+from contralign.data.sets.scenes.scene_image import CELL, GRID, PICTURE_SIDE, paint
 from contralign.data.sets.scenes.scene_items import Item, Scene, draw_scene, item_slots, thing_slots
-from contralign.data.sets.scenes.scene_picture import CELL, GRID, PICTURE_SIDE, paint
 from contralign.data.sets.scenes.scene_words import CODE_CHARACTERS, COLOURS, COLUMNS, COUNTS, SHAPES
 
 THINGS = ("sign", "word", "number", "shapes", "code", "chart")

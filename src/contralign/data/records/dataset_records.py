@@ -8,11 +8,11 @@ from typing import Any
 
 import datasets
 
-from contralign.data.records.pictures import StoredPicture
+from contralign.data.records.images import DatasetImage
 
 
-def stored_records(source: datasets.Dataset, root: Path | None) -> Iterator[tuple[str, Any]]:
-    """(name, record) of every row; its pictures stay in the data set, undecoded, until a batch needs them.
+def dataset_records(source: datasets.Dataset, root: Path | None) -> Iterator[tuple[str, Any]]:
+    """Yield (name, record) for every row; pictures stay in the data set, not decoded, until a batch needs them.
 
     Args:
         source: picture columns are those of type `datasets.Image`, or lists of it.
@@ -31,7 +31,7 @@ def stored_records(source: datasets.Dataset, root: Path | None) -> Iterator[tupl
     for index, row in enumerate(source):
         stored = dict(row)
         for name in single:
-            stored[name] = None if row[name] is None else StoredPicture(source, index, name, None, root)
+            stored[name] = None if row[name] is None else DatasetImage(source, index, name, None, root)
         for name in several:
-            stored[name] = [StoredPicture(source, index, name, place, root) for place in range(len(row[name] or ()))]
+            stored[name] = [DatasetImage(source, index, name, place, root) for place in range(len(row[name] or ()))]
         yield f"row {index}", stored

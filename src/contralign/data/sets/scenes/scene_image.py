@@ -1,4 +1,4 @@
-"""How a scene is painted: a grid of 4 x 4 cells of 16 pixels, one item a line.
+"""Scenes as pictures: a grid of 4 x 4 cells of 16 pixels, one item a line.
 
 Characters of a code and bars of a chart have a cell each, because their order must be seen. With several in one patch
 the tiny LLaVA's frozen tower, which learns what captions name and not in which order, left heights at the level of

@@ -6,77 +6,77 @@ from datasets import Dataset
 from PIL import Image
 
 from contralign.data.records.bad_record import BadRecord
-from contralign.data.records.pictures import (
-    StoredPicture,
-    as_picture,
-    check_picture,
+from contralign.data.records.images import (
+    DatasetImage,
+    as_image,
+    check_image,
     contents,
-    locate_picture,
-    open_picture,
+    locate_image,
+    open_image,
 )
 
 
 def test_a_picture_is_found_under_its_root_through_inward_links(image_root):
-    assert locate_picture("good.png", image_root) == (image_root / "good.png").resolve()
-    assert locate_picture("sub/../inward.png", image_root) == (image_root / "good.png").resolve()
+    assert locate_image("good.png", image_root) == (image_root / "good.png").resolve()
+    assert locate_image("sub/../inward.png", image_root) == (image_root / "good.png").resolve()
 
 
 def test_a_root_that_is_itself_a_link_is_fine(image_root, tmp_path):
     (tmp_path / "link").symlink_to(image_root)
-    assert locate_picture("good.png", tmp_path / "link").is_file()
+    assert locate_image("good.png", tmp_path / "link").is_file()
 
 
 def test_a_linked_folder_that_leads_out_is_refused(image_root, tmp_path):
     (image_root / "away").symlink_to(tmp_path)
     with pytest.raises(BadRecord, match="outside_root"):
-        locate_picture("away/secret.png", image_root)
+        locate_image("away/secret.png", image_root)
 
 
 def test_a_root_whose_name_begins_like_anothers_is_not_it(image_root, tmp_path):
     (tmp_path / "images2").mkdir()
     Image.new("RGB", (2, 2)).save(tmp_path / "images2" / "a.png")
     with pytest.raises(BadRecord, match="outside_root"):
-        locate_picture("../images2/a.png", image_root)
+        locate_image("../images2/a.png", image_root)
 
 
 def test_checking_reads_the_header_only(image_root):
-    check_picture(image_root / "cut.png")
+    check_image(image_root / "cut.png")
     with pytest.raises(BadRecord, match="cannot be decoded"):
-        open_picture(image_root / "cut.png")
+        open_image(image_root / "cut.png")
 
 
 def test_a_picture_that_went_away_is_missing(image_root):
-    picture = as_picture("good.png", image_root)
+    picture = as_image("good.png", image_root)
     (image_root / "good.png").unlink()
     with pytest.raises(BadRecord, match="missing_picture"):
-        open_picture(picture)
+        open_image(picture)
 
 
 def test_transparency_is_laid_on_white(tmp_path):
     clear = Image.new("RGBA", (2, 1), (255, 0, 0, 0))
     clear.putpixel((1, 0), (255, 0, 0, 255))
-    assert [open_picture(clear).getpixel((x, 0)) for x in (0, 1)] == [(255, 255, 255), (255, 0, 0)]
-    assert open_picture(Image.new("LA", (1, 1), (0, 0))).getpixel((0, 0)) == (255, 255, 255)
+    assert [open_image(clear).getpixel((x, 0)) for x in (0, 1)] == [(255, 255, 255), (255, 0, 0)]
+    assert open_image(Image.new("LA", (1, 1), (0, 0))).getpixel((0, 0)) == (255, 255, 255)
     palette = Image.new("P", (1, 1), 0)
     palette.putpalette([9, 9, 9])
     palette.info["transparency"] = 0
-    assert open_picture(palette).getpixel((0, 0)) == (255, 255, 255)
+    assert open_image(palette).getpixel((0, 0)) == (255, 255, 255)
 
 
 @pytest.mark.parametrize("mode", ["L", "1", "P", "CMYK", "YCbCr"])
 def test_every_mode_becomes_rgb(mode):
-    assert open_picture(Image.new(mode, (3, 2))).mode == "RGB"
+    assert open_image(Image.new(mode, (3, 2))).mode == "RGB"
 
 
 def test_sixteen_bit_grey_is_scaled():
     grey = Image.fromarray(np.array([[0, 257 * 100, 65535]], dtype=np.uint16))
-    assert [open_picture(grey).getpixel((x, 0)) for x in range(3)] == [(0,) * 3, (100,) * 3, (255,) * 3]
+    assert [open_image(grey).getpixel((x, 0)) for x in range(3)] == [(0,) * 3, (100,) * 3, (255,) * 3]
 
 
 def test_an_open_picture_is_not_closed_by_a_check(image_root):
     with Image.open(image_root / "good.png") as picture:
-        check_picture(picture)
-        assert open_picture(picture).size == (8, 6)
+        check_image(picture)
+        assert open_image(picture).size == (8, 6)
 
 
 def test_a_bad_record_travels_between_processes_with_its_reason():
@@ -91,7 +91,7 @@ def test_a_picture_is_known_by_its_file_wherever_it_lies_and_by_its_pixels_in_me
         {"image": [{"bytes": path.read_bytes(), "path": None}, {"bytes": None, "path": "good.png"}]}
     )
     for row in range(2):
-        assert contents(StoredPicture(rows, row, "image", None, image_root)) == path.read_bytes()
+        assert contents(DatasetImage(rows, row, "image", None, image_root)) == path.read_bytes()
     with Image.open(path) as opened:
         pixels = opened.convert("RGB")
     assert contents(pixels) == contents(pixels.copy()) != contents(pixels.transpose(Image.Transpose.TRANSPOSE))

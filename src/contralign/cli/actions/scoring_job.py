@@ -1,4 +1,4 @@
-"""What `contralign score` scores, from its options or from a recipe, and the scoring of it."""
+"""The job of `contralign score`, from its options or from a recipe."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from contralign.training.config import CalConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class Work:
-    """What is scored, and with what.
+class ScoringJob:
+    """Data to score, and the model and contrast to score them with.
 
     Attributes:
         model: directory or name, dtype and attention.
@@ -43,15 +43,15 @@ class Work:
     cal: CalConfig
 
 
-def work_of_options(
+def job_from_options(
     model: str,
     sources: Sequence[str],
     data: Mapping[str, Any],
     settings: Sequence[str],
     dtype: str,
     cal: Mapping[str, Any],
-) -> Work:
-    """Work that is spelled out.
+) -> ScoringJob:
+    """The job of the command's options.
 
     Args:
         model: directory or name.
@@ -69,7 +69,7 @@ def work_of_options(
     of_sets: dict[str, Any] = {}
     for change in settings:
         of_sets = apply_override(of_sets, change)
-    return Work(
+    return ScoringJob(
         model=from_mapping(ModelSettings, {"path": model, "dtype": dtype}, "model"),
         data=from_mapping(DataSettings, {**data, "train": list(sources), "settings": of_sets}, "data"),
         seed=0,
@@ -77,8 +77,8 @@ def work_of_options(
     )
 
 
-def work_of_recipe(model: str, name: str, changes: Sequence[str], stage: str | None, dtype: str | None) -> Work:
-    """What a stage of a recipe trains on with CAL: its records, noise, template and contrast.
+def job_from_recipe(model: str, name: str, changes: Sequence[str], stage: str | None, dtype: str | None) -> ScoringJob:
+    """The job of a recipe's stage: its records, noise, template and contrast.
 
     Args:
         model: directory or name; not the recipe's, whose model may have stages of training before this one.
@@ -96,7 +96,7 @@ def work_of_recipe(model: str, name: str, changes: Sequence[str], stage: str | N
     own = {"path": model, "dtype": dtype or recipe.model.dtype, **{name: getattr(recipe.model, name) for name in kept}}
     if recipe.cal is None:
         raise RecipeError(f"{name} trains nothing with CAL: name the data instead of --recipe")
-    return Work(
+    return ScoringJob(
         model=from_mapping(ModelSettings, own, "model"),
         data=plan.stages[_stage(recipe, name, stage)].data,
         seed=recipe.seed,
@@ -113,8 +113,8 @@ def _stage(recipe: Recipe, name: str, stage: str | None) -> str:
     return stage or aligned[0]
 
 
-def do_work(
-    work: Work,
+def run_job(
+    job: ScoringJob,
     output: Path,
     *,
     score: str = "both",
@@ -123,10 +123,10 @@ def do_work(
     device: str | None = None,
     fresh: bool = False,
 ) -> ScoringSummary | None:
-    """Score; everything that is named is looked at before the model is loaded.
+    """Score; all settings and records are checked before the model is loaded.
 
     Args:
-        work: what to score.
+        job: what to score.
         output: the score file.
         score: "logit", "centred", "logprob", or "both", which are the first and the last.
         batch_size: see `score_samples`.
@@ -140,22 +140,22 @@ def do_work(
     """
     if score not in (*get_args(Score), "both"):
         raise RecipeError(f"--score {score}: wanted {', '.join(get_args(Score))} or both")
-    contrast = work.cal.without_scores().second_look()
+    contrast = job.cal.without_scores().second_look()
     if contrast is None:
         raise RecipeError("contrast='none' takes no second look: there is no Δ to score")
-    place, path = _device(device), str(work.model.path)
-    collator = make_collator(load_processor(path), work.data, keep_pictures=contrast.reencodes)
-    samples = RecordReader().read(work.data, work.data.train, "data", collator.check)
-    samples, _ = with_swaps(samples, work.data, work.seed)
+    place, path = _device(device), str(job.model.path)
+    collator = make_collator(load_processor(path), job.data, keep_pictures=contrast.reencodes)
+    samples = RecordReader().read(job.data, job.data.train, "data", collator.check)
+    samples, _ = with_swaps(samples, job.data, job.seed)
     assert isinstance(samples, SampleSet)  # read whole, also where training would stream them
-    data = plain(work.data)
+    data = plain(job.data)
     about = {
-        **model_settings(path, work.model),
+        **model_settings(path, job.model),
         "data": {name: data[name] for name in ("train", "image_root", "settings")},
-        **noise_settings(work.data, work.seed),
+        **noise_settings(job.data, job.seed),
     }
     return score_samples(
-        lambda: load_model(path, work.model).eval().to(place),
+        lambda: load_model(path, job.model).eval().to(place),
         collator,
         samples,
         output,

@@ -1,4 +1,4 @@
-"""What Δ tells apart, as areas under the ROC curve: kinds of tokens, right and wrong pictures."""
+"""Areas under the ROC curve (AUC) of Δ: between kinds of tokens, and between right and wrong pictures."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ Numbers = dict[str, Any]
 
 
 def token_aucs(tokens: LabelTokens, upper: str, lower: str) -> Numbers:
-    """Area by score, as Δ comes and as training sees it; tokens of one caption are one cluster.
+    """AUC between two kinds of tokens, by score, of raw Δ and of its weight; tokens of one caption are one cluster.
 
     Args:
-        tokens: of samples with spans; where none is of a kind the area is None.
+        tokens: of samples with spans; if none is of a kind the AUC is None.
         upper: kind of the tokens that should score higher.
         lower: kind of the others.
 
@@ -37,13 +37,13 @@ def token_aucs(tokens: LabelTokens, upper: str, lower: str) -> Numbers:
 def caption_aucs(
     upper: LabelTokens | None, lower: LabelTokens | None, paired: bool, of_weights: bool = False
 ) -> Numbers:
-    """Area of the captions' mean Δ, or of their mean weight, by score.
+    """AUC between two groups of captions, by score, of their mean Δ or mean weight.
 
     Args:
-        upper: captions that should score higher; None where there are none.
+        upper: captions that should score higher; None without any.
         lower: the others.
-        paired: both hold the same captions, and the two readings of one belong together.
-        of_weights: mean weights instead, clamped and pooled, under the names of the scores with "_weight".
+        paired: both hold the same captions, so that each is one cluster.
+        of_weights: mean weights (clamped, pooled) under "SCORE_weight", instead of mean Δ under "SCORE".
     """
     names: dict[Score, str] = {score: f"{score}_weight" if of_weights else score for score in SCORES}
     if upper is None or lower is None:

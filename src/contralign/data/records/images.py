@@ -1,4 +1,4 @@
-"""Pictures: where they lie, whether they can be read, and how they are opened."""
+"""The pictures of records: located under the image root, checked by their header, opened as RGB."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from contralign.data.records.archive_member import PackedBytes
+from contralign.data.records.archive_member import ArchiveMember
 from contralign.data.records.bad_record import BadRecord
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ _UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
 
 @dataclass(frozen=True, eq=False)
-class StoredPicture:
-    """A picture that stays inside a Hugging Face dataset until it is opened.
+class DatasetImage:
+    """A picture in a Hugging Face dataset, not decoded until it is opened.
 
     Attributes:
         rows: the dataset, with its picture column left encoded (`datasets.Image(decode=False)`).
@@ -45,56 +45,48 @@ class StoredPicture:
         cell = self.rows[self.row][self.column]
         return cell if self.position is None else cell[self.position]
 
-    def read(self) -> Image.Image:
-        """The picture, header read, pixels not yet decoded."""
-        return _open_cell(self.cell, self.root)
-
 
 @dataclass(frozen=True, eq=False)
-class DeferredPicture:
-    """A picture of a streamed record: nothing of it is looked for, read or checked before a batch needs it.
+class LazyImage:
+    """A picture of a streamed record; it is not located, read or checked before a batch needs it.
 
     Attributes:
-        value: a file name under the root, {"bytes": …, "path": …}, or a part of an archive.
+        value: a file name under the root, {"bytes": …, "path": …}, or a member of an archive.
         root: the image root.
     """
 
-    value: str | Mapping[str, Any] | PackedBytes
+    value: str | Mapping[str, Any] | ArchiveMember
     root: Path | None = None
 
     @property
     def cell(self) -> object:
         """What the record holds of this picture."""
-        return {"bytes": self.value.read()} if isinstance(self.value, PackedBytes) else self.value
-
-    def read(self) -> Image.Image:
-        """The picture, header read, pixels not yet decoded."""
-        return _open_cell(self.cell, self.root)
+        return {"bytes": self.value.read()} if isinstance(self.value, ArchiveMember) else self.value
 
 
-Picture = Image.Image | Path | StoredPicture | DeferredPicture
+ImageSource = Image.Image | Path | DatasetImage | LazyImage
 
 
-def as_picture(value: object, root: Path | None) -> Picture:
-    """A picture from what a record holds: a file name, {"bytes": …, "path": …}, or a picture as it is.
+def as_image(value: object, root: Path | None) -> ImageSource:
+    """A picture from a record's value: a file name, {"bytes": …, "path": …}, or a picture.
 
     Raises:
-        BadRecord: see `locate_picture` and `check_picture`.
+        BadRecord: see `locate_image` and `check_image`.
     """
-    if isinstance(value, DeferredPicture):
+    if isinstance(value, LazyImage):
         return value
-    picture = value if isinstance(value, (Image.Image, StoredPicture)) else None
+    picture = value if isinstance(value, (Image.Image, DatasetImage)) else None
     if isinstance(value, Mapping):
         picture = (
-            _open_bytes(value["bytes"]) if value.get("bytes") is not None else locate_picture(value.get("path"), root)
+            _open_bytes(value["bytes"]) if value.get("bytes") is not None else locate_image(value.get("path"), root)
         )
-    picture = locate_picture(value, root) if picture is None else picture
-    check_picture(picture)
+    picture = locate_image(value, root) if picture is None else picture
+    check_image(picture)
     return picture
 
 
-def locate_picture(name: object, root: Path | None) -> Path:
-    """Absolute path of the picture `name`, which must lie under `root` once every symlink is followed.
+def locate_image(name: object, root: Path | None) -> Path:
+    """Absolute path of the picture `name`, which must be under `root` after all symlinks are resolved.
 
     Raises:
         BadRecord: `remote_picture`, `no_image_root`, `wrong_type`, `absolute_path`, `outside_root` or
@@ -115,7 +107,7 @@ def locate_picture(name: object, root: Path | None) -> Path:
 
 
 def checked_name(name: object, root: Path | None) -> tuple[str, Path]:
-    """A picture's name and its root, if the name can be one; nothing is looked for on the disk.
+    """A picture's name and its root; the disk is not touched.
 
     Raises:
         BadRecord: `remote_picture`, `no_image_root`, `wrong_type` or `absolute_path`.
@@ -131,8 +123,8 @@ def checked_name(name: object, root: Path | None) -> tuple[str, Path]:
     return name, root
 
 
-def check_picture(picture: Picture) -> None:
-    """Read the header of a picture, without decoding its pixels.
+def check_image(picture: ImageSource) -> None:
+    """Check a picture by its header, without decoding it.
 
     Raises:
         BadRecord: `missing_picture` or `corrupt_picture`.
@@ -144,7 +136,7 @@ def check_picture(picture: Picture) -> None:
         opened.close()
 
 
-def open_picture(picture: Picture) -> Image.Image:
+def open_image(picture: ImageSource) -> Image.Image:
     """The picture as RGB; transparency is laid on white, 16-bit grey is scaled to 8 bits.
 
     Raises:
@@ -160,8 +152,8 @@ def open_picture(picture: Picture) -> Image.Image:
         raise BadRecord("corrupt_picture", f"{describe(picture)} cannot be decoded: {error}") from error
 
 
-def contents(picture: Picture) -> bytes:
-    """What a picture is known by: the bytes of its file, as they are, or the RGB pixels of one that is in memory.
+def contents(picture: ImageSource) -> bytes:
+    """What a digest of a picture is made from: the bytes of its file, or size and RGB pixels of one in memory.
 
     Raises:
         BadRecord: `missing_picture` or `corrupt_picture`.
@@ -169,31 +161,31 @@ def contents(picture: Picture) -> bytes:
     try:
         if isinstance(picture, Path):
             return picture.read_bytes()
-        if isinstance(picture, (StoredPicture, DeferredPicture)):
+        if isinstance(picture, (DatasetImage, LazyImage)):
             return _cell_bytes(picture.cell, picture.root)
     except OSError as error:
         raise BadRecord("missing_picture", f"{describe(picture)} is gone: {error}") from error
-    opened = open_picture(picture)
+    opened = open_image(picture)
     return repr(opened.size).encode() + opened.tobytes()
 
 
-def describe(picture: Picture) -> str:
+def describe(picture: ImageSource) -> str:
     """A short name for messages."""
     if isinstance(picture, Path):
         return f"picture {str(picture)!r}"
-    if isinstance(picture, StoredPicture):
+    if isinstance(picture, DatasetImage):
         return f"picture of row {picture.row}, column {picture.column!r}"
-    if isinstance(picture, DeferredPicture):
+    if isinstance(picture, LazyImage):
         value = picture.value
         return f"picture {value!r}" if isinstance(value, str) else f"picture {getattr(value, 'name', 'in its record')}"
     return f"picture of {picture.size} pixels"
 
 
-def _open(picture: Picture) -> Image.Image:
+def _open(picture: ImageSource) -> Image.Image:
     if isinstance(picture, Image.Image):
         return picture
     try:
-        return Image.open(picture) if isinstance(picture, Path) else picture.read()
+        return Image.open(picture) if isinstance(picture, Path) else _open_cell(picture.cell, picture.root)
     except FileNotFoundError as error:
         raise BadRecord("missing_picture", f"{describe(picture)} is gone: {error}") from error
     except BadRecord:
@@ -219,7 +211,7 @@ def _cell_path(cell: object, root: Path | None) -> Path:
     name = cell.get("path") if isinstance(cell, Mapping) else cell
     if isinstance(name, str) and root is not None and Path(name).is_relative_to(root.resolve()):
         name = str(Path(name).relative_to(root.resolve()))
-    return locate_picture(name, root)
+    return locate_image(name, root)
 
 
 def _open_bytes(encoded: object) -> Image.Image:

@@ -1,7 +1,7 @@
-"""The pictures of the npm package emoji-datasource-google and what people call them.
+"""The pictures of the npm package emoji-datasource-google, with plain English names.
 
-1,911 Noto emoji of 64 x 64 pixels (pictures Apache-2.0, package MIT). Their Unicode names are old and literal; the
-names here are what one would say: see `spoken_name`.
+1,911 Noto emoji of 64 x 64 pixels (pictures Apache-2.0, package MIT). `spoken_name` turns their literal Unicode names
+into names that one would say.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from contralign.data.records.pictures import locate_picture
+from contralign.data.records.images import locate_image
 from contralign.data.sets.packages import DataPackage
 
 PACKAGE = DataPackage(
@@ -69,7 +69,7 @@ def read_emoji(root: str | Path | None = None) -> list[Emoji]:
             raise ValueError(
                 f"{folder / 'emoji.json'}: two emoji are called {name!r}; wanted release 16 of the package"
             )
-        picture = locate_picture(entry["image"], folder / "img/google/64")
+        picture = locate_image(entry["image"], folder / "img/google/64")
         found[name] = Emoji(name=name, group=entry["category"], picture=picture)
     return list(found.values())
 

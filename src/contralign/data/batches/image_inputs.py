@@ -1,4 +1,4 @@
-"""What a processor makes of pictures: the tokens each takes in a row, and the tensors for the vision tower."""
+"""A processor's output for pictures: the image tokens of each, and the tensors for the vision tower."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from contralign.data.text.chat_template import image_marker
 
 
 @dataclass(frozen=True, kw_only=True)
-class PictureInputs:
-    """Pictures as a model takes them.
+class ImageInputs:
+    """A processor's output for pictures.
 
     Attributes:
-        blocks: the token ids of every picture, markers around it and between its tiles included.
-        token_fields: what else the processor says of these tokens, such as `token_type_ids`; one tuple a picture.
-        vision: the tensors that feed the vision tower (`pixel_values`, `image_sizes` …).
+        blocks: token ids of every picture, with the tokens around it and between its tiles.
+        token_fields: other fields of these tokens, such as `token_type_ids`; one tuple a picture.
+        vision: inputs of the vision tower (`pixel_values`, `image_sizes` …).
     """
 
     blocks: list[tuple[int, ...]] = field(default_factory=list)
@@ -28,16 +28,16 @@ class PictureInputs:
     vision: dict[str, Tensor] = field(default_factory=dict)
 
 
-def picture_inputs(processor: Any, pictures: Sequence[Image.Image], aspect: ImageAspect = "processor") -> PictureInputs:
-    """Ask the processor, which is shown the image token and one picture at a time.
+def image_inputs(processor: Any, pictures: Sequence[Image.Image], aspect: ImageAspect = "processor") -> ImageInputs:
+    """Run the processor on the image token and one picture at a time.
 
     Args:
         processor: a Hugging Face processor with in-line image tokens.
-        pictures: RGB.
-        aspect: what is done to their shape before.
+        pictures: RGB; none give empty inputs.
+        aspect: padding or cropping before the processor.
     """
     if not pictures:
-        return PictureInputs()
+        return ImageInputs()
     made = processor(
         text=[image_marker(processor)] * len(pictures),
         images=[[ASPECTS[aspect](picture)] for picture in pictures],
@@ -51,7 +51,7 @@ def picture_inputs(processor: Any, pictures: Sequence[Image.Image], aspect: Imag
     def unpadded(values: Tensor) -> list[tuple[int, ...]]:
         return [tuple(row[here].tolist()) for row, here in zip(values, present, strict=True)]
 
-    return PictureInputs(
+    return ImageInputs(
         blocks=unpadded(ids),
         token_fields={name: unpadded(made[name]) for name in beside_ids - {"input_ids", "attention_mask"}},
         vision={name: value for name, value in made.items() if name not in beside_ids},
