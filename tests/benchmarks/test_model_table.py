@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from worlds.small_families import FAMILIES
 
-from contralign.models.adapters.measured import MEASURED
+from contralign.models.adapters.verified import MEASURED
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 

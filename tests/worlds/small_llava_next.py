@@ -16,7 +16,7 @@ from transformers import (
 from worlds.small_models import spread, text_settings
 
 from contralign.data.records.messages import IMAGE, Sample, Turn
-from contralign.models.anyres.anyres import as_original, canvases
+from contralign.models.anyres.tiling import as_original, canvases
 from contralign.models.small.tiny import CHAT_TEMPLATE, train_tokenizer
 
 TILE, PATCH = 28, 14

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForImageTextToText, CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaNextConfig
 
-from contralign.bench.local import load_local
+from contralign.bench.local_model import load_local
 from contralign.bench.memory import memory_named, refuse_what_cannot_fit
-from contralign.bench.rows import Ingredients, make_batch
+from contralign.bench.random_batch import Ingredients, make_batch
 from contralign.bench.shapes import NAMED_SHAPES, Shape, anyres_tiles, named_shape, square_side
 from contralign.run.trainable_parts import part_of
 

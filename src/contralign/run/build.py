@@ -22,9 +22,8 @@ from contralign.data.batches.collator import VLCollator
 from contralign.data.batches.modality_sampler import modality_lengths
 from contralign.data.records.messages import IMAGE, Sample
 from contralign.data.records.mixture import SampleSet
-from contralign.models.anyres import released
-from contralign.models.anyres.anyres import follow_released
-from contralign.models.assembly.assembly import assemble, outline, tiny_shape
+from contralign.models.anyres.tiling import follow_released
+from contralign.models.assembly.assemble import assemble, outline, tiny_shape
 from contralign.models.features.feature_cache import FeatureCache
 from contralign.models.features.feature_store import FeatureStore
 from contralign.models.small.tiny import build_tiny
@@ -143,7 +142,7 @@ def load_processor(path: str) -> Any:
 def load_model(path: str, settings: ModelSettings) -> Any:
     """The image-text-to-text model of a directory or of a name on the hub; weights come from safetensors only.
 
-    A LLaVA-NeXT packs its tiles as the released code does (`contralign.models.anyres.anyres`).
+    A LLaVA-NeXT packs its tiles as the released code does (`contralign.models.anyres.tiling`).
 
     Raises:
         RecipeError: there is none, with what to do; or it is to be quantised, and bitsandbytes is not installed.

@@ -21,7 +21,7 @@ from contralign.data.records.messages import Sample, Turn
 from contralign.models.adapters import llava_next
 from contralign.models.adapters.llava_next import LlavaNextAdapter
 from contralign.models.adapters.registry import adapter_for
-from contralign.models.anyres.anyres import as_original, num_tokens
+from contralign.models.anyres.tiling import as_original, num_tokens
 from contralign.run.trainable_parts import freeze_unread_layers, parameter_groups, part_of, train_only
 
 TEXT_ALONE = [Sample("text", (Turn("user", "what is this?"), Turn("assistant", "nothing but stripes")))] * 2

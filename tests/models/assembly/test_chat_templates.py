@@ -6,11 +6,11 @@ from worlds.small_parts import GOLDEN
 
 from contralign.data.records.messages import IMAGE, Sample, Turn
 from contralign.data.text.loss_mask import IMAGE_SENTINEL, encode, prompt_ids
-from contralign.models.assembly.assembly import tiny_shape
+from contralign.models.assembly.assemble import tiny_shape
 from contralign.models.assembly.chat_templates import chat_template_for
 from contralign.models.assembly.part_tokenizer import tokenizer_of_part
 from contralign.models.assembly.published_parts import GEMMA_2B, VICUNA_7B
-from contralign.models.assembly.published_towers import CLIP_L_336
+from contralign.models.published_towers import CLIP_L_336
 
 KINDS = {"llama": ("vicuna_v1", "tiny_llama_tokenizer"), "gemma": ("gemma", "gemma_like_tokenizer")}
 TURNS = [("user", "what is it?"), ("assistant", "a cat"), ("user", "sure?"), ("assistant", "yes, a cat")]

@@ -13,7 +13,7 @@ from contralign.bench.forecast.cost import cost_of, weights_of
 from contralign.bench.forecast.sources import SourceForecast, look_at_projector, look_at_sources
 from contralign.bench.forecast.tokens import RecordTokens, measure, reckon
 from contralign.bench.plan.gpus import GPUS
-from contralign.bench.plan.names import by_name
+from contralign.bench.plan.lookup import by_name
 from contralign.bench.plan.predict import Plan
 from contralign.recipe.arguments import count_steps
 from contralign.recipe.data_settings import DataSettings

@@ -15,7 +15,7 @@ from contralign.data.batches.collator import VLCollator
 from contralign.data.records.bad_record import BadRecord
 from contralign.data.records.messages import IMAGE, Sample
 from contralign.data.records.pictures import open_picture
-from contralign.models.anyres.anyres import best_grid, num_tokens
+from contralign.models.anyres.tiling import best_grid, num_tokens
 
 MEASURED = 32
 """Records whose pictures are opened to measure."""

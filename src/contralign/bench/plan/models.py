@@ -14,7 +14,7 @@ docs/plan.md:
 
 from __future__ import annotations
 
-from contralign.bench.plan.names import by_name
+from contralign.bench.plan.lookup import by_name
 from contralign.bench.plan.shapes import Decoder, FineTower, Sample, VLModel
 
 VICUNA_7B = Decoder(hidden=4096, layers=32, heads=32, kv_heads=32, intermediate=11008, vocab=32000)

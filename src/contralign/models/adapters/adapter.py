@@ -15,7 +15,7 @@ from torch import Tensor
 from contralign.batch import IGNORE_INDEX, VLBatch, column_indices
 from contralign.core.head import Head, LinearHead, OpaqueHead
 from contralign.core.sharding import Sharding, sharding_of
-from contralign.models.adapters.measured import MEASURED
+from contralign.models.adapters.verified import MEASURED
 from contralign.models.decoder.attention_mask import PAIR_MASKS, decoder_mask
 from contralign.models.decoder.last_layer import LastLayer
 from contralign.models.decoder.output_head import (

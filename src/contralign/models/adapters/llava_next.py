@@ -1,6 +1,6 @@
 """LLaVA-NeXT: `LlavaNextForConditionalGeneration` (training_spec, sections 2.4 and 5).
 
-Any rule of tiles and counts that model and processor share is served; `contralign.models.anyres.anyres.as_original`
+Any rule of tiles and counts that model and processor share is served; `contralign.models.anyres.tiling.as_original`
 makes it the released code's.
 """
 
@@ -76,5 +76,5 @@ def _check_counts(image_mask: Bool[Tensor, "batch seq"], picture_tokens: list[in
             f"{num_tokens} image tokens in the batch (a row: {image_mask.sum(dim=1).tolist()}) but "
             f"{sum(picture_tokens)} image features (a picture: {picture_tokens}): were image tokens cut off by a "
             "maximum length, do pictures stand in another order than their tokens, or do processor and model follow "
-            "different rules? Call contralign.models.anyres.anyres.as_original(model, processor) once both are loaded"
+            "different rules? Call contralign.models.anyres.tiling.as_original(model, processor) once both are loaded"
         )

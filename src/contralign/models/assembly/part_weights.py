@@ -16,8 +16,8 @@ from safetensors import safe_open
 from torch import Tensor
 
 from contralign.models.convert.checkpoint import read_tensors, read_weights
-from contralign.models.convert.llava.llava import DERIVED
-from contralign.models.convert.mini_gemini.mini_gemini_towers import convnext_tower
+from contralign.models.convert.llava.load import DERIVED
+from contralign.models.convert.mini_gemini.towers import convnext_tower
 
 TEXT_FILES = ("*.json", "*.model", "*.txt")
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from transformers import AutoConfig, CLIPVisionConfig, ConvNextConfig, GemmaConfig, LlamaConfig, PreTrainedConfig
 
-from contralign.models.assembly.published_towers import CLIP_L_336, CLIP_LARGE, CONVNEXT_L_320, CONVNEXT_LARGE
-from contralign.models.convert.mini_gemini.mini_gemini_towers import OPEN_CLIP_FILES, convnext_tower
+from contralign.models.convert.mini_gemini.towers import OPEN_CLIP_FILES, convnext_tower
+from contralign.models.published_towers import CLIP_L_336, CLIP_LARGE, CONVNEXT_L_320, CONVNEXT_LARGE
 
 VICUNA_7B = "lmsys/vicuna-7b-v1.5"
 VICUNA_13B = "lmsys/vicuna-13b-v1.5"

@@ -15,9 +15,9 @@ from transformers import AutoModelForImageTextToText, GenerationConfig, PreTrain
 from transformers.utils import logging
 
 from contralign.models.convert.checkpoint import ConversionError, read_json, reading, tensor_names
-from contralign.models.convert.families import FAMILIES, family_of_converted, family_of_original
-from contralign.models.convert.llava.llava import DERIVED
-from contralign.models.convert.output import free_place, written_beside
+from contralign.models.convert.llava.load import DERIVED
+from contralign.models.convert.original_formats import FAMILIES, family_of_converted, family_of_original
+from contralign.models.convert.output_directory import free_place, written_beside
 from contralign.models.convert.sources import find_source, whole_checkpoint
 from contralign.models.convert.tokenizers.sentencepiece_tokenizer import (
     ADDED_FILE,

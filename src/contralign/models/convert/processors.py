@@ -15,11 +15,11 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from contralign.models.assembly.published_towers import CLIP_DEVIATION, CLIP_MEAN
 from contralign.models.convert.checkpoint import ConversionError, read_json
 from contralign.models.convert.clip_tower import clip_settings, tower_directory
 from contralign.models.decoder.image_token import IMAGE_TOKEN
 from contralign.models.mini_gemini import MiniGeminiForConditionalGeneration, MiniGeminiProcessor
+from contralign.models.published_towers import CLIP_DEVIATION, CLIP_MEAN
 
 PICTURE_SETTINGS = (
     "do_resize",

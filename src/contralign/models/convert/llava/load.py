@@ -28,7 +28,7 @@ from transformers.initialization import no_init_weights
 
 from contralign.models.convert.checkpoint import ConversionError, fill_parameters, read_json, read_weights
 from contralign.models.convert.clip_tower import clip_config, clip_weights, tower_digest, tower_directory
-from contralign.models.convert.llava.llava_config import (
+from contralign.models.convert.llava.config import (
     LLAVA,
     LLAVA_NEXT,
     check_original,

@@ -1,7 +1,7 @@
 import pytest
 
 from contralign.models.convert import ConversionError
-from contralign.models.convert.output import free_place, written_beside
+from contralign.models.convert.output_directory import free_place, written_beside
 
 
 @pytest.mark.parametrize("there", [False, True])

@@ -13,10 +13,10 @@ from worlds.small_parts import (
     write_llama,
 )
 
-from contralign.models.assembly.assembly import assemble, outline, tiny_shape
+from contralign.models.assembly.assemble import assemble, outline, tiny_shape
 from contralign.models.assembly.published_parts import GEMMA_2B, VICUNA_7B, VICUNA_13B
-from contralign.models.assembly.published_towers import CLIP_L_336, CONVNEXT_L_320
 from contralign.models.convert.checkpoint import ConversionError
+from contralign.models.published_towers import CLIP_L_336, CONVNEXT_L_320
 
 FAMILIES = ["llava", "llava_next", "mini_gemini", "mini_gemini_hd"]
 TOKENS = {"llava": 16, "mini_gemini": 16, "mini_gemini_hd": 80}

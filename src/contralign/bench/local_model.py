@@ -9,11 +9,11 @@ import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText
 
-from contralign.bench.rows import Ingredients
+from contralign.bench.random_batch import Ingredients
 from contralign.bench.shapes import DEFAULT_ROWS, Shape, check_dtype, default_prefix, given
 from contralign.data.batches.picture_inputs import PictureInputs, picture_inputs
-from contralign.models.anyres.anyres import follow_released
-from contralign.models.anyres.released import load_processor
+from contralign.models.anyres.processors import load_processor
+from contralign.models.anyres.tiling import follow_released
 
 _OF_THE_MODEL = ("hidden", "layers", "heads", "intermediate", "vocabulary", "image_tokens")
 

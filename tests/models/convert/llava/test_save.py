@@ -5,7 +5,6 @@ import pytest
 import torch
 from transformers import CLIPVisionModel, LlavaConfig, LlavaForConditionalGeneration
 
-from contralign.models.assembly.published_towers import CLIP_LARGE
 from contralign.models.convert import (
     ConversionError,
     load_original_llava,
@@ -15,6 +14,7 @@ from contralign.models.convert import (
 from contralign.models.convert.checkpoint import read_json, read_tensors, read_weights
 from contralign.models.convert.tokenizers.vocabulary import add_image_row, original_rows
 from contralign.models.convert.weight_files import write_tensors
+from contralign.models.published_towers import CLIP_LARGE
 
 TOWERS = Path(__file__).parents[3] / "golden" / "ckpt"
 CHECKPOINT = TOWERS / "llava15_tiny"
@@ -92,7 +92,7 @@ def test_a_model_that_never_was_original_brings_its_tower_along(tmp_path):
 
 
 def test_a_tower_of_known_architecture_gets_its_hub_name():
-    from contralign.models.convert.llava.original_llava import _known_tower
+    from contralign.models.convert.llava.save import _known_tower
 
     config = LlavaConfig(vision_config={"model_type": "clip_vision_model", **CLIP_LARGE})
     assert _known_tower(config.vision_config) == "openai/clip-vit-large-patch14-336"

@@ -13,7 +13,7 @@ from transformers import AutoProcessor, CLIPImageProcessorPil, LlavaNextProcesso
 from transformers.image_processing_backends import PilBackend
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
-from contralign.models.anyres.anyres import follow_released
+from contralign.models.anyres.tiling import follow_released
 
 logger = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
 import pytest
 
 from contralign.models.convert import ConversionError
-from contralign.models.convert.families import FAMILIES, family_of_converted, family_of_original
+from contralign.models.convert.original_formats import FAMILIES, family_of_converted, family_of_original
 
 
 @pytest.mark.parametrize(

@@ -14,18 +14,18 @@ from worlds.small_mini_gemini import build_mini_gemini, picture_batch, without_l
 from contralign.contrast.drop import DropImage
 from contralign.core.passes import look_twice
 from contralign.models.adapters.registry import adapter_for
-from contralign.models.assembly.assembly import outline
+from contralign.models.assembly.assemble import outline
 from contralign.models.assembly.published_parts import VICUNA_7B
-from contralign.models.assembly.published_towers import CLIP_L_336, CONVNEXT_L_320, CONVNEXT_LARGE
 from contralign.models.convert import ConversionError
 from contralign.models.convert.checkpoint import read_json, read_weights
 from contralign.models.convert.clip_tower import CLIP_TOWER, clip_config
-from contralign.models.convert.mini_gemini.mini_gemini import load_original_mini_gemini, save_original_mini_gemini
-from contralign.models.convert.mini_gemini.mini_gemini_config import mini_gemini_config, original_config
-from contralign.models.convert.mini_gemini.mini_gemini_names import AUX_TOWER, original_names, rename_mini_gemini_keys
-from contralign.models.convert.mini_gemini.mini_gemini_towers import convnext_tower
+from contralign.models.convert.mini_gemini.config import mini_gemini_config, original_config
+from contralign.models.convert.mini_gemini.load import load_original_mini_gemini, save_original_mini_gemini
+from contralign.models.convert.mini_gemini.names import AUX_TOWER, original_names, rename_mini_gemini_keys
+from contralign.models.convert.mini_gemini.towers import convnext_tower
 from contralign.models.mini_gemini import MiniGeminiConfig
 from contralign.models.mini_gemini.convnext import MiniGeminiAuxTower
+from contralign.models.published_towers import CLIP_L_336, CONVNEXT_L_320, CONVNEXT_LARGE
 
 GOLDEN = Path(__file__).parents[3] / "golden"
 CHECKPOINT, TOWERS = GOLDEN / "ckpt" / "mgm_llama_tiny", GOLDEN / "ckpt"

@@ -26,13 +26,13 @@ from transformers import (
 )
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
-from contralign.models.anyres.anyres import as_original, canvases
+from contralign.models.anyres.tiling import as_original, canvases
 from contralign.models.assembly.chat_templates import chat_template_for
 from contralign.models.assembly.family_names import FamilyName
-from contralign.models.assembly.published_towers import CLIP_DEVIATION, CLIP_MEAN
-from contralign.models.assembly.vlm_parts import Parts
+from contralign.models.assembly.part_configs import Parts
 from contralign.models.convert.clip_tower import clip_settings
 from contralign.models.mini_gemini import MiniGeminiConfig, MiniGeminiForConditionalGeneration, MiniGeminiProcessor
+from contralign.models.published_towers import CLIP_DEVIATION, CLIP_MEAN
 
 MAP_CELLS = 8
 """Places of the ConvNeXt's map along a side of a patch: 24 patches a side and a picture of 768 pixels make 192."""

@@ -30,9 +30,9 @@ from transformers.initialization import no_init_weights
 
 from contralign.models.convert.checkpoint import ConversionError, fill_parameters, read_json, read_weights
 from contralign.models.convert.clip_tower import CLIP_TOWER, clip_config, clip_weights, tower_digest
-from contralign.models.convert.mini_gemini.mini_gemini_config import check_original, mini_gemini_config, original_config
-from contralign.models.convert.mini_gemini.mini_gemini_names import AUX_TOWER, original_names, rename_mini_gemini_keys
-from contralign.models.convert.mini_gemini.mini_gemini_towers import convnext_settings, convnext_weights
+from contralign.models.convert.mini_gemini.config import check_original, mini_gemini_config, original_config
+from contralign.models.convert.mini_gemini.names import AUX_TOWER, original_names, rename_mini_gemini_keys
+from contralign.models.convert.mini_gemini.towers import convnext_settings, convnext_weights
 from contralign.models.convert.projector_file import with_projector
 from contralign.models.mini_gemini import MiniGeminiForConditionalGeneration
 

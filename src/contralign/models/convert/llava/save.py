@@ -21,13 +21,13 @@ from transformers import (
     LlavaNextForConditionalGeneration,
 )
 
-from contralign.models.assembly.published_towers import CLIP_L_336, CLIP_LARGE, is_built_as
 from contralign.models.convert.checkpoint import ConversionError
 from contralign.models.convert.clip_tower import clip_settings, tower_digest
-from contralign.models.convert.llava.llava import NEXT_PREFIXES, PREFIXES, PROJECTOR_FILE
-from contralign.models.convert.llava.llava_config import original_config
+from contralign.models.convert.llava.config import original_config
+from contralign.models.convert.llava.load import NEXT_PREFIXES, PREFIXES, PROJECTOR_FILE
 from contralign.models.convert.tokenizers.vocabulary import original_rows
 from contralign.models.convert.weight_files import SHARD_BYTES, WeightFormat, write_tensors, write_weights
+from contralign.models.published_towers import CLIP_L_336, CLIP_LARGE, is_built_as
 
 ROWS_OF_THE_VOCABULARY = ("model.embed_tokens.weight", "lm_head.weight")
 TOWER_FOLDER = "vision_tower"

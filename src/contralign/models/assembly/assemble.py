@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast, ProcessorMixin
 from transformers.initialization import no_init_weights
 
-from contralign.models.assembly.families import FAMILIES, Family
+from contralign.models.assembly.architectures import FAMILIES, Family
 from contralign.models.assembly.family_names import FamilyName, check_parts
+from contralign.models.assembly.part_configs import Parts, part_configs, scaled_down
 from contralign.models.assembly.part_tokenizer import learnt_tokenizer, tokenizer_of_part
 from contralign.models.assembly.part_weights import (
     PROJECTOR_MODULES,
@@ -28,7 +29,6 @@ from contralign.models.assembly.part_weights import (
     projector_weights,
     vision_tower_weights,
 )
-from contralign.models.assembly.vlm_parts import Parts, part_configs, scaled_down
 from contralign.models.convert.checkpoint import fill_parameters
 from contralign.models.decoder.image_token import IMAGE_TOKEN, rows_for
 

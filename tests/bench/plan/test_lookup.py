@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from contralign.bench.plan.names import by_name
+from contralign.bench.plan.lookup import by_name
 
 
 def test_a_known_name_gives_its_entry():

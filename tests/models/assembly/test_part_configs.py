@@ -2,9 +2,9 @@
 
 import pytest
 
+from contralign.models.assembly.part_configs import SMALL_CLIP, SMALL_CONVNEXT, SMALL_DECODER, part_configs, scaled_down
 from contralign.models.assembly.published_parts import GEMMA_2B, VICUNA_7B
-from contralign.models.assembly.published_towers import CLIP_L_336, CONVNEXT_L_320
-from contralign.models.assembly.vlm_parts import SMALL_CLIP, SMALL_CONVNEXT, SMALL_DECODER, part_configs, scaled_down
+from contralign.models.published_towers import CLIP_L_336, CONVNEXT_L_320
 
 
 @pytest.mark.parametrize(("language_model", "kv_heads"), [(VICUNA_7B, 4), (GEMMA_2B, 1)])

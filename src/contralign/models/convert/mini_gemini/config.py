@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 from transformers import CLIPVisionConfig, ConvNextConfig, GemmaConfig, LlamaConfig
 
-from contralign.models.assembly.published_towers import CLIP_LARGE, CONVNEXT_LARGE, is_built_as
 from contralign.models.convert.checkpoint import ConversionError
-from contralign.models.convert.mini_gemini.mini_gemini_towers import CLIP_NAME, CONVNEXT_NAME
+from contralign.models.convert.mini_gemini.towers import CLIP_NAME, CONVNEXT_NAME
 from contralign.models.mini_gemini.configuration import GELUS, MiniGeminiConfig
+from contralign.models.published_towers import CLIP_LARGE, CONVNEXT_LARGE, is_built_as
 
 LLAMA_TYPES = ("mgm", "mini_gemini")
 GEMMA_TYPES = ("mgm_gemma", "mini_gemini_gemma")

@@ -12,14 +12,14 @@ from transformers import ConvNextConfig
 
 from contralign.models.convert.checkpoint import ConversionError, read_tensors
 from contralign.models.convert.clip_tower import must_be_there
-from contralign.models.convert.mini_gemini.mini_gemini_names import AUX_TOWER, rename_mini_gemini_keys
+from contralign.models.convert.mini_gemini.names import AUX_TOWER, rename_mini_gemini_keys
 
 OPEN_CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 OPEN_CLIP_PARTS = {"visual.trunk.stem.": "vision_stem.", "visual.trunk.stages.": "vision_stages."}
 
 CLIP_NAME = "model_zoo/OpenAI/clip-vit-large-patch14-336"
 CONVNEXT_NAME = "model_zoo/OpenAI/openclip-convnext-large-d-320-laion2B-s29B-b131K-ft-soup"
-"""The published Mini-Gemini's names of their towers, by which the original code tells their kind (`known_towers`)."""
+"""The published Mini-Gemini's names of their towers, by which the original code tells their kind."""
 
 
 def convnext_weights(name: str, directory: Path) -> dict[str, Tensor]:

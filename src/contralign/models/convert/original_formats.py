@@ -9,11 +9,11 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from contralign.models.convert.checkpoint import ConversionError
-from contralign.models.convert.llava.llava import load_original_llava, load_original_llava_next
-from contralign.models.convert.llava.llava_config import is_llava_next
-from contralign.models.convert.llava.original_llava import save_original_llava
-from contralign.models.convert.mini_gemini.mini_gemini import load_original_mini_gemini, save_original_mini_gemini
-from contralign.models.convert.mini_gemini.mini_gemini_config import GEMMA_TYPES, LLAMA_TYPES
+from contralign.models.convert.llava.config import is_llava_next
+from contralign.models.convert.llava.load import load_original_llava, load_original_llava_next
+from contralign.models.convert.llava.save import save_original_llava
+from contralign.models.convert.mini_gemini.config import GEMMA_TYPES, LLAMA_TYPES
+from contralign.models.convert.mini_gemini.load import load_original_mini_gemini, save_original_mini_gemini
 from contralign.models.convert.processors import llava_next_processor, llava_processor, mini_gemini_processor
 from contralign.models.convert.weight_files import WeightFormat
 

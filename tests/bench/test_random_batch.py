@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from contralign.batch import IGNORE_INDEX
-from contralign.bench.rows import Ingredients, make_batch
+from contralign.bench.random_batch import Ingredients, make_batch
 from contralign.bench.shapes import named_shape
 
 IMAGE, MARK = 99, 98

@@ -13,10 +13,10 @@ from transformers import CLIPVisionConfig, LlavaForConditionalGeneration
 from contralign.contrast.drop import DropImage
 from contralign.core.passes import look_twice
 from contralign.models.adapters.registry import adapter_for
-from contralign.models.assembly.published_towers import CLIP_LARGE
 from contralign.models.convert import ConversionError, load_original_llava, rename_llava_keys
 from contralign.models.convert.checkpoint import read_weights
-from contralign.models.convert.llava.llava_config import llava_config
+from contralign.models.convert.llava.config import llava_config
+from contralign.models.published_towers import CLIP_LARGE
 
 GOLDEN = Path(__file__).parents[3] / "golden"
 CHECKPOINT, TOWERS = GOLDEN / "ckpt" / "llava15_tiny", GOLDEN / "ckpt"

@@ -6,9 +6,9 @@ from PIL import Image
 from transformers import AutoProcessor, CLIPImageProcessorPil, LlavaNextProcessor, LlavaProcessor
 from transformers.image_processing_utils import BaseImageProcessor
 
-from contralign.models.anyres import released
-from contralign.models.anyres.anyres import canvases
-from contralign.models.assembly.assembly import tiny_shape
+from contralign.models.anyres import processors
+from contralign.models.anyres.tiling import canvases
+from contralign.models.assembly.assemble import tiny_shape
 
 PARTS = {"language_model": "lmsys/vicuna-7b-v1.5", "vision_tower": "openai/clip-vit-large-patch14-336"}
 
@@ -33,7 +33,7 @@ def test_a_llava_is_read_with_pil_where_torchvision_would_have_been_taken(family
         return found
 
     monkeypatch.setattr(AutoProcessor, "from_pretrained", as_where_torchvision_is)
-    found = released.load_processor(tmp_path, local_files_only=True)
+    found = processors.load_processor(tmp_path, local_files_only=True)
     assert type(found) is kind
     assert type(found.image_processor).__name__.endswith("Pil")
     if family == "llava_next":
@@ -52,7 +52,7 @@ def test_a_padding_processor_pads_after_it_was_saved_and_keeps_all_else(clip, tm
     wide = Image.effect_noise((90, 40), 80).convert("RGB")
     square = Image.effect_noise((60, 60), 80).convert("RGB")
     before = [processor(text="<image>", images=picture, return_tensors="pt") for picture in (wide, square)]
-    released.padding(processor).save_pretrained(tmp_path)
+    processors.padding(processor).save_pretrained(tmp_path)
     loaded = AutoProcessor.from_pretrained(tmp_path)
     after = [loaded(text="<image>", images=picture, return_tensors="pt") for picture in (wide, square)]
     assert not torch.equal(before[0]["pixel_values"], after[0]["pixel_values"])
@@ -66,5 +66,5 @@ def test_a_padding_processor_pads_after_it_was_saved_and_keeps_all_else(clip, tm
 
 def test_a_processor_that_cannot_pad_says_so(caplog):
     processor = processor_of("llava_next")
-    assert released.padding(processor) is processor
+    assert processors.padding(processor) is processor
     assert "LlavaNextImageProcessorPil cannot pad pictures" in caplog.text

@@ -15,7 +15,7 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor, CLIPImageProcessorPil
 from worlds.small_llava_next import TILE, build_llava_next, picture, plain_model, plain_processor
 
-from contralign.models.anyres.anyres import (
+from contralign.models.anyres.tiling import (
     RELEASED_GRIDS,
     as_original,
     best_grid,
