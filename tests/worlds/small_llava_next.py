@@ -16,7 +16,7 @@ from transformers import (
 from worlds.small_models import spread, text_settings
 
 from contralign.data.records.messages import IMAGE, Sample, Turn
-from contralign.models.anyres.tiling import as_original, canvases
+from contralign.models.anyres.tiling import canvases, use_original_tiling
 from contralign.models.small.tiny import CHAT_TEMPLATE, train_tokenizer
 
 TILE, PATCH = 28, 14
@@ -65,7 +65,7 @@ def build_llava_next(dtype=torch.float32, attn="sdpa", arithmetic="inference", *
     """The pair under the original rule."""
     processor = plain_processor()
     model = plain_model(processor, dtype, attn, **text)
-    as_original(model, processor, arithmetic)
+    use_original_tiling(model, processor, arithmetic)
     return model, processor
 
 

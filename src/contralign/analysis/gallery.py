@@ -19,7 +19,7 @@ LONGEST_SIDE = 384
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Exhibit:
+class GallerySample:
     """One sample as one model sees it.
 
     Attributes:
@@ -44,7 +44,7 @@ class Exhibit:
         }
 
     @classmethod
-    def from_dict(cls, record: Mapping[str, Any]) -> Exhibit:
+    def from_dict(cls, record: Mapping[str, Any]) -> GallerySample:
         """What `as_dict` gave."""
         return cls(
             pictures=tuple(record["pictures"]),
@@ -54,7 +54,9 @@ class Exhibit:
         )
 
 
-def exhibits(samples: Sequence[Sample], captions: Sequence[CaptionDelta], said: Sequence[str]) -> list[Exhibit]:
+def gallery_samples(
+    samples: Sequence[Sample], captions: Sequence[CaptionDelta], said: Sequence[str]
+) -> list[GallerySample]:
     """Put together what was computed of the same samples.
 
     Args:
@@ -68,7 +70,7 @@ def exhibits(samples: Sequence[Sample], captions: Sequence[CaptionDelta], said: 
     """
     by_id = {caption.id: caption for caption in captions}
     return [
-        Exhibit(
+        GallerySample(
             pictures=tuple(png_base64(picture) for picture in sample.pictures),
             requests=_requests(sample),
             caption=by_id[sample.id],
@@ -79,14 +81,14 @@ def exhibits(samples: Sequence[Sample], captions: Sequence[CaptionDelta], said: 
     ]
 
 
-def write_gallery(path: Path, shown: Sequence[Exhibit]) -> None:
+def write_gallery(path: Path, shown: Sequence[GallerySample]) -> None:
     """One JSON object a line."""
-    write_json_lines(path, (exhibit.as_dict() for exhibit in shown))
+    write_json_lines(path, (sample.as_dict() for sample in shown))
 
 
-def read_gallery(path: Path) -> list[Exhibit]:
+def read_gallery(path: Path) -> list[GallerySample]:
     """What `write_gallery` wrote."""
-    return [Exhibit.from_dict(record) for record in read_json_lines(path)]
+    return [GallerySample.from_dict(record) for record in read_json_lines(path)]
 
 
 def png_base64(picture: Picture) -> str:

@@ -9,16 +9,16 @@ import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText
 
-from contralign.bench.random_batch import Ingredients
+from contralign.bench.random_batch import BatchInputs
 from contralign.bench.shapes import DEFAULT_ROWS, Shape, check_dtype, default_prefix, given
 from contralign.data.batches.picture_inputs import PictureInputs, picture_inputs
 from contralign.models.anyres.processors import load_processor
-from contralign.models.anyres.tiling import follow_released
+from contralign.models.anyres.tiling import use_original_tiling_if_released
 
 _OF_THE_MODEL = ("hidden", "layers", "heads", "intermediate", "vocabulary", "image_tokens")
 
 
-def load_local(folder: Path, **knobs: int | bool | str | None) -> tuple[Shape, Any, Ingredients]:
+def load_local(folder: Path, **overrides: int | bool | str | None) -> tuple[Shape, Any, BatchInputs]:
     """Load a model directory and say what a batch for it is made of. Nothing is fetched, weights are safetensors.
 
     A picture is a grey square of the size that the vision tower takes; the processor says how many image tokens it
@@ -26,12 +26,12 @@ def load_local(folder: Path, **knobs: int | bool | str | None) -> tuple[Shape, A
 
     Args:
         folder: with config.json, *.safetensors and the processor.
-        knobs: fields of `Shape`.
+        overrides: fields of `Shape`.
 
     Raises:
         ValueError: a knob that the model itself decides, or a directory that lacks a part.
     """
-    chosen: dict[str, Any] = {"text_only_rows": 0, "dtype": "float32", **DEFAULT_ROWS, **given(knobs)}
+    chosen: dict[str, Any] = {"text_only_rows": 0, "dtype": "float32", **DEFAULT_ROWS, **given(overrides)}
     for name in _OF_THE_MODEL:
         if name in chosen:
             raise ValueError(f"{name}={chosen[name]} has no effect on the model in {folder}: it brings its own")
@@ -41,7 +41,7 @@ def load_local(folder: Path, **knobs: int | bool | str | None) -> tuple[Shape, A
     picture = Image.new("RGB", (side, side), "grey")
     made = picture_inputs(processor, [picture] * max(chosen["batch"] - chosen["text_only_rows"], 1))
     num_images = made.blocks[0].count(model.config.image_token_id)
-    return _shape(folder, model, num_images, chosen), model, _ingredients(processor, model, made, num_images)
+    return _shape(folder, model, num_images, chosen), model, _inputs(processor, model, made, num_images)
 
 
 def _shape(folder: Path, model: Any, image_tokens: int, chosen: dict[str, Any]) -> Shape:
@@ -59,11 +59,11 @@ def _shape(folder: Path, model: Any, image_tokens: int, chosen: dict[str, Any]) 
     )
 
 
-def _ingredients(processor: Any, model: Any, made: PictureInputs, image_tokens: int) -> Ingredients:
+def _inputs(processor: Any, model: Any, made: PictureInputs, image_tokens: int) -> BatchInputs:
     block, tokenizer = made.blocks[0], processor.tokenizer
     special = {*tokenizer.all_special_ids, *block}
     vocabulary = model.config.get_text_config().vocab_size
-    return Ingredients(
+    return BatchInputs(
         words=torch.tensor([token for token in range(vocabulary) if token not in special]),
         bos=tokenizer.bos_token_id,
         picture=block,
@@ -91,7 +91,7 @@ def _load(folder: Path, dtype: str) -> tuple[Any, Any]:
         ) from error
     if getattr(processor, "tokenizer", None) is None or getattr(processor, "image_processor", None) is None:
         raise ValueError(f"{folder} has no processor for pictures: save one there (processor.save_pretrained)")
-    follow_released(model)
+    use_original_tiling_if_released(model)
     return processor, model
 
 

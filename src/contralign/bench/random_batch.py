@@ -13,7 +13,7 @@ from contralign.bench.shapes import Shape
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ingredients:
+class BatchInputs:
     """What a model wants of its batches.
 
     Attributes:
@@ -33,7 +33,7 @@ class Ingredients:
     token_fields: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
 
-def make_batch(shape: Shape, ingredients: Ingredients) -> dict[str, Tensor]:
+def make_batch(shape: Shape, inputs: BatchInputs) -> dict[str, Tensor]:
     """A collated batch: rows with a picture first, then rows of text alone, padded on the right.
 
     Returns:
@@ -43,35 +43,35 @@ def make_batch(shape: Shape, ingredients: Ingredients) -> dict[str, Tensor]:
         ValueError: the marks around a picture leave no room for the text asked for.
     """
     question = shape.text_tokens - shape.prefix - shape.label_tokens
-    if question < ingredients.num_marks:
+    if question < inputs.num_marks:
         raise ValueError(
-            f"this model puts {ingredients.num_marks} marks around a picture, and text_tokens={shape.text_tokens} "
+            f"this model puts {inputs.num_marks} marks around a picture, and text_tokens={shape.text_tokens} "
             f"leaves {question} between prefix and labels: raise text_tokens or lower prefix or label_tokens"
         )
     generator = torch.Generator().manual_seed(shape.seed)
 
     def draw(count: int) -> list[int]:
-        return ingredients.words[torch.randint(len(ingredients.words), (count,), generator=generator)].tolist()
+        return inputs.words[torch.randint(len(inputs.words), (count,), generator=generator)].tolist()
 
     prefix = draw(shape.prefix)
-    if ingredients.bos is not None:
-        prefix[0] = ingredients.bos
+    if inputs.bos is not None:
+        prefix[0] = inputs.bos
     size = (shape.batch, shape.row_tokens)
     batch = {
         "input_ids": torch.zeros(size, dtype=torch.long),
         "labels": torch.full(size, IGNORE_INDEX),
         "attention_mask": torch.zeros(size, dtype=torch.long),
-        **{name: torch.zeros(size, dtype=torch.long) for name in ingredients.token_fields},
+        **{name: torch.zeros(size, dtype=torch.long) for name in inputs.token_fields},
     }
     for row in range(shape.batch):
         pictured = row < shape.pictures
         answer = draw(shape.label_tokens)
-        ids = prefix + (list(ingredients.picture) if pictured else [])
-        ids += draw(question - (ingredients.num_marks if pictured else 0)) + answer
+        ids = prefix + (list(inputs.picture) if pictured else [])
+        ids += draw(question - (inputs.num_marks if pictured else 0)) + answer
         batch["input_ids"][row, : len(ids)] = torch.tensor(ids)
         batch["labels"][row, len(ids) - len(answer) : len(ids)] = torch.tensor(answer)
         batch["attention_mask"][row, : len(ids)] = 1
         if pictured:
-            for name, values in ingredients.token_fields.items():
+            for name, values in inputs.token_fields.items():
                 batch[name][row, shape.prefix : shape.prefix + len(values)] = torch.tensor(values)
-    return {**batch, **ingredients.vision_inputs}
+    return {**batch, **inputs.vision_inputs}

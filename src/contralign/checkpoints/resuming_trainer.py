@@ -17,7 +17,7 @@ from contralign.checkpoints.nan_guard import FiniteSteps
 from contralign.checkpoints.resumable_sampler import SamplingTrainer
 from contralign.checkpoints.safe_checkpoints import SafeCheckpoints
 from contralign.core.sharding import sharding_of
-from contralign.core.zero_loss import keep_loss_live
+from contralign.core.zero_loss import keep_loss_connected
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ class ResumingTrainer(FiniteSteps, SafeCheckpoints, SamplingTrainer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if isinstance(self.model, nn.Module):
-            keep_loss_live(self.model)
+            keep_loss_connected(self.model)
 
     def exact_state(self) -> dict[str, Tensor]:
         """What this process has to remember; subclasses add their own."""

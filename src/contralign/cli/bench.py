@@ -96,7 +96,7 @@ def bench(
     named shapes are scaled down to what a 2-core machine can run; give --hidden, --layers and --heads for a real one.
     With --plan nothing runs: counted operations and bytes predict the same modes on GPUs that are not here.
     """
-    knobs: dict[str, Any] = {
+    overrides: dict[str, Any] = {
         "hidden": hidden,
         "layers": layers,
         "heads": heads,
@@ -121,13 +121,13 @@ def bench(
             return
         from contralign.bench.machine import choose_device, set_threads
         from contralign.bench.measure import check_rounds, choose_modes
-        from contralign.bench.steps import USUAL
+        from contralign.bench.steps import DEFAULT_MODES
         from contralign.bench.workload import make_workload
 
         check_rounds(rounds)
-        chosen = choose_modes(modes.split(",") if modes is not None else list(USUAL))
+        chosen = choose_modes(modes.split(",") if modes is not None else list(DEFAULT_MODES))
         set_threads(threads)
-        workload = make_workload(model, choose_device(device), **knobs)
+        workload = make_workload(model, choose_device(device), **overrides)
         _measure_and_print(
             workload,
             chosen,

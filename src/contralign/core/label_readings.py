@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from contralign.core.delta import Score, token_scores
-from contralign.core.head import GatheredHead, Head, LinearHead, OpaqueHead, accurate
+from contralign.core.head import GatheredHead, Head, LinearHead, OpaqueHead, upcast
 
 CHUNK_BYTES = 256 * 2**20
 """Float32 logits that exist at a time: larger saves no time, smaller goes over the head's gradient more often.
@@ -113,10 +113,10 @@ def label_kl(
     if isinstance(head, GatheredHead):
         return head.within(rows, lambda whole, rows: label_kl(rows, rows_without.to(rows), whole, chunk_bytes))
     with torch.no_grad():
-        divergence = accurate(rows[:0]).new_empty(rows.shape[:1])
+        divergence = upcast(rows[:0]).new_empty(rows.shape[:1])
         for part in chunks(rows, head, chunk_bytes // 2):
-            p = accurate(head.logits(rows[part])).log_softmax(-1)
-            q = accurate(head.logits(rows_without[part])).log_softmax(-1)
+            p = upcast(head.logits(rows[part])).log_softmax(-1)
+            q = upcast(head.logits(rows_without[part])).log_softmax(-1)
             share = p.exp()
             # A word that p rules out counts 0 even where q rules it out too, and −∞ would meet −∞.
             terms = p.sub_(q).masked_fill_(share == 0, 0).mul_(share)
@@ -126,7 +126,7 @@ def label_kl(
 
 def chunks(rows: Tensor, head: Head, chunk_bytes: int) -> list[slice]:
     """Slices over the rows; one slice even of no rows, so that every rank calls its head."""
-    size = max(chunk_bytes // (accurate(rows[:0]).element_size() * head.vocabulary), 1)
+    size = max(chunk_bytes // (upcast(rows[:0]).element_size() * head.vocabulary), 1)
     if isinstance(head, OpaqueHead) and head.whole:
         size = max(rows.shape[0], 1)
     return [slice(start, start + size) for start in range(0, max(rows.shape[0], 1), size)]
@@ -136,10 +136,10 @@ def _through_all_logits(
     rows: Tensor, labels: Tensor, head: Head, scores: Sequence[Score], chunk_bytes: int
 ) -> tuple[dict[Score, Tensor], Tensor]:
     """Scores, and whether the label is the most likely word, from all logits of a chunk of labels at a time."""
-    found: dict[Score, Tensor] = {score: accurate(rows[:0]).new_empty(labels.shape) for score in scores}
+    found: dict[Score, Tensor] = {score: upcast(rows[:0]).new_empty(labels.shape) for score in scores}
     correct = torch.empty_like(labels, dtype=torch.bool)
     for part in chunks(rows, head, chunk_bytes):
-        logits = accurate(head.logits(rows[part]))
+        logits = upcast(head.logits(rows[part]))
         for score in scores:
             found[score][part] = token_scores(logits, labels[part], score)
         correct[part] = logits.argmax(dim=-1) == labels[part]

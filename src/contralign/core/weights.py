@@ -13,7 +13,7 @@ from torch import Tensor
 Form = Literal["exact", "paper", "released"]
 
 
-def check_map(alpha: float, beta: float, window: int) -> None:
+def check_clamp(alpha: float, beta: float, window: int) -> None:
     """Refuse a clamp or a window that means nothing.
 
     Raises:
@@ -98,9 +98,9 @@ def cal_weights(
         float32 (float64 stays), in [α, β] at label tokens and 0 elsewhere.
 
     Raises:
-        ValueError: see `check_map`; also an unknown form, or shapes that differ.
+        ValueError: see `check_clamp`; also an unknown form, or shapes that differ.
     """
-    check_map(alpha, beta, window)
+    check_clamp(alpha, beta, window)
     check_form(form)
     if delta.shape != valid.shape or delta.dim() != 2 or valid.dtype != torch.bool:
         raise ValueError(

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from contralign.core.sharding import sharding_of
 
 
-def live(loss: Tensor, model: nn.Module) -> Tensor:
+def connected_loss(loss: Tensor, model: nn.Module) -> Tensor:
     """The loss, tied to all that learns in `model` with a factor of 0 where it has no graph.
 
     Nothing is tied where no gradient is taken, and where ranks hold parts of the parameters: there every rank encodes a
@@ -26,12 +26,12 @@ def live(loss: Tensor, model: nn.Module) -> Tensor:
     return loss + 0 * torch.stack([value.to(loss) for value in learning]).sum() if learning else loss
 
 
-def keep_loss_live(model: nn.Module) -> None:
+def keep_loss_connected(model: nn.Module) -> None:
     """Let the `loss` that the model's own forward gives be `live`, inside of it, where DDP sees what it is tied to."""
-    model.register_forward_hook(_live_output)
+    model.register_forward_hook(_connect_output_loss)
 
 
-def _live_output(model: nn.Module, inputs: Any, output: Any) -> Any:
+def _connect_output_loss(model: nn.Module, inputs: Any, output: Any) -> Any:
     if isinstance(output, dict) and isinstance(output.get("loss"), Tensor):
-        output["loss"] = live(output["loss"], model)
+        output["loss"] = connected_loss(output["loss"], model)
     return output

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from contralign.contrast import ContrastName
 from contralign.core.delta import Score
-from contralign.core.weights import Form, check_form, check_map
+from contralign.core.weights import Form, check_clamp, check_form
 from contralign.training.options import Options
 from contralign.weighting.base import Weighting
 from contralign.weighting.registry import build_weighting
@@ -75,7 +75,7 @@ class CalConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "options", Options(self.options))
-        check_map(self.alpha, self.beta, self.window)
+        check_clamp(self.alpha, self.beta, self.window)
         check_form(self.form)
         if self.score not in get_args(Score):
             raise ValueError(f"score={self.score!r}: wanted one of {', '.join(get_args(Score))}")

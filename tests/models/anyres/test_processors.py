@@ -8,13 +8,13 @@ from transformers.image_processing_utils import BaseImageProcessor
 
 from contralign.models.anyres import processors
 from contralign.models.anyres.tiling import canvases
-from contralign.models.assembly.assemble import tiny_shape
+from contralign.models.assembly.assemble import assemble_tiny
 
 PARTS = {"language_model": "lmsys/vicuna-7b-v1.5", "vision_tower": "openai/clip-vit-large-patch14-336"}
 
 
 def processor_of(family):
-    return tiny_shape(family, ["a red cat sits on 7 mats"] * 9, **PARTS)[1]
+    return assemble_tiny(family, ["a red cat sits on 7 mats"] * 9, **PARTS)[1]
 
 
 class OfTorchvision(BaseImageProcessor):
@@ -52,7 +52,7 @@ def test_a_padding_processor_pads_after_it_was_saved_and_keeps_all_else(clip, tm
     wide = Image.effect_noise((90, 40), 80).convert("RGB")
     square = Image.effect_noise((60, 60), 80).convert("RGB")
     before = [processor(text="<image>", images=picture, return_tensors="pt") for picture in (wide, square)]
-    processors.padding(processor).save_pretrained(tmp_path)
+    processors.pad_to_square(processor).save_pretrained(tmp_path)
     loaded = AutoProcessor.from_pretrained(tmp_path)
     after = [loaded(text="<image>", images=picture, return_tensors="pt") for picture in (wide, square)]
     assert not torch.equal(before[0]["pixel_values"], after[0]["pixel_values"])
@@ -66,5 +66,5 @@ def test_a_padding_processor_pads_after_it_was_saved_and_keeps_all_else(clip, tm
 
 def test_a_processor_that_cannot_pad_says_so(caplog):
     processor = processor_of("llava_next")
-    assert processors.padding(processor) is processor
+    assert processors.pad_to_square(processor) is processor
     assert "LlavaNextImageProcessorPil cannot pad pictures" in caplog.text

@@ -17,14 +17,14 @@ from worlds.small_llava_next import TILE, build_llava_next, picture, plain_model
 
 from contralign.models.anyres.tiling import (
     RELEASED_GRIDS,
-    as_original,
     best_grid,
     canvases,
-    follow_released,
     num_tokens,
     pack,
     packed_coordinates,
     unpadded,
+    use_original_tiling,
+    use_original_tiling_if_released,
 )
 
 GOLDEN = Path(__file__).parents[2] / "golden"
@@ -101,7 +101,7 @@ def original_pair(tile):
     processor = plain_processor(tile)
     model = plain_model(processor)
     model.config.vision_config.image_size = tile
-    as_original(model, processor)
+    use_original_tiling(model, processor)
     return model, processor
 
 
@@ -259,7 +259,7 @@ def test_features_are_packed_to_the_bit_as_transformers_packs_them_where_the_two
     processor = plain_processor(pinpoints=[(high, wide) for wide, high in canvases(TILE)])
     plain = plain_model(processor)
     ours = copy.deepcopy(plain)
-    as_original(ours, processor)
+    use_original_tiling(ours, processor)
     sizes = torch.tensor([(40, 90), (30, 30), (75, 20), (10, 300)])
     pixels = torch.randn(4, 5, 3, TILE, TILE)
     found = ours.get_image_features(pixels, sizes).pooler_output
@@ -296,7 +296,7 @@ def test_pinpoints_in_either_order_are_put_right_once(order):
     if order == "each another":
         model.config.image_grid_pinpoints = [list(pair) for pair in released]
     for _ in range(3):
-        as_original(model, processor)
+        use_original_tiling(model, processor)
         assert [tuple(pair) for pair in model.config.image_grid_pinpoints] == swapped
         assert [tuple(pair) for pair in processor.image_processor.image_grid_pinpoints] == swapped
 
@@ -304,9 +304,9 @@ def test_pinpoints_in_either_order_are_put_right_once(order):
 def test_a_list_of_ones_own_is_named_by_its_grids():
     processor = plain_processor(pinpoints=[(28, 28), (28, 112), (84, 56)])
     model = plain_model(processor)
-    with pytest.raises(ValueError, match=r"as_original\(..., grids=\[\(columns, rows\), ...\]\)"):
-        as_original(model, processor)
-    as_original(model, processor, grids=[(1, 1), (1, 4), (3, 2)])
+    with pytest.raises(ValueError, match=r"use_original_tiling\(..., grids=\[\(columns, rows\), ...\]\)"):
+        use_original_tiling(model, processor)
+    use_original_tiling(model, processor, grids=[(1, 1), (1, 4), (3, 2)])
     assert model.config.image_grid_pinpoints == [[28, 28], [112, 28], [56, 84]]
     assert hf_counts(processor, [(60, 40)]) == [num_tokens((60, 40), TILE, grids=[(1, 1), (1, 4), (3, 2)])]
 
@@ -328,7 +328,7 @@ def test_a_reloaded_pair_keeps_the_pinpoints_and_rounds_again_until_it_is_asked_
     assert loaded.config.image_grid_pinpoints == model.config.image_grid_pinpoints
     assert again.image_processor.image_grid_pinpoints == processor.image_processor.image_grid_pinpoints
     assert hf_counts(again, [size]) == [rounded_tokens(*size)]
-    as_original(loaded, again)
+    use_original_tiling(loaded, again)
     assert hf_counts(again, [size]) == hf_counts(processor, [size]) == [num_tokens(size, TILE)]
 
 
@@ -336,7 +336,7 @@ def test_what_is_loaded_alone_follows_the_released_code_too(tmp_path):
     model, processor = build_llava_next()
     pair = plain_model(plain_processor()), plain_processor()
     for loaded in pair:
-        follow_released(loaded)
+        use_original_tiling_if_released(loaded)
     assert pair[0].config.image_grid_pinpoints == model.config.image_grid_pinpoints
     assert pair[1].image_processor.image_grid_pinpoints == processor.image_processor.image_grid_pinpoints
     sizes = [(20, 20), (120, 30), (205, 984)]
@@ -348,7 +348,7 @@ def test_a_model_with_a_list_of_its_own_is_left_as_transformers_reads_it():
     processor = plain_processor(pinpoints=[(28, 28), (28, 112)])
     model = plain_model(processor)
     for loaded in (model, processor, processor.tokenizer):
-        follow_released(loaded)
+        use_original_tiling_if_released(loaded)
     assert model.config.image_grid_pinpoints == [[28, 28], [28, 112]]
     assert "pack_image_features" not in model.model.__dict__
     assert "_get_unpadded_features" not in processor.__dict__
@@ -386,15 +386,15 @@ def test_a_pair_that_does_not_fit_is_refused(holder, name, value, message):
     model, processor = build_llava_next()
     setattr({"processor": processor, "config": model.config, "images": processor.image_processor}[holder], name, value)
     with pytest.raises(ValueError, match=message):
-        as_original(model, processor)
+        use_original_tiling(model, processor)
 
 
 def test_other_models_and_processors_are_refused():
     model, processor = build_llava_next()
     with pytest.raises(TypeError, match="model: got LlavaNextModel, wanted LlavaNextForConditionalGeneration; unwrap"):
-        as_original(model.model, processor)
+        use_original_tiling(model.model, processor)
     with pytest.raises(TypeError, match="processor: got LlavaNextImageProcessorPil, wanted LlavaNextProcessor"):
-        as_original(model, processor.image_processor)
+        use_original_tiling(model, processor.image_processor)
     processor.image_processor = CLIPImageProcessorPil()
     with pytest.raises(TypeError, match=r"image processor: got CLIPImageProcessorPil.*backend='pil'"):
-        as_original(model, processor)
+        use_original_tiling(model, processor)

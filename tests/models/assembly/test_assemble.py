@@ -13,7 +13,7 @@ from worlds.small_parts import (
     write_llama,
 )
 
-from contralign.models.assembly.assemble import assemble, outline, tiny_shape
+from contralign.models.assembly.assemble import assemble, assemble_tiny, meta_model
 from contralign.models.assembly.published_parts import GEMMA_2B, VICUNA_7B, VICUNA_13B
 from contralign.models.convert.checkpoint import ConversionError
 from contralign.models.published_towers import CLIP_L_336, CONVNEXT_L_320
@@ -150,7 +150,7 @@ def test_new_parts_start_as_torch_starts_a_linear_layer(parts):
 
 
 def test_the_newline_starts_at_one_over_the_root_of_the_width():
-    model, _ = tiny_shape("llava_next", TEXTS, **known("llava_next"))
+    model, _ = assemble_tiny("llava_next", TEXTS, **known("llava_next"))
     assert model.model.image_newline.std().item() == pytest.approx(64**-0.5, rel=0.3)
 
 
@@ -211,7 +211,7 @@ def test_a_projector_of_another_family_is_refused(parts, tmp_path):
 
 
 def test_a_projector_of_another_width_is_refused(parts, tmp_path):
-    model, _ = tiny_shape("llava", TEXTS, **known("llava"))
+    model, _ = assemble_tiny("llava", TEXTS, **known("llava"))
     model.save_pretrained(tmp_path)
     with pytest.raises(ConversionError, match=r"shapes that do not fit: model.multi_modal_projector"):
         made(parts, projector=str(tmp_path))
@@ -243,8 +243,8 @@ def test_weights_are_kept_in_the_precision_that_is_asked_for(parts):
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("language_model", [VICUNA_13B, GEMMA_2B])
 def test_a_tiny_shape_has_the_architecture_of_the_true_model(family, language_model):
-    true = outline(family, **known(family, language_model))
-    small, processor = tiny_shape(family, TEXTS, **known(family, language_model))
+    true = meta_model(family, **known(family, language_model))
+    small, processor = assemble_tiny(family, TEXTS, **known(family, language_model))
     assert type(small) is type(true)
     numbers = str.maketrans("", "", "0123456789")
     kinds = {name.translate(numbers) for name, _ in true.named_parameters()}
@@ -260,25 +260,27 @@ def test_a_tiny_shape_has_the_architecture_of_the_true_model(family, language_mo
 
 
 def test_a_tiny_shape_is_made_again_by_its_seed():
-    first, same, other = (tiny_shape("llava", TEXTS, **known("llava"), seed=seed)[0].state_dict() for seed in (1, 1, 2))
+    first, same, other = (
+        assemble_tiny("llava", TEXTS, **known("llava"), seed=seed)[0].state_dict() for seed in (1, 1, 2)
+    )
     assert all(torch.equal(first[name], same[name]) for name in first)
     assert not torch.equal(first["lm_head.weight"], other["lm_head.weight"])
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_an_outline_has_shapes_and_no_weights(family):
-    model = outline(family, **known(family, VICUNA_13B))
+    model = meta_model(family, **known(family, VICUNA_13B))
     assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
     assert model.config.text_config.hidden_size == 5120
 
 
 def test_the_true_pictures_have_the_papers_sizes():
     """576 tokens, high-resolution pictures of 768 and 1536 pixels, anyres tiles of 336 in transformers' order."""
-    assert outline("llava", **known("llava")).config.image_seq_length == 576
-    plain, fine = (outline(family, **known(family)).config for family in ("mini_gemini", "mini_gemini_hd"))
+    assert meta_model("llava", **known("llava")).config.image_seq_length == 576
+    plain, fine = (meta_model(family, **known(family)).config for family in ("mini_gemini", "mini_gemini_hd"))
     assert (plain.aux_config.image_size, plain.image_seq_length) == (768, 576)
     assert (fine.aux_config.image_size, fine.image_seq_length) == (1536, 2880)
-    _, processor = tiny_shape("llava_next", TEXTS, **known("llava_next"))
+    _, processor = assemble_tiny("llava_next", TEXTS, **known("llava_next"))
     pinpoints = processor.image_processor.image_grid_pinpoints
     assert pinpoints == [[112, 56], [56, 112], [112, 112], [56, 168], [168, 56]]
 
@@ -297,7 +299,7 @@ def test_the_true_pictures_have_the_papers_sizes():
 )
 def test_parts_that_do_not_fit_are_refused(family, changes, message):
     with pytest.raises(ValueError, match=message):
-        outline(family, **{**known(family), **changes})
+        meta_model(family, **{**known(family), **changes})
 
 
 def test_weights_that_cannot_be_fetched_are_named():

@@ -6,9 +6,9 @@ from worlds.small_parts import GOLDEN
 
 from contralign.data.records.messages import IMAGE, Sample, Turn
 from contralign.data.text.loss_mask import IMAGE_SENTINEL, encode, prompt_ids
-from contralign.models.assembly.assemble import tiny_shape
+from contralign.models.assembly.assemble import assemble_tiny
 from contralign.models.assembly.chat_templates import chat_template_for
-from contralign.models.assembly.part_tokenizer import tokenizer_of_part
+from contralign.models.assembly.part_tokenizer import load_part_tokenizer
 from contralign.models.assembly.published_parts import GEMMA_2B, VICUNA_7B
 from contralign.models.published_towers import CLIP_L_336
 
@@ -31,8 +31,8 @@ def chat(turns, with_picture):
 def processor_of(model_type):
     """A processor around a tokenizer as it is published."""
     language_model = {"llama": VICUNA_7B, "gemma": GEMMA_2B}[model_type]
-    _, processor = tiny_shape("llava", ["a cat"], language_model=language_model, vision_tower=CLIP_L_336)
-    processor.tokenizer = tokenizer_of_part(GOLDEN / KINDS[model_type][1])
+    _, processor = assemble_tiny("llava", ["a cat"], language_model=language_model, vision_tower=CLIP_L_336)
+    processor.tokenizer = load_part_tokenizer(GOLDEN / KINDS[model_type][1])
     processor.image_token_id = processor.tokenizer.get_vocab()["<image>"]
     processor.chat_template = chat_template_for(model_type, processor.tokenizer)
     return processor

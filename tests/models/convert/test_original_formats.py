@@ -1,7 +1,7 @@
 import pytest
 
 from contralign.models.convert import ConversionError
-from contralign.models.convert.original_formats import FAMILIES, family_of_converted, family_of_original
+from contralign.models.convert.original_formats import ORIGINAL_FORMATS, converted_format_of, original_format_of
 
 
 @pytest.mark.parametrize(
@@ -16,16 +16,18 @@ from contralign.models.convert.original_formats import FAMILIES, family_of_conve
     ],
 )
 def test_an_original_config_has_one_family(original, name):
-    assert family_of_original(original) == name
-    assert [key for key, family in FAMILIES.items() if family.recognises(original)] == [name]
+    assert original_format_of(original) == name
+    assert [key for key, family in ORIGINAL_FORMATS.items() if family.recognises(original)] == [name]
 
 
 @pytest.mark.parametrize("config", [{"model_type": "llama"}, {"model_type": "llava_mistral"}, {}])
 def test_an_unknown_one_is_refused_with_the_known_ones(config):
-    for look in (family_of_original, family_of_converted):
+    for look in (original_format_of, converted_format_of):
         with pytest.raises(ConversionError, match="llava, llava_next, mini_gemini"):
             look(config)
 
 
 def test_a_hugging_face_config_is_known_by_its_model_type():
-    assert {family_of_converted({"model_type": family.model_type}) for family in FAMILIES.values()} == set(FAMILIES)
+    assert {converted_format_of({"model_type": family.model_type}) for family in ORIGINAL_FORMATS.values()} == set(
+        ORIGINAL_FORMATS
+    )

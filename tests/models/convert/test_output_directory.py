@@ -1,7 +1,7 @@
 import pytest
 
 from contralign.models.convert import ConversionError
-from contralign.models.convert.output_directory import free_place, written_beside
+from contralign.models.convert.output_directory import atomic_directory, check_output_directory
 
 
 @pytest.mark.parametrize("there", [False, True])
@@ -12,7 +12,7 @@ def test_a_folder_gets_its_name_only_when_it_is_whole(tmp_path, there):
         (out / "old").write_text("old")
 
     def write(fails: bool) -> None:
-        with written_beside(out) as folder:
+        with atomic_directory(out) as folder:
             (folder / "new").write_text("new")
             if fails:
                 raise RuntimeError("the disk is full")
@@ -28,7 +28,7 @@ def test_a_folder_gets_its_name_only_when_it_is_whole(tmp_path, there):
 def test_a_disk_that_is_too_small_is_said_before_anything_is_written(tmp_path):
     with (
         pytest.raises(ConversionError, match=r"takes 1048576\.0 GiB and the disk has"),
-        written_beside(tmp_path / "out", 2**50),
+        atomic_directory(tmp_path / "out", 2**50),
     ):
         pass
     assert list(tmp_path.iterdir()) == []
@@ -40,4 +40,4 @@ def test_a_source_is_never_written_over(tmp_path, inside):
     source.mkdir(parents=True, exist_ok=True)
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ConversionError, match="is or holds the source"):
-        free_place(tmp_path, source, overwrite=True)
+        check_output_directory(tmp_path, source, overwrite=True)

@@ -16,7 +16,7 @@ from contralign.models.adapters.adapter import Adapter, counted_positions
 class LlavaAdapter(Adapter):
     """Text embeddings with projected image features in the places of the image tokens, read by a causal decoder."""
 
-    def placeholders(self, input_ids: Int[Tensor, "batch seq"]) -> Bool[Tensor, "batch seq"]:
+    def placeholder_mask(self, input_ids: Int[Tensor, "batch seq"]) -> Bool[Tensor, "batch seq"]:
         """True where the id is the configuration's image token."""
         return input_ids == self.model.config.image_token_id
 
@@ -31,7 +31,7 @@ class LlavaAdapter(Adapter):
 
         Id 0 is looked up at image tokens: an original Vicuna has no row for the image token's id.
         """
-        image_mask = self.placeholders(input_ids)
+        image_mask = self.placeholder_mask(input_ids)
         embeds = self.model.get_input_embeddings()(input_ids.masked_fill(image_mask, 0))
         if "pixel_values" in vision_inputs:
             features = self.model.get_image_features(**vision_inputs).pooler_output

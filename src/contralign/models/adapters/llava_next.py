@@ -1,7 +1,7 @@
 """LLaVA-NeXT: `LlavaNextForConditionalGeneration` (training_spec, sections 2.4 and 5).
 
-Any rule of tiles and counts that model and processor share is served; `contralign.models.anyres.tiling.as_original`
-makes it the released code's.
+Any rule of tiles and counts that model and processor share is served; `use_original_tiling`
+(`contralign.models.anyres.tiling`) makes it the released code's.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class LlavaNextAdapter(LlavaAdapter):
 
         Id 0 is looked up at image tokens: an original Vicuna has no row for the image token's id.
         """
-        image_mask = self.placeholders(input_ids)
+        image_mask = self.placeholder_mask(input_ids)
         embeds = self.model.get_input_embeddings()(input_ids.masked_fill(image_mask, 0))
         if "pixel_values" in vision_inputs:
             pictures = self._packed(vision_inputs)
@@ -76,5 +76,6 @@ def _check_counts(image_mask: Bool[Tensor, "batch seq"], picture_tokens: list[in
             f"{num_tokens} image tokens in the batch (a row: {image_mask.sum(dim=1).tolist()}) but "
             f"{sum(picture_tokens)} image features (a picture: {picture_tokens}): were image tokens cut off by a "
             "maximum length, do pictures stand in another order than their tokens, or do processor and model follow "
-            "different rules? Call contralign.models.anyres.tiling.as_original(model, processor) once both are loaded"
+            "different rules? Call contralign.models.anyres.tiling.use_original_tiling(model, processor) once both are "
+            "loaded"
         )

@@ -1,7 +1,7 @@
 """Processors that treat pictures as the released code does, whatever is installed and whatever they were saved as.
 
 Where torchvision is installed transformers loads image processors that resize tensors: other pixels than the released
-code's, and other classes than those that `follow_released` and `padding` know. The LLaVAs get those of PIL everywhere.
+code's, and other classes than `use_original_tiling_if_released` and `pad_to_square` know. The LLaVAs get those of PIL.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from transformers import AutoProcessor, CLIPImageProcessorPil, LlavaNextProcesso
 from transformers.image_processing_backends import PilBackend
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
-from contralign.models.anyres.tiling import follow_released
+from contralign.models.anyres.tiling import use_original_tiling_if_released
 
 logger = logging.getLogger(__name__)
 
@@ -32,11 +32,11 @@ def load_processor(path: Any, **where: Any) -> Any:
     released = isinstance(processor, LlavaProcessor | LlavaNextProcessor)
     if released and not isinstance(processor.image_processor, PilBackend):
         processor = AutoProcessor.from_pretrained(path, backend="pil", **where)
-    follow_released(processor)
+    use_original_tiling_if_released(processor)
     return processor
 
 
-def padding(processor: Any) -> Any:
+def pad_to_square(processor: Any) -> Any:
     """The processor, padding pictures to a square with the mean colour from now on; changed in place where it can.
 
     llava-hf's LLaVA-1.5 come with CLIP's image processor, which cannot pad: it makes room for LLaVA's own.

@@ -6,7 +6,7 @@ Behind the projector the canvas' tiles are put together to one map of features, 
 `image_newline` ends every row that is left. A row of tokens is tile 0, then the map, line by line.
 
 Sizes and grids are (width, height) and (columns, rows), as in PIL and in the released code. transformers has them the
-other way round, and that is where the two part: see `as_original`.
+other way round, and that is where the two part: see `use_original_tiling`.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def pack(
     if len(features) != 1 + columns * rows:
         raise ValueError(
             f"{len(features)} tiles of a picture of {size[0]} x {size[1]}, wanted 1 + {columns} x {rows}: the image "
-            "processor chose another grid than the model does; make both follow one rule by as_original(model, "
+            "processor chose another grid than the model does; make both follow one rule by use_original_tiling(model, "
             "processor) and collate with that processor"
         )
     side = math.isqrt(features.shape[1])
@@ -142,7 +142,7 @@ def packed_coordinates(
     return pack(places, torch.full((3,), -1), size, grid, arithmetic)
 
 
-def as_original(
+def use_original_tiling(
     model: Any, processor: Any, arithmetic: Arithmetic = "inference", grids: Sequence[Size] = RELEASED_GRIDS
 ) -> None:
     """Make a Hugging Face LLaVA-NeXT and its processor cut, count and pack pictures as the released code does.
@@ -181,8 +181,8 @@ def as_original(
     _settle_processor(processor, turned[1], arithmetic)
 
 
-def follow_released(loaded: Any) -> None:
-    """What `as_original` does, for a model or a processor that was loaded alone: in place, and where it can be.
+def use_original_tiling_if_released(loaded: Any) -> None:
+    """What `use_original_tiling` does, for a model or a processor that was loaded alone: in place, and where it can be.
 
     A LLaVA-NeXT whose list of pinpoints is the released one, in either order, is made to follow the released code.
     Anything else, such as a model with a list of its own, stays as transformers has it.
@@ -254,7 +254,7 @@ def _heights_first(found: Sequence[Sequence[int]], wanted: Sequence[Size]) -> li
     if given not in (swapped, [list(pair) for pair in wanted]):
         raise ValueError(
             f"image_grid_pinpoints {given}: wanted {swapped} (height, width), or the same pairs as (width, height); "
-            "for a model with another list give its grids: as_original(..., grids=[(columns, rows), ...])"
+            "for a model with another list give its grids: use_original_tiling(..., grids=[(columns, rows), ...])"
         )
     return swapped
 
@@ -287,4 +287,6 @@ def _check_fit(config: Any, processor: Any) -> None:
     }
     for what, (found, right) in wanted.items():
         if found != right:
-            raise ValueError(f"{what} is {found!r}, wanted {right!r} with this model: set it before as_original")
+            raise ValueError(
+                f"{what} is {found!r}, wanted {right!r} with this model: set it before use_original_tiling"
+            )

@@ -26,10 +26,10 @@ from transformers import (
 )
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
-from contralign.models.anyres.tiling import as_original, canvases
+from contralign.models.anyres.tiling import canvases, use_original_tiling
 from contralign.models.assembly.chat_templates import chat_template_for
 from contralign.models.assembly.family_names import FamilyName
-from contralign.models.assembly.part_configs import Parts
+from contralign.models.assembly.part_configs import PartConfigs
 from contralign.models.convert.clip_tower import clip_settings
 from contralign.models.mini_gemini import MiniGeminiConfig, MiniGeminiForConditionalGeneration, MiniGeminiProcessor
 from contralign.models.published_towers import CLIP_DEVIATION, CLIP_MEAN
@@ -39,35 +39,35 @@ MAP_CELLS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class Family:
+class Architecture:
     """How a model of one family is made.
 
     Attributes:
         model: its class.
         config: (parts, id of the image token) -> configuration.
         processor: (configuration, tokenizer) -> processor.
-        settle: what is done to the two once both are there.
+        finish: what is done to the two once both are there.
         looks_up_image_token: its forward looks the image token's id up, so the vocabulary needs a row for it.
     """
 
     model: type[PreTrainedModel]
-    config: Callable[[Parts, int], PreTrainedConfig]
+    config: Callable[[PartConfigs, int], PreTrainedConfig]
     processor: Callable[[Any, PreTrainedTokenizerFast], ProcessorMixin]
-    settle: Callable[[Any, Any], None] = lambda model, processor: None
+    finish: Callable[[Any, Any], None] = lambda model, processor: None
     looks_up_image_token: bool = True
 
 
-def _llava_config(parts: Parts, image_token_id: int) -> LlavaConfig:
+def _llava_config(parts: PartConfigs, image_token_id: int) -> LlavaConfig:
     return LlavaConfig(**_llava_settings(parts, image_token_id))
 
 
-def _llava_next_config(parts: Parts, image_token_id: int) -> LlavaNextConfig:
+def _llava_next_config(parts: PartConfigs, image_token_id: int) -> LlavaNextConfig:
     tower: Any = parts.vision_tower
     pinpoints = [list(canvas) for canvas in canvases(tower.image_size)]
     return LlavaNextConfig(**_llava_settings(parts, image_token_id), image_grid_pinpoints=pinpoints)
 
 
-def _llava_settings(parts: Parts, image_token_id: int) -> dict[str, Any]:
+def _llava_settings(parts: PartConfigs, image_token_id: int) -> dict[str, Any]:
     return {
         "vision_config": parts.vision_tower,
         "text_config": parts.language_model,
@@ -80,7 +80,7 @@ def _llava_settings(parts: Parts, image_token_id: int) -> dict[str, Any]:
     }
 
 
-def _mini_gemini_config(parts: Parts, image_token_id: int, image_grid: Literal[1, 2] = 1) -> MiniGeminiConfig:
+def _mini_gemini_config(parts: PartConfigs, image_token_id: int, image_grid: Literal[1, 2] = 1) -> MiniGeminiConfig:
     aux: Any = parts.aux_tower
     aux.image_size = MAP_CELLS * aux.patch_size * _patches_a_side(parts) * image_grid
     return MiniGeminiConfig(
@@ -94,7 +94,7 @@ def _mini_gemini_config(parts: Parts, image_token_id: int, image_grid: Literal[1
     )
 
 
-def _patches_a_side(parts: Parts) -> int:
+def _patches_a_side(parts: PartConfigs) -> int:
     tower: Any = parts.vision_tower
     return tower.image_size // tower.patch_size
 
@@ -127,21 +127,21 @@ def _mini_gemini_processor(config: Any, tokenizer: PreTrainedTokenizerFast) -> M
     return processor
 
 
-FAMILIES: dict[FamilyName, Family] = {
-    "llava": Family(model=LlavaForConditionalGeneration, config=_llava_config, processor=_llava_processor),
-    "llava_next": Family(
+ARCHITECTURES: dict[FamilyName, Architecture] = {
+    "llava": Architecture(model=LlavaForConditionalGeneration, config=_llava_config, processor=_llava_processor),
+    "llava_next": Architecture(
         model=LlavaNextForConditionalGeneration,
         config=_llava_next_config,
         processor=_llava_next_processor,
-        settle=as_original,
+        finish=use_original_tiling,
     ),
-    "mini_gemini": Family(
+    "mini_gemini": Architecture(
         model=MiniGeminiForConditionalGeneration,
         config=_mini_gemini_config,
         processor=_mini_gemini_processor,
         looks_up_image_token=False,
     ),
-    "mini_gemini_hd": Family(
+    "mini_gemini_hd": Architecture(
         model=MiniGeminiForConditionalGeneration,
         config=partial(_mini_gemini_config, image_grid=2),
         processor=_mini_gemini_processor,

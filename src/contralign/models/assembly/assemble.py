@@ -1,7 +1,7 @@
 """A vision-language model put together from a language model, its towers and a new projector.
 
-Three sizes of the same thing: `assemble` reads true weights, `tiny_shape` makes small random ones of the same
-architecture, `outline` makes shapes alone, without weights or a download.
+Three sizes of the same thing: `assemble` reads true weights, `assemble_tiny` makes small random ones of the same
+architecture, `meta_model` makes shapes alone, without weights or a download.
 
 New parts start as the original code starts them: torch's own initialisation of a linear layer (uniform in ± 1/√inputs,
 biases too) and N(0, 1/√d) for `image_newline`; transformers would take N(0, 0.02).
@@ -17,20 +17,20 @@ from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast, ProcessorMixin
 from transformers.initialization import no_init_weights
 
-from contralign.models.assembly.architectures import FAMILIES, Family
+from contralign.models.assembly.architectures import ARCHITECTURES, Architecture
 from contralign.models.assembly.family_names import FamilyName, check_parts
-from contralign.models.assembly.part_configs import Parts, part_configs, scaled_down
-from contralign.models.assembly.part_tokenizer import learnt_tokenizer, tokenizer_of_part
+from contralign.models.assembly.part_configs import PartConfigs, part_configs, scaled_down
+from contralign.models.assembly.part_tokenizer import load_part_tokenizer, train_part_tokenizer
 from contralign.models.assembly.part_weights import (
     PROJECTOR_MODULES,
     aux_tower_weights,
+    fetch_part,
     language_model_weights,
-    part_folder,
     projector_weights,
     vision_tower_weights,
 )
 from contralign.models.convert.checkpoint import fill_parameters
-from contralign.models.decoder.image_token import IMAGE_TOKEN, rows_for
+from contralign.models.decoder.image_token import IMAGE_TOKEN, padded_vocab_size
 
 SMALL_VOCABULARY = 1024
 """Most words of a tiny shape's tokenizer."""
@@ -53,7 +53,7 @@ def assemble(
     stays as it is.
 
     Args:
-        family: one of `FAMILIES`.
+        family: one of `ARCHITECTURES`.
         language_model: directory, or name on the hub.
         vision_tower: CLIP, likewise; of a whole CLIP its vision half.
         aux_tower: the ConvNeXt of Mini-Gemini, likewise.
@@ -67,26 +67,26 @@ def assemble(
         ValueError: a part cannot be found, is of another kind, or the family takes no such part.
     """
     check_parts(family, aux_tower)
-    form, parts = FAMILIES[family], part_configs(language_model, vision_tower, aux_tower)
-    words = part_folder(language_model)
-    tokens = tokenizer_of_part(words if tokenizer is None else part_folder(tokenizer))
+    architecture, parts = ARCHITECTURES[family], part_configs(language_model, vision_tower, aux_tower)
+    words = fetch_part(language_model)
+    tokens = load_part_tokenizer(words if tokenizer is None else fetch_part(tokenizer))
     image_token_id = tokens.get_vocab()[IMAGE_TOKEN]
-    decoder = _make_room(parts, form, image_token_id)
-    _check_words(tokens, decoder.vocab_size)
+    decoder = _pad_vocabulary(parts, architecture, image_token_id)
+    _check_vocabulary(tokens, decoder.vocab_size)
     with no_init_weights(), torch.random.fork_rng(devices=[]):
-        model = form.model(form.config(parts, image_token_id))
+        model = architecture.model(architecture.config(parts, image_token_id))
     state = language_model_weights(words, decoder.vocab_size, decoder.tie_word_embeddings)
-    state |= vision_tower_weights(part_folder(vision_tower))
+    state |= vision_tower_weights(fetch_part(vision_tower))
     if aux_tower is not None:
-        state |= aux_tower_weights(part_folder(aux_tower))
-    state |= _start_new_parts(model, seed)
+        state |= aux_tower_weights(fetch_part(aux_tower))
+    state |= _init_new_parts(model, seed)
     if projector is not None:
         state |= _trained_projector(model, projector)
     fill_parameters(model, state, [], dtype)
-    return _pair(model, form, tokens)
+    return _with_processor(model, architecture, tokens)
 
 
-def tiny_shape(
+def assemble_tiny(
     family: FamilyName,
     texts: Iterable[str],
     *,
@@ -111,23 +111,23 @@ def tiny_shape(
         ValueError: see `assemble`.
     """
     check_parts(family, aux_tower)
-    form, parts = FAMILIES[family], scaled_down(part_configs(language_model, vision_tower, aux_tower))
+    architecture, parts = ARCHITECTURES[family], scaled_down(part_configs(language_model, vision_tower, aux_tower))
     decoder: Any = parts.language_model
-    tokens = learnt_tokenizer(decoder.model_type, texts, vocab_size, decoder.max_position_embeddings)
+    tokens = train_part_tokenizer(decoder.model_type, texts, vocab_size, decoder.max_position_embeddings)
     image_token_id = tokens.get_vocab()[IMAGE_TOKEN]
     decoder.vocab_size = image_token_id  # <image> is the last word and behind the model's own, as in true ones
     decoder.pad_token_id = tokens.pad_token_id
     decoder.bos_token_id = tokens.bos_token_id
     decoder.eos_token_id = tokens.eos_token_id
-    _make_room(parts, form, image_token_id)
+    _pad_vocabulary(parts, architecture, image_token_id)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = form.model(form.config(parts, image_token_id))
-    _start_new_parts(model, seed)
-    return _pair(model, form, tokens)
+        model = architecture.model(architecture.config(parts, image_token_id))
+    _init_new_parts(model, seed)
+    return _with_processor(model, architecture, tokens)
 
 
-def outline(
+def meta_model(
     family: FamilyName,
     *,
     language_model: str,
@@ -148,27 +148,27 @@ def outline(
         ValueError: see `assemble`.
     """
     check_parts(family, aux_tower)
-    form, parts = FAMILIES[family], part_configs(language_model, vision_tower, aux_tower)
+    architecture, parts = ARCHITECTURES[family], part_configs(language_model, vision_tower, aux_tower)
     if small:
         parts = scaled_down(parts)
         parts.language_model.vocab_size = SMALL_VOCABULARY
     image_token_id: int = parts.language_model.vocab_size
-    _make_room(parts, form, image_token_id)
+    _pad_vocabulary(parts, architecture, image_token_id)
     with torch.device("meta"), no_init_weights():
-        model = form.model(form.config(parts, image_token_id))
+        model = architecture.model(architecture.config(parts, image_token_id))
     model.tie_weights()
     return model
 
 
-def _make_room(parts: Parts, form: Family, image_token_id: int) -> Any:
+def _pad_vocabulary(parts: PartConfigs, architecture: Architecture, image_token_id: int) -> Any:
     """The language model's configuration, with a row for the image token where the family looks it up."""
     decoder: Any = parts.language_model
-    if form.looks_up_image_token:
-        decoder.vocab_size = rows_for(image_token_id, decoder.vocab_size)
+    if architecture.looks_up_image_token:
+        decoder.vocab_size = padded_vocab_size(image_token_id, decoder.vocab_size)
     return decoder
 
 
-def _check_words(tokens: PreTrainedTokenizerFast, rows: int) -> None:
+def _check_vocabulary(tokens: PreTrainedTokenizerFast, rows: int) -> None:
     """Every word but the image token has a row, or it could not be looked up."""
     beyond = sorted(word for word, index in tokens.get_vocab().items() if index >= rows and word != IMAGE_TOKEN)
     if beyond:
@@ -178,7 +178,7 @@ def _check_words(tokens: PreTrainedTokenizerFast, rows: int) -> None:
         )
 
 
-def _start_new_parts(model: PreTrainedModel, seed: int) -> dict[str, Tensor]:
+def _init_new_parts(model: PreTrainedModel, seed: int) -> dict[str, Tensor]:
     """Give the projector (mining and newline included) its first values; they are returned by name."""
     names = _projector_names(model)
     with torch.random.fork_rng(devices=[]):
@@ -206,14 +206,14 @@ def _projector_names(model: PreTrainedModel) -> list[str]:
     return [name for name, _ in model.named_parameters() if name.removeprefix("model.").startswith(PROJECTOR_MODULES)]
 
 
-def _pair(
-    model: PreTrainedModel, form: Family, tokens: PreTrainedTokenizerFast
+def _with_processor(
+    model: PreTrainedModel, architecture: Architecture, tokens: PreTrainedTokenizerFast
 ) -> tuple[PreTrainedModel, ProcessorMixin]:
     """Ready to save: head and embeddings tied where they are one, and no sampling settings of the language model's."""
     model.tie_weights()
     model.generation_config = GenerationConfig(
         bos_token_id=tokens.bos_token_id, eos_token_id=tokens.eos_token_id, pad_token_id=tokens.pad_token_id
     )
-    processor = form.processor(model.config, tokens)
-    form.settle(model, processor)
+    processor = architecture.processor(model.config, tokens)
+    architecture.finish(model, processor)
     return model.eval(), processor

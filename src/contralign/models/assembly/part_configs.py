@@ -30,7 +30,7 @@ SMALL_CONVNEXT: dict[str, Any] = {"hidden_sizes": [8, 16, 24, 32], "depths": [1,
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parts:
+class PartConfigs:
     """Configurations of the parts.
 
     Attributes:
@@ -44,7 +44,7 @@ class Parts:
     aux_tower: ConvNextConfig | None = None
 
 
-def part_configs(language_model: str, vision_tower: str, aux_tower: str | None = None) -> Parts:
+def part_configs(language_model: str, vision_tower: str, aux_tower: str | None = None) -> PartConfigs:
     """Configurations of parts that are named by directory or hub name.
 
     Raises:
@@ -58,10 +58,10 @@ def part_configs(language_model: str, vision_tower: str, aux_tower: str | None =
         raise ValueError(f"vision_tower={vision_tower!r} is of type {clip.model_type!r}: wanted a CLIP vision tower")
     if convnext is not None and not isinstance(convnext, ConvNextConfig):
         raise ValueError(f"aux_tower={aux_tower!r} is of type {convnext.model_type!r}: wanted a ConvNeXt")
-    return Parts(language_model=decoder, vision_tower=clip, aux_tower=convnext)
+    return PartConfigs(language_model=decoder, vision_tower=clip, aux_tower=convnext)
 
 
-def scaled_down(parts: Parts) -> Parts:
+def scaled_down(parts: PartConfigs) -> PartConfigs:
     """The same architectures, small enough for a CPU: every switch stays, widths and depths shrink.
 
     Key-value heads are shared as before, activations, normalisation, tying and longest length are those of the true
@@ -70,7 +70,7 @@ def scaled_down(parts: Parts) -> Parts:
     decoder: Any = parts.language_model
     shared = decoder.num_attention_heads // decoder.num_key_value_heads
     heads = SMALL_DECODER["num_attention_heads"]
-    return Parts(
+    return PartConfigs(
         language_model=_changed(decoder, {**SMALL_DECODER, "num_key_value_heads": max(1, heads // shared)}),
         vision_tower=_changed(parts.vision_tower, SMALL_CLIP),
         aux_tower=None if parts.aux_tower is None else _changed(parts.aux_tower, SMALL_CONVNEXT),

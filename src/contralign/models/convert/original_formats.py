@@ -21,7 +21,7 @@ LLAVA_TYPES = ("llava_llama", "llava")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Family:
+class OriginalFormat:
     """How one family goes from the original layout to Hugging Face's and back.
 
     Attributes:
@@ -43,22 +43,22 @@ class Family:
     formats: tuple[WeightFormat, ...] = ("safetensors", "bin")
 
 
-FAMILIES: dict[str, Family] = {
-    "llava": Family(
+ORIGINAL_FORMATS: dict[str, OriginalFormat] = {
+    "llava": OriginalFormat(
         recognises=lambda original: original.get("model_type") in LLAVA_TYPES and not is_llava_next(original),
         load=load_original_llava,
         save=save_original_llava,
         processor=llava_processor,
         model_type="llava",
     ),
-    "llava_next": Family(
+    "llava_next": OriginalFormat(
         recognises=lambda original: original.get("model_type") in LLAVA_TYPES and is_llava_next(original),
         load=load_original_llava_next,
         save=save_original_llava,
         processor=llava_next_processor,
         model_type="llava_next",
     ),
-    "mini_gemini": Family(
+    "mini_gemini": OriginalFormat(
         recognises=lambda original: original.get("model_type") in LLAMA_TYPES + GEMMA_TYPES,
         load=load_original_mini_gemini,
         save=lambda model, folder, weight_format: save_original_mini_gemini(model, folder),
@@ -70,30 +70,30 @@ FAMILIES: dict[str, Family] = {
 }
 
 
-def family_of_original(original: Mapping[str, Any]) -> str:
+def original_format_of(original: Mapping[str, Any]) -> str:
     """Name of the family of an original config.json.
 
     Raises:
         ConversionError: none recognises it.
     """
-    for name, family in FAMILIES.items():
+    for name, family in ORIGINAL_FORMATS.items():
         if family.recognises(original):
             return name
     raise ConversionError(
         f"model_type={original.get('model_type')!r}, architectures={original.get('architectures')}: wanted an original "
-        f"checkpoint of {', '.join(FAMILIES)}"
+        f"checkpoint of {', '.join(ORIGINAL_FORMATS)}"
     )
 
 
-def family_of_converted(config: Mapping[str, Any]) -> str:
+def converted_format_of(config: Mapping[str, Any]) -> str:
     """Name of the family of a Hugging Face config.json.
 
     Raises:
         ConversionError: none has its model type.
     """
-    for name, family in FAMILIES.items():
+    for name, family in ORIGINAL_FORMATS.items():
         if family.model_type == config.get("model_type"):
             return name
     raise ConversionError(
-        f"model_type={config.get('model_type')!r}: wanted a Hugging Face model of {', '.join(FAMILIES)}"
+        f"model_type={config.get('model_type')!r}: wanted a Hugging Face model of {', '.join(ORIGINAL_FORMATS)}"
     )

@@ -12,7 +12,7 @@ from contralign.models.convert.checkpoint import ConversionError
 GIB = 2**30
 
 
-def free_place(out: Path, source: Path, overwrite: bool) -> Path:
+def check_output_directory(out: Path, source: Path, overwrite: bool) -> Path:
     """The place, if something may be written there.
 
     Raises:
@@ -28,7 +28,7 @@ def free_place(out: Path, source: Path, overwrite: bool) -> Path:
 
 
 @contextmanager
-def written_beside(out: Path, size: int = 0) -> Iterator[Path]:
+def atomic_directory(out: Path, size: int = 0) -> Iterator[Path]:
     """A new folder beside `out` that takes its name when the block is done, and is removed if the block fails.
 
     Args:

@@ -21,7 +21,7 @@ from contralign.models.decoder.image_token import IMAGE_TOKEN
 from contralign.models.mini_gemini import MiniGeminiForConditionalGeneration, MiniGeminiProcessor
 from contralign.models.published_towers import CLIP_DEVIATION, CLIP_MEAN
 
-PICTURE_SETTINGS = (
+IMAGE_SETTINGS = (
     "do_resize",
     "size",
     "resample",
@@ -110,7 +110,7 @@ def llava_processor(
     """
     pads = model.config.original_settings.get("image_aspect_ratio") == "pad"
     return LlavaProcessor(
-        image_processor=LlavaImageProcessorPil(do_pad=pads, **_picture_settings(model, tower_root)),
+        image_processor=LlavaImageProcessorPil(do_pad=pads, **_image_settings(model, tower_root)),
         **_processor_settings(model, tokenizer),
     )
 
@@ -121,7 +121,7 @@ def llava_next_processor(
     """The processor of a converted LLaVA-NeXT, with the grids of the model's config (height, width)."""
     return LlavaNextProcessor(
         image_processor=LlavaNextImageProcessorPil(
-            image_grid_pinpoints=list(model.config.image_grid_pinpoints or ()), **_picture_settings(model, tower_root)
+            image_grid_pinpoints=list(model.config.image_grid_pinpoints or ()), **_image_settings(model, tower_root)
         ),
         **_processor_settings(model, tokenizer),
     )
@@ -146,11 +146,11 @@ def mini_gemini_processor(
     return processor
 
 
-def _picture_settings(model: Any, tower_root: str | Path | None) -> dict[str, Any]:
+def _image_settings(model: Any, tower_root: str | Path | None) -> dict[str, Any]:
     file = tower_directory(model.config.original_settings, tower_root) / "preprocessor_config.json"
     said = read_json(file) if file.is_file() else {}
     return clip_settings(model.config.vision_config.image_size) | {
-        name: said[name] for name in PICTURE_SETTINGS if name in said
+        name: said[name] for name in IMAGE_SETTINGS if name in said
     }
 
 

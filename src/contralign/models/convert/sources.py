@@ -64,10 +64,10 @@ def whole_checkpoint(path: Path, base: Path | None) -> Iterator[Path]:
             f"{path} holds an adapter alone ({PROJECTOR_FILE}): give the language model it was trained on with --base"
         )
     with tempfile.TemporaryDirectory(prefix="contralign-convert-") as folder:
-        yield _laid_together(path, base, Path(folder))
+        yield _linked_checkpoint(path, base, Path(folder))
 
 
-def _laid_together(path: Path, base: Path, folder: Path) -> Path:
+def _linked_checkpoint(path: Path, base: Path, folder: Path) -> Path:
     if not has_weights(base):
         raise ConversionError(f"--base {base} holds no weights: wanted one of {', '.join(INDEX_FILES + WHOLE_FILES)}")
     weights = [file for file in base.iterdir() if file.suffix in (".bin", ".safetensors") or file.name in INDEX_FILES]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from transformers import PreTrainedTokenizerFast
 
 IMAGE_TOKEN = "<image>"
-ROWS_AT_ONCE = 64
+PAD_TO_MULTIPLE_OF = 64
 """The vocabulary grows to a multiple of this: 32064 rows for Vicuna's 32000."""
 
 
@@ -16,6 +16,6 @@ def add_image_token(tokenizer: PreTrainedTokenizerFast) -> int:
     return tokenizer.get_vocab()[IMAGE_TOKEN]
 
 
-def rows_for(image_token_id: int, rows: int) -> int:
+def padded_vocab_size(image_token_id: int, rows: int) -> int:
     """Rows of a vocabulary of `rows` words once the image token can be looked up in it."""
-    return rows if image_token_id < rows else -(-(image_token_id + 1) // ROWS_AT_ONCE) * ROWS_AT_ONCE
+    return rows if image_token_id < rows else -(-(image_token_id + 1) // PAD_TO_MULTIPLE_OF) * PAD_TO_MULTIPLE_OF

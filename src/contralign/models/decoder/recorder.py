@@ -11,7 +11,7 @@ from torch import nn
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
 
-class NothingElse(BaseModelOutputWithPast):
+class EmptyOutput(BaseModelOutputWithPast):
     """What a part of a model that did not run gives back: None for every field that its family has besides."""
 
     def __getattr__(self, name: str) -> None:

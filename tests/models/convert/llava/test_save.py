@@ -12,7 +12,7 @@ from contralign.models.convert import (
     save_original_llava,
 )
 from contralign.models.convert.checkpoint import read_json, read_tensors, read_weights
-from contralign.models.convert.tokenizers.vocabulary import add_image_row, original_rows
+from contralign.models.convert.tokenizers.vocabulary import add_image_row, original_vocab_size
 from contralign.models.convert.weight_files import write_tensors
 from contralign.models.published_towers import CLIP_LARGE
 
@@ -92,10 +92,10 @@ def test_a_model_that_never_was_original_brings_its_tower_along(tmp_path):
 
 
 def test_a_tower_of_known_architecture_gets_its_hub_name():
-    from contralign.models.convert.llava.save import _known_tower
+    from contralign.models.convert.llava.save import _published_name
 
     config = LlavaConfig(vision_config={"model_type": "clip_vision_model", **CLIP_LARGE})
-    assert _known_tower(config.vision_config) == "openai/clip-vit-large-patch14-336"
+    assert _published_name(config.vision_config) == "openai/clip-vit-large-patch14-336"
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_rows_behind_the_image_token_are_added_ones_only_if_they_are_few(rows, i
 
     model = Model()
     model.config = config
-    assert original_rows(model) == kept
+    assert original_vocab_size(model) == kept
 
 
 def test_generation_ends_are_written(tmp_path):

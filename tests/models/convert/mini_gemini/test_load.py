@@ -12,9 +12,8 @@ from transformers import AutoModelForImageTextToText, GemmaConfig, LlamaConfig
 from worlds.small_mini_gemini import build_mini_gemini, picture_batch, without_labels
 
 from contralign.contrast.drop import DropImage
-from contralign.core.passes import look_twice
+from contralign.core.passes import compare_passes
 from contralign.models.adapters.registry import adapter_for
-from contralign.models.assembly.assemble import outline
 from contralign.models.assembly.published_parts import VICUNA_7B
 from contralign.models.convert import ConversionError
 from contralign.models.convert.checkpoint import read_json, read_weights
@@ -140,7 +139,7 @@ def test_the_pass_with_the_picture_gives_the_original_logits(model, golden):
     torch.testing.assert_close(
         logits[golden["mask_spliced"]], golden["logits"][golden["mask_spliced"]], atol=5e-5, rtol=0
     )
-    assert look_twice(adapter, DropImage(), batch).delta["logit"].abs().max() > 0
+    assert compare_passes(adapter, DropImage(), batch).delta["logit"].abs().max() > 0
 
 
 def test_there_and_back_every_tensor_and_every_setting_is_the_same(model, tmp_path):

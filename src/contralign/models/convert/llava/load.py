@@ -155,12 +155,12 @@ def _fill(
     if dtype is None:
         embedding = renamed.get("model.language_model.embed_tokens.weight")
         dtype = torch.float32 if embedding is None else embedding.dtype
-        _say_what_loses_precision(renamed, dtype, path)
+        _warn_of_lost_precision(renamed, dtype, path)
     fill_parameters(model, renamed, unplaced, dtype)
     model.config.original_tower = tower_digest(model.model.vision_tower)
 
 
-def _say_what_loses_precision(state: Mapping[str, Tensor], dtype: torch.dtype, path: Path) -> None:
+def _warn_of_lost_precision(state: Mapping[str, Tensor], dtype: torch.dtype, path: Path) -> None:
     lost = sorted(name for name, tensor in state.items() if torch.promote_types(tensor.dtype, dtype) != dtype)
     if lost:
         logger.warning(

@@ -25,7 +25,7 @@ from contralign.models.convert.checkpoint import ConversionError
 from contralign.models.convert.clip_tower import clip_settings, tower_digest
 from contralign.models.convert.llava.config import original_config
 from contralign.models.convert.llava.load import NEXT_PREFIXES, PREFIXES, PROJECTOR_FILE
-from contralign.models.convert.tokenizers.vocabulary import original_rows
+from contralign.models.convert.tokenizers.vocabulary import original_vocab_size
 from contralign.models.convert.weight_files import SHARD_BYTES, WeightFormat, write_tensors, write_weights
 from contralign.models.published_towers import CLIP_L_336, CLIP_LARGE, is_built_as
 
@@ -57,7 +57,7 @@ def save_original_llava(
             was trained, or is known nowhere else.
     """
     folder = Path(folder)
-    rows = original_rows(model)
+    rows = original_vocab_size(model)
     state = original_state(model, rows)
     settings = _config(model, rows, with_tower)
     if not with_tower:
@@ -96,7 +96,7 @@ def original_state(model: Llava, rows: int) -> dict[str, Tensor]:
 
 def _config(model: Llava, rows: int, with_tower: bool) -> dict[str, Any]:
     before = getattr(model.config, "original_settings", None) or {}
-    name = before.get("mm_vision_tower") or _known_tower(model.config.vision_config) or TOWER_FOLDER
+    name = before.get("mm_vision_tower") or _published_name(model.config.vision_config) or TOWER_FOLDER
     untouched = tower_digest(model.model.vision_tower) == getattr(model.config, "original_tower", None)
     if not with_tower and not (untouched and name != TOWER_FOLDER):
         raise ConversionError(
@@ -106,7 +106,7 @@ def _config(model: Llava, rows: int, with_tower: bool) -> dict[str, Any]:
     return settings if untouched else settings | {"unfreeze_mm_vision_tower": True}
 
 
-def _known_tower(vision: Any) -> str | None:
+def _published_name(vision: Any) -> str | None:
     """Hub name of a tower of this architecture."""
     return CLIP_L_336 if is_built_as(vision, CLIP_LARGE) else None
 

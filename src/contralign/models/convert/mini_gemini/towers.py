@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import ConvNextConfig
 
 from contralign.models.convert.checkpoint import ConversionError, read_tensors
-from contralign.models.convert.clip_tower import must_be_there
+from contralign.models.convert.clip_tower import check_tower_directory
 from contralign.models.convert.mini_gemini.names import AUX_TOWER, rename_mini_gemini_keys
 
 OPEN_CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
@@ -31,7 +31,7 @@ def convnext_weights(name: str, directory: Path) -> dict[str, Tensor]:
     Raises:
         ConversionError: there are none.
     """
-    must_be_there("ConvNeXt tower", name, directory)
+    check_tower_directory("ConvNeXt tower", name, directory)
     file = next((directory / each for each in OPEN_CLIP_FILES if (directory / each).is_file()), None)
     if file is None:
         raise ConversionError(
