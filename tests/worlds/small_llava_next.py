@@ -17,7 +17,8 @@ from worlds.small_models import spread, text_settings
 
 from contralign.data.records.messages import IMAGE, Sample, Turn
 from contralign.models.anyres.tiling import canvases, use_original_tiling
-from contralign.models.small.tiny import CHAT_TEMPLATE, train_tokenizer
+from contralign.models.chat_templates import TINY_TEMPLATE
+from contralign.models.small.tiny import train_tokenizer
 
 TILE, PATCH = 28, 14
 WORDS = "what is this? a red dog on the grass; blue birds above a small house. and here? nothing but stripes"
@@ -35,7 +36,7 @@ def plain_processor(tile=TILE, pinpoints=None):
         patch_size=PATCH,
         vision_feature_select_strategy="default",
         num_additional_image_tokens=1,
-        chat_template=CHAT_TEMPLATE,
+        chat_template=TINY_TEMPLATE,
     )
 
 

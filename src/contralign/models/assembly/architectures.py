@@ -27,10 +27,10 @@ from transformers import (
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
 from contralign.models.anyres.tiling import canvases, use_original_tiling
-from contralign.models.assembly.chat_templates import chat_template_for
 from contralign.models.assembly.family_names import FamilyName
 from contralign.models.assembly.part_configs import PartConfigs
 from contralign.models.convert.clip_tower import clip_settings
+from contralign.models.convert.processors import chat_template_for
 from contralign.models.mini_gemini import MiniGeminiConfig, MiniGeminiForConditionalGeneration, MiniGeminiProcessor
 from contralign.models.published_towers import CLIP_DEVIATION, CLIP_MEAN
 

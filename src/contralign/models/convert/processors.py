@@ -1,4 +1,4 @@
-"""What a converted model needs beside its weights: pictures as the original cuts them, and its chat template."""
+"""Processors of converted models: images resized and cropped as the original does, and its chat template."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from contralign.models.chat_templates import GEMMA_TEMPLATE, VICUNA_TEMPLATE
 from contralign.models.convert.checkpoint import ConversionError, read_json
 from contralign.models.convert.clip_tower import clip_settings, tower_directory
 from contralign.models.decoder.image_token import IMAGE_TOKEN
@@ -35,55 +36,6 @@ IMAGE_SETTINGS = (
     "do_convert_rgb",
 )
 
-# A text, or parts with the pictures in front as the original puts them; what is said stays as it is. GAP is a space
-# where the tokenizer puts none behind <image>: the original tokenises the text behind a picture alone, and there its
-# tokenizer puts one in front.
-SAY = """\
-{%- macro say(content) -%}
-{%- if content is string -%}{{ content }}
-{%- else -%}
-{%- for part in content if part['type'] == 'image' -%}{{ '<image>GAP\\n' }}{%- endfor -%}
-{%- for part in content if part['type'] != 'image' -%}{{ part['text'] }}{%- endfor -%}
-{%- endif -%}
-{%- endmacro -%}
-"""
-
-VICUNA_TEMPLATE = (
-    SAY
-    + """\
-{%- if messages[0]['role'] != 'system' -%}
-{{ "A chat between a curious user and an artificial intelligence assistant. " }}
-{{- "The assistant gives helpful, detailed, and polite answers to the user's questions. " }}
-{%- endif -%}
-{%- for message in messages -%}
-{%- if message['role'] == 'assistant' -%}
-{{ 'ASSISTANT:' }}{%- generation -%}{{ ' ' + say(message['content']) + eos_token }}{%- endgeneration -%}
-{%- elif message['role'] == 'system' -%}{{ say(message['content']) + ' ' }}
-{%- else -%}{{ 'USER: ' + say(message['content']) + ' ' }}
-{%- endif -%}
-{%- endfor -%}
-{%- if add_generation_prompt -%}{{ 'ASSISTANT:' }}{%- endif -%}
-"""
-)
-"""The original's `vicuna_v1` (spec 2.2); see `vicuna_template`."""
-
-GEMMA_TEMPLATE = (
-    SAY.replace("GAP", "")
-    + """\
-{%- for message in messages -%}
-{%- if message['role'] == 'assistant' -%}
-{{ '<start_of_turn>model\\n' }}
-{%- generation -%}{{ say(message['content']) + '<end_of_turn>\\n<eos>' }}{%- endgeneration -%}
-{%- elif message['role'] == 'user' -%}
-{{ '<start_of_turn>user\\n' + say(message['content']) + '<end_of_turn>\\n' }}
-{%- else -%}{{ raise_exception('gemma has no place for a turn of the ' + message['role']) }}
-{%- endif -%}
-{%- endfor -%}
-{%- if add_generation_prompt -%}{{ '<start_of_turn>model\\n' }}{%- endif -%}
-"""
-)
-"""The original's `gemma` (spec 2.2), which MGM-2B is trained on."""
-
 
 def vicuna_template(tokenizer: PreTrainedTokenizerFast) -> str:
     """The original's vicuna_v1 as a chat template that gives its ids, with this tokenizer, from one text.
@@ -96,6 +48,11 @@ def vicuna_template(tokenizer: PreTrainedTokenizerFast) -> str:
         if tokenizer.encode(f"{IMAGE_TOKEN}{gap}\nIt", add_special_tokens=False)[1:] == alone:
             return VICUNA_TEMPLATE.replace("GAP", gap)
     raise ConversionError("this tokenizer gives other ids behind a picture than for the same text alone")
+
+
+def chat_template_for(model_type: str, tokenizer: PreTrainedTokenizerFast) -> str:
+    """The template that conversations of a language model are written in: vicuna_v1 for LLaMA, gemma for Gemma."""
+    return GEMMA_TEMPLATE if model_type == "gemma" else vicuna_template(tokenizer)
 
 
 def llava_processor(
@@ -141,8 +98,7 @@ def mini_gemini_processor(
     processor = MiniGeminiProcessor.for_config(
         model.config, tokenizer, do_pad=pads, image_mean=CLIP_MEAN, image_std=CLIP_DEVIATION
     )
-    gemma = model.config.get_text_config().model_type == "gemma"
-    processor.chat_template = GEMMA_TEMPLATE if gemma else vicuna_template(tokenizer)
+    processor.chat_template = chat_template_for(model.config.get_text_config().model_type, tokenizer)
     return processor
 
 

@@ -23,7 +23,7 @@ from transformers import (
 )
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
-from contralign.models.assembly.turn_content import SAY
+from contralign.models.chat_templates import SMOL_TEMPLATE
 from contralign.models.decoder.image_token import IMAGE_TOKEN
 from contralign.models.small.gguf_language_model import read_gguf_language_model, read_gguf_tokenizer
 from contralign.models.small.onnx_tower import read_onnx_tower
@@ -37,23 +37,6 @@ SHUFFLE_FACTOR = 2
 
 IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Statistics that the tower was trained with."""
-
-# SmolLM2's own turns, "<|im_start|>role\n…<|im_end|>\n", with pictures, and with marks around what is learned. Its
-# default system prompt (22 tokens, as many as a picture and its caption) is left out; a chat may bring one.
-CHAT_TEMPLATE = (
-    SAY
-    + """\
-{%- for message in messages -%}
-{{- '<|im_start|>' + message['role'] + '\n' -}}
-{%- if message['role'] == 'assistant' -%}
-{%- generation -%}{{ say(message['content']) + '<|im_end|>' }}{%- endgeneration -%}
-{%- else -%}{{ say(message['content']) + '<|im_end|>' }}
-{%- endif -%}
-{{- '\n' -}}
-{%- endfor -%}
-{%- if add_generation_prompt -%}{{ '<|im_start|>assistant\n' }}{%- endif -%}
-"""
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +140,7 @@ def build_processor(tokenizer: PreTrainedTokenizerFast, image_size: int, patch_s
         patch_size=SHUFFLE_FACTOR * patch_size,
         vision_feature_select_strategy="default",
         num_additional_image_tokens=1,  # the class token, which the select strategy "default" takes away again
-        chat_template=CHAT_TEMPLATE,
+        chat_template=SMOL_TEMPLATE,
     )
 
 

@@ -27,7 +27,7 @@ from transformers import (
 )
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
-from contralign.models.assembly.turn_content import SAY
+from contralign.models.chat_templates import TINY_TEMPLATE
 from contralign.models.decoder.image_token import IMAGE_TOKEN
 
 PAPER_LEVEL, INK_RANGE = 0.94, 0.3
@@ -49,22 +49,6 @@ class SpecialTokens:
 
 
 TINY_TOKENS = SpecialTokens(names=(UNK, BOS, EOS, IMAGE_TOKEN), unk=UNK, bos=BOS, eos=EOS, pad=UNK)
-
-# "USER: <image>\nquestion ASSISTANT: answer</s>". Contents are strings, or lists of image and text parts.
-CHAT_TEMPLATE = (
-    SAY
-    + """\
-{{- bos_token -}}
-{%- for message in messages -%}
-{%- if message['role'] == 'assistant' -%}
-{{ 'ASSISTANT:' }}{%- generation -%}{{ ' ' + say(message['content']) + eos_token }}{%- endgeneration -%}
-{%- elif message['role'] == 'system' -%}{{ say(message['content']) + ' ' }}
-{%- else -%}{{ 'USER: ' + say(message['content']) + ' ' }}
-{%- endif -%}
-{%- endfor -%}
-{%- if add_generation_prompt -%}{{ 'ASSISTANT:' }}{%- endif -%}
-"""
-)
 
 
 def build_tiny(
@@ -160,7 +144,7 @@ def build_processor(
         patch_size=patch_size,
         vision_feature_select_strategy="default",
         num_additional_image_tokens=1,  # the class token, which the select strategy "default" takes away again
-        chat_template=CHAT_TEMPLATE,
+        chat_template=TINY_TEMPLATE,
     )
 
 

@@ -7,9 +7,9 @@ from worlds.small_parts import GOLDEN
 from contralign.data.records.messages import IMAGE, Sample, Turn
 from contralign.data.text.loss_mask import IMAGE_SENTINEL, encode, prompt_ids
 from contralign.models.assembly.assemble import assemble_tiny
-from contralign.models.assembly.chat_templates import chat_template_for
 from contralign.models.assembly.part_tokenizer import load_part_tokenizer
 from contralign.models.assembly.published_parts import GEMMA_2B, VICUNA_7B
+from contralign.models.convert.processors import chat_template_for
 from contralign.models.published_towers import CLIP_L_336
 
 KINDS = {"llama": ("vicuna_v1", "tiny_llama_tokenizer"), "gemma": ("gemma", "gemma_like_tokenizer")}
