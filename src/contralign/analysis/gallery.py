@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,18 +34,9 @@ class GallerySample:
     caption: CaptionDelta
     said: str
 
-    def as_dict(self) -> dict[str, Any]:
-        """Plain dicts and lists, for JSON."""
-        return {
-            "pictures": list(self.pictures),
-            "requests": list(self.requests),
-            "caption": self.caption.as_dict(),
-            "said": self.said,
-        }
-
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> GallerySample:
-        """What `as_dict` gave."""
+        """What `dataclasses.asdict` gave."""
         return cls(
             pictures=tuple(record["pictures"]),
             requests=tuple(record["requests"]),
@@ -83,7 +74,7 @@ def gallery_samples(
 
 def write_gallery(path: Path, shown: Sequence[GallerySample]) -> None:
     """One JSON object a line."""
-    write_json_lines(path, (sample.as_dict() for sample in shown))
+    write_json_lines(path, map(asdict, shown))
 
 
 def read_gallery(path: Path) -> list[GallerySample]:

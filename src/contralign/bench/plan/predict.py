@@ -107,30 +107,9 @@ def predict(
     return _plan(cluster, mode, replace(counting, rows=cluster.micro_batch))
 
 
-def predict_all(
-    model: VLModel | str,
-    *,
-    gpus: int,
-    gpu: str,
-    checkpointing: bool = True,
-    accumulation: int = 1,
-    efficiency: Efficiency | None = None,
-    node_bandwidth: float | None = None,
-) -> list[Plan]:
-    """All modes side by side; arguments and errors as of `predict`."""
-    return [
-        predict(
-            model,
-            mode,
-            gpus=gpus,
-            gpu=gpu,
-            checkpointing=checkpointing,
-            accumulation=accumulation,
-            efficiency=efficiency,
-            node_bandwidth=node_bandwidth,
-        )
-        for mode in MODES
-    ]
+def predict_all(model: VLModel | str, *, gpus: int, gpu: str) -> list[Plan]:
+    """All modes side by side, with checkpointing; arguments and errors as of `predict`."""
+    return [predict(model, mode, gpus=gpus, gpu=gpu) for mode in MODES]
 
 
 def _plan(cluster: Cluster, mode: Mode, counting: Counting) -> Plan:

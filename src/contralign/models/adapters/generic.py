@@ -27,7 +27,7 @@ from contralign.models.adapters.adapter import (
     counted_positions,
 )
 from contralign.models.decoder.attention_mask import PAIR_MASKS, own_masks
-from contralign.models.decoder.recorder import EmptyOutput, forward_replaced, named_arguments
+from contralign.models.decoder.recorder import forward_replaced, recorded_arguments
 
 _READ = frozenset({"inputs_embeds", "attention_mask", "position_ids"})
 _HARMLESS = frozenset(
@@ -93,16 +93,11 @@ class GenericAdapter(Adapter):
         pictured = any(isinstance(value, Tensor) and value.is_floating_point() for value in vision_inputs.values())
         if self.sharded:
             self._refuse_unlike_ranks(pictured, input_ids.device)
-        arguments: dict[str, Any] = {}
-        decoder_forward = self.decoder.forward
-
-        def record(*args: Any, **kwargs: Any) -> EmptyOutput:
-            arguments.update(named_arguments(decoder_forward, args, kwargs))
-            return EmptyOutput(last_hidden_state=arguments.get("inputs_embeds"))
-
         given = dict(vision_inputs) if position_ids is None else {**vision_inputs, "position_ids": position_ids}
-        with forward_replaced(self.decoder, record):
-            outputs = self.body(input_ids=input_ids, attention_mask=attention_mask, use_cache=False, **given)
+        arguments, outputs = recorded_arguments(
+            self.decoder,
+            lambda: self.body(input_ids=input_ids, attention_mask=attention_mask, use_cache=False, **given),
+        )
         self._output_type = type(outputs)
         if self.cross_attention_names and "input_ids" in arguments:
             arguments["inputs_embeds"] = self.embed_text(arguments["input_ids"])

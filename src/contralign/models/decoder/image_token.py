@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from transformers import PreTrainedTokenizerFast
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 IMAGE_TOKEN = "<image>"
 PAD_TO_MULTIPLE_OF = 64
@@ -19,3 +20,21 @@ def add_image_token(tokenizer: PreTrainedTokenizerFast) -> int:
 def padded_vocab_size(image_token_id: int, rows: int) -> int:
     """Rows of a vocabulary of `rows` words once the image token can be looked up in it."""
     return rows if image_token_id < rows else -(-(image_token_id + 1) // PAD_TO_MULTIPLE_OF) * PAD_TO_MULTIPLE_OF
+
+
+@torch.no_grad()
+def grow_vocabulary(model: PreTrainedModel, rows: int) -> int:
+    """Rows for new words in the embeddings and in the head: the mean of the others, so that none is ever likely.
+
+    Returns:
+        How many rows were added.
+    """
+    before: int = model.config.get_text_config().vocab_size
+    if rows <= before:
+        return 0
+    model.resize_token_embeddings(rows, mean_resizing=False)
+    for module in (model.get_input_embeddings(), model.get_output_embeddings()):
+        assert module is not None
+        (weight,) = module.parameters()
+        weight[before:] = weight[:before].float().mean(dim=0).to(weight.dtype)
+    return rows - before

@@ -34,6 +34,20 @@ def forward_replaced(module: nn.Module, forward: Callable[..., Any]) -> Iterator
             module.forward = before  # type: ignore[method-assign]
 
 
+def recorded_arguments(module: nn.Module, call: Callable[[], Any]) -> tuple[dict[str, Any], Any]:
+    """What `call` hands to a module of the model, by name, and what it returns; the module itself does not run."""
+    arguments: dict[str, Any] = {}
+    own_forward = module.forward
+
+    def record(*args: Any, **kwargs: Any) -> EmptyOutput:
+        arguments.update(named_arguments(own_forward, args, kwargs))
+        return EmptyOutput(last_hidden_state=arguments.get("inputs_embeds"))
+
+    with forward_replaced(module, record):
+        returned = call()
+    return arguments, returned
+
+
 def named_arguments(forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     """Arguments of a call by name, those that are None left out, those of **kwargs laid flat."""
     signature = inspect.signature(forward)

@@ -24,7 +24,7 @@ from transformers import (
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
 from contralign.models.chat_templates import SMOL_TEMPLATE
-from contralign.models.decoder.image_token import IMAGE_TOKEN
+from contralign.models.decoder.image_token import IMAGE_TOKEN, grow_vocabulary
 from contralign.models.small.gguf_language_model import read_gguf_language_model, read_gguf_tokenizer
 from contralign.models.small.onnx_tower import read_onnx_tower
 from contralign.models.small.packaged_file import PackagedFile, packaged_file
@@ -101,7 +101,7 @@ def assemble(
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        _grow_vocabulary(language_model, len(tokenizer))
+        grow_vocabulary(language_model, len(tokenizer))
         model = InternVLForConditionalGeneration(_config(language_model, tokenizer, tower, side // SHUFFLE_FACTOR))
     model.model.vision_tower.load_state_dict(tower.state_dict())
     model.model.language_model.load_state_dict(language_model.base_model.state_dict())
@@ -175,19 +175,6 @@ def build_smol(
     processor.save_pretrained(out_dir)
     (Path(out_dir) / "README.md").write_text(_card(model, parts.sources, seed), encoding="utf-8")
     return model, processor
-
-
-def _grow_vocabulary(language_model: PreTrainedModel, size: int) -> None:
-    """Room for new words; they start as the mean of the others, so that none is ever likely by accident."""
-    old: int = language_model.config.vocab_size
-    if size <= old:
-        return
-    language_model.resize_token_embeddings(size, mean_resizing=False)
-    with torch.no_grad():
-        for module in (language_model.get_input_embeddings(), language_model.get_output_embeddings()):
-            assert module is not None
-            (weight,) = module.parameters()
-            weight[old:] = weight[:old].mean(dim=0)
 
 
 def _card(model: InternVLForConditionalGeneration, sources: dict[str, PackagedFile], seed: int) -> str:

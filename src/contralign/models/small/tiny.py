@@ -88,7 +88,14 @@ def build_tiny(
     Raises:
         ValueError: patches do not tile the picture, heads do not divide a width, or the tower has no such layer.
     """
-    _check_sizes(image_size, patch_size, tower_hidden, tower_layers, vision_feature_layer, hidden, heads)
+    if image_size % patch_size:
+        raise ValueError(f"image_size={image_size}: wanted a multiple of patch_size ({patch_size})")
+    if tower_hidden % heads or hidden % (2 * heads):
+        raise ValueError(
+            f"tower_hidden={tower_hidden}, hidden={hidden}: wanted multiples of heads ({heads}) and of twice as many"
+        )
+    if not -tower_layers - 1 <= vision_feature_layer <= tower_layers:
+        raise ValueError(f"vision_feature_layer={vision_feature_layer}: the tower has {tower_layers} layers")
     processor = build_processor(texts, image_size, patch_size, vocab_size, max_length)
     tokenizer = processor.tokenizer
     tower = CLIPVisionConfig(
@@ -181,22 +188,3 @@ def train_tokenizer(
         model_max_length=max_length,
         padding_side="right",
     )
-
-
-def _check_sizes(
-    image_size: int,
-    patch_size: int,
-    tower_hidden: int,
-    tower_layers: int,
-    vision_feature_layer: int,
-    hidden: int,
-    heads: int,
-) -> None:
-    if image_size % patch_size:
-        raise ValueError(f"image_size={image_size}: wanted a multiple of patch_size ({patch_size})")
-    if tower_hidden % heads or hidden % (2 * heads):
-        raise ValueError(
-            f"tower_hidden={tower_hidden}, hidden={hidden}: wanted multiples of heads ({heads}) and of twice as many"
-        )
-    if not -tower_layers - 1 <= vision_feature_layer <= tower_layers:
-        raise ValueError(f"vision_feature_layer={vision_feature_layer}: the tower has {tower_layers} layers")

@@ -7,13 +7,11 @@ logits of the original rows stay what they were.
 
 from __future__ import annotations
 
-import torch
 from transformers import PreTrainedModel
 
-from contralign.models.decoder.image_token import PAD_TO_MULTIPLE_OF, padded_vocab_size
+from contralign.models.decoder.image_token import PAD_TO_MULTIPLE_OF, grow_vocabulary, padded_vocab_size
 
 
-@torch.no_grad()
 def add_image_row(model: PreTrainedModel, image_token_id: int) -> int:
     """Make the id the model's image token, with a row in the embeddings and in the head.
 
@@ -21,16 +19,7 @@ def add_image_row(model: PreTrainedModel, image_token_id: int) -> int:
         How many rows were added; 0 where the id lies inside the vocabulary.
     """
     model.config.image_token_id = image_token_id
-    before: int = model.config.get_text_config().vocab_size
-    after = padded_vocab_size(image_token_id, before)
-    if after == before:
-        return 0
-    model.resize_token_embeddings(after, mean_resizing=False)
-    for module in (model.get_input_embeddings(), model.get_output_embeddings()):
-        assert module is not None
-        (weight,) = module.parameters()
-        weight[before:] = weight[:before].float().mean(dim=0).to(weight.dtype)
-    return after - before
+    return grow_vocabulary(model, padded_vocab_size(image_token_id, model.config.get_text_config().vocab_size))
 
 
 def original_vocab_size(model: PreTrainedModel) -> int:
