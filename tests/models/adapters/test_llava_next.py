@@ -18,7 +18,7 @@ from contralign.core.passes import compare_passes
 from contralign.core.reference import reference_delta, reference_loss, reference_weights
 from contralign.data.batches.collator import VLCollator
 from contralign.data.records.messages import Sample, Turn
-from contralign.models.adapters import llava_next
+from contralign.models.adapters import llava
 from contralign.models.adapters.llava_next import LlavaNextAdapter
 from contralign.models.adapters.registry import adapter_for
 from contralign.models.anyres.tiling import num_tokens, use_original_tiling
@@ -208,7 +208,7 @@ def test_on_a_rank_with_text_alone_tower_projector_and_newline_take_part(monkeyp
     freeze_unread_layers(model)
     batch = collated(processor, TEXT_ALONE)
     alone = gradients_of(model, ContrastiveAlignment(model)(batch).loss)
-    monkeypatch.setattr(llava_next, "runs_on_many_ranks", lambda: True)
+    monkeypatch.setattr(llava, "runs_on_many_ranks", lambda: True)
     among_ranks = gradients_of(model, ContrastiveAlignment(model)(batch).loss)
     assert {part_of(name) for name in alone} == {"language_model"}
     assert among_ranks.keys() == {name for name, p in model.named_parameters() if p.requires_grad}

@@ -45,6 +45,7 @@ class LlavaNextAdapter(LlavaAdapter):
             raise ValueError(
                 f"{num_tokens} image tokens in the batch (a row: {image_mask.sum(dim=1).tolist()}) but "
                 f"{sum(counts)} image features (a picture: {counts}): were image tokens cut off by a maximum "
-                "length, do pictures stand in another order than their tokens, or do processor and model follow different "
-                "rules? Call contralign.models.anyres.tiling.use_original_tiling(model, processor) once both are loaded"
+                "length, do pictures stand in another order than their tokens, or do processor and model follow "
+                "different rules? Call contralign.models.anyres.tiling.use_original_tiling(model, processor) once both "
+                "are loaded"
             )

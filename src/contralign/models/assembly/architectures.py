@@ -1,7 +1,7 @@
-"""The families of the paper, by name: which classes they are made of, and how pictures come to be tokens.
+"""Models that are put together from parts: the classes and settings behind each name of the recipe key `model.family`.
 
-What a family is stands here once, for true parts, for small ones and for outlines without weights. LLaVA-1.5 and -NeXT:
-training_spec, sections 2.4, 3 and 5. Mini-Gemini: section 4.
+They are the same for pretrained parts, small ones and models without weights. LLaVA-1.5 and -NeXT: training_spec,
+sections 2.4, 3 and 5. Mini-Gemini: section 4. How a family is trained is its adapter's: see `adapters/registry.py`.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ from contralign.models.anyres.tiling import canvases, use_original_tiling
 from contralign.models.assembly.family_names import FamilyName
 from contralign.models.assembly.part_configs import PartConfigs
 from contralign.models.convert.clip_tower import clip_settings
-from contralign.models.convert.processors import chat_template_for
+from contralign.models.convert.processors import chat_template_for, llava_processor_settings
 from contralign.models.mini_gemini import MiniGeminiConfig, MiniGeminiForConditionalGeneration, MiniGeminiProcessor
 from contralign.models.published_towers import CLIP_DEVIATION, CLIP_MEAN
 
 MAP_CELLS = 8
-"""Places of the ConvNeXt's map along a side of a patch: 24 patches a side and a picture of 768 pixels make 192."""
+"""Cells of the ConvNeXt's feature map along a side of a patch: 24 patches a side and 768 pixels make 192."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """How a model of one family is made.
+    """How a model of one name is made.
 
     Attributes:
         model: its class.
         config: (parts, id of the image token) -> configuration.
         processor: (configuration, tokenizer) -> processor.
-        finish: what is done to the two once both are there.
+        finish: (model, processor) -> None, called last; changes them in place.
         looks_up_image_token: its forward looks the image token's id up, so the vocabulary needs a row for it.
     """
 
@@ -101,23 +101,13 @@ def _patches_a_side(parts: PartConfigs) -> int:
 
 def _llava_processor(config: Any, tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
     images = LlavaImageProcessorPil(**clip_settings(config.vision_config.image_size))
-    return LlavaProcessor(image_processor=images, **_llava_counts(config, tokenizer))
+    return LlavaProcessor(image_processor=images, **llava_processor_settings(config, tokenizer))
 
 
 def _llava_next_processor(config: Any, tokenizer: PreTrainedTokenizerFast) -> LlavaNextProcessor:
     settings = clip_settings(config.vision_config.image_size)
     images = LlavaNextImageProcessorPil(**settings, image_grid_pinpoints=config.image_grid_pinpoints)
-    return LlavaNextProcessor(image_processor=images, **_llava_counts(config, tokenizer))
-
-
-def _llava_counts(config: Any, tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
-    return {
-        "tokenizer": tokenizer,
-        "patch_size": config.vision_config.patch_size,
-        "vision_feature_select_strategy": "default",
-        "num_additional_image_tokens": 1,  # the class token, which the select strategy "default" takes away again
-        "chat_template": chat_template_for(config.text_config.model_type, tokenizer),
-    }
+    return LlavaNextProcessor(image_processor=images, **llava_processor_settings(config, tokenizer))
 
 
 def _mini_gemini_processor(config: Any, tokenizer: PreTrainedTokenizerFast) -> MiniGeminiProcessor:

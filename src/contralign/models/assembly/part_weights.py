@@ -16,8 +16,9 @@ from safetensors import safe_open
 from torch import Tensor
 
 from contralign.models.convert.checkpoint import read_tensors, read_weights
-from contralign.models.convert.llava.load import DERIVED
+from contralign.models.convert.mini_gemini.names import PREFIXES
 from contralign.models.convert.mini_gemini.towers import convnext_tower
+from contralign.models.convert.original_layout import DERIVED
 
 TEXT_FILES = ("*.json", "*.model", "*.txt")
 
@@ -27,11 +28,9 @@ NOT_OF_THE_TOWER = ("text_model.", "text_projection.", "visual_projection.", "lo
 PROJECTOR_MODULES = ("multi_modal_projector.", "patch_mining.", "image_newline")
 
 ORIGINAL_PROJECTOR = {
-    "mm_projector.0.": "multi_modal_projector.linear_1.",
-    "mm_projector.2.": "multi_modal_projector.linear_2.",
-    "vlm_uni_query_projector.": "patch_mining.query.",
-    "vlm_uni_aux_projector.": "patch_mining.key.",
-    "vlm_uni_val_projector.": "patch_mining.value.",
+    original.removeprefix("model."): name.removeprefix("model.")
+    for original, name in PREFIXES.items()
+    if "projector" in original
 }
 """Name in a file of the original trainers, mm_projector.bin among them -> name in memory; what is before it goes."""
 

@@ -15,8 +15,8 @@ from transformers import AutoModelForImageTextToText, GenerationConfig, PreTrain
 from transformers.utils import logging
 
 from contralign.models.convert.checkpoint import ConversionError, conversion_errors, read_json, tensor_names
-from contralign.models.convert.llava.load import DERIVED
 from contralign.models.convert.original_formats import ORIGINAL_FORMATS, converted_format_of, original_format_of
+from contralign.models.convert.original_layout import DERIVED
 from contralign.models.convert.output_directory import atomic_directory, check_output_directory
 from contralign.models.convert.sources import find_source, whole_checkpoint
 from contralign.models.convert.tokenizers.sentencepiece_tokenizer import (

@@ -1,4 +1,4 @@
-"""The families whose original checkpoints are read and written: one line each."""
+"""Original checkpoint formats that are read and written, one line each; they have the names of their families."""
 
 from __future__ import annotations
 
@@ -9,20 +9,19 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from contralign.models.convert.checkpoint import ConversionError
-from contralign.models.convert.llava.config import is_llava_next
+from contralign.models.convert.llava.config import LLAVA_TYPES, is_llava_next
 from contralign.models.convert.llava.load import load_original_llava, load_original_llava_next
 from contralign.models.convert.llava.save import save_original_llava
 from contralign.models.convert.mini_gemini.config import GEMMA_TYPES, LLAMA_TYPES
-from contralign.models.convert.mini_gemini.load import load_original_mini_gemini, save_original_mini_gemini
+from contralign.models.convert.mini_gemini.load import load_original_mini_gemini
+from contralign.models.convert.mini_gemini.save import save_original_mini_gemini
 from contralign.models.convert.processors import llava_next_processor, llava_processor, mini_gemini_processor
 from contralign.models.convert.weight_files import WeightFormat
-
-LLAVA_TYPES = ("llava_llama", "llava")
 
 
 @dataclass(frozen=True, kw_only=True)
 class OriginalFormat:
-    """How one family goes from the original layout to Hugging Face's and back.
+    """How checkpoints of one family go from the original layout to Hugging Face's and back.
 
     Attributes:
         recognises: whether an original config.json is of this family.

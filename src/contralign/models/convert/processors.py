@@ -68,7 +68,7 @@ def llava_processor(
     pads = model.config.original_settings.get("image_aspect_ratio") == "pad"
     return LlavaProcessor(
         image_processor=LlavaImageProcessorPil(do_pad=pads, **_image_settings(model, tower_root)),
-        **_processor_settings(model, tokenizer),
+        **llava_processor_settings(model.config, tokenizer),
     )
 
 
@@ -80,7 +80,7 @@ def llava_next_processor(
         image_processor=LlavaNextImageProcessorPil(
             image_grid_pinpoints=list(model.config.image_grid_pinpoints or ()), **_image_settings(model, tower_root)
         ),
-        **_processor_settings(model, tokenizer),
+        **llava_processor_settings(model.config, tokenizer),
     )
 
 
@@ -110,12 +110,13 @@ def _image_settings(model: Any, tower_root: str | Path | None) -> dict[str, Any]
     }
 
 
-def _processor_settings(model: Any, tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
+def llava_processor_settings(config: Any, tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
+    """What a `LlavaProcessor` or `LlavaNextProcessor` takes besides its image processor."""
     return {
         "tokenizer": tokenizer,
-        "patch_size": model.config.vision_config.patch_size,
-        "vision_feature_select_strategy": model.config.vision_feature_select_strategy,
+        "patch_size": config.vision_config.patch_size,
+        "vision_feature_select_strategy": config.vision_feature_select_strategy,
         "num_additional_image_tokens": 1,  # the class token, which the strategy "default" takes away again
-        "chat_template": vicuna_template(tokenizer),
+        "chat_template": chat_template_for(config.text_config.model_type, tokenizer),
         "image_token": IMAGE_TOKEN,
     }

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from contralign.models.convert.checkpoint import INDEX_FILES, WHOLE_FILES, ConversionError, read_json
 from contralign.models.convert.hub_cache import cached_snapshot
-from contralign.models.convert.llava.load import PROJECTOR_FILE
+from contralign.models.convert.projector_file import PROJECTOR_FILE
 
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 LORA_FILES = ("adapter_config.json", "non_lora_trainables.bin", "adapter_model.bin", "adapter_model.safetensors")

@@ -14,26 +14,10 @@ from typing import Any
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaNextConfig
 
 from contralign.models.convert.checkpoint import ConversionError
+from contralign.models.convert.original_layout import TEXT_SETTINGS, check_model_type
 
-TEXT_SETTINGS = (
-    "vocab_size",
-    "hidden_size",
-    "intermediate_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "num_key_value_heads",
-    "hidden_act",
-    "max_position_embeddings",
-    "initializer_range",
-    "rms_norm_eps",
-    "rope_theta",
-    "rope_scaling",
-    "attention_bias",
-    "attention_dropout",
-    "pad_token_id",
-    "bos_token_id",
-    "eos_token_id",
-)
+LLAVA_TYPES = ("llava_llama", "llava")
+ALL_TEXT_SETTINGS = (*TEXT_SETTINGS, "hidden_act", "rope_theta", "rope_scaling")
 
 BOTH: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "mm_projector_type": ("linear", ("mlp2x_gelu",)),
@@ -76,12 +60,7 @@ def check_original(original: Mapping[str, Any], path: Path, supported: Mapping[s
     Raises:
         ConversionError: the first setting that stands in the way.
     """
-    if "text_config" in original:
-        raise ConversionError(f"{path} is in the Hugging Face layout already: load it with from_pretrained")
-    if original.get("model_type") not in ("llava_llama", "llava"):
-        raise ConversionError(
-            f"{path} has model_type={original.get('model_type')!r}: wanted llava_llama or llava, as LLaVA writes it"
-        )
+    check_model_type(original, path, LLAVA_TYPES, "llava_llama or llava, as LLaVA writes it")
     for name, (absent, allowed) in supported.items():
         value = original.get(name, absent)
         if value not in allowed:
@@ -144,7 +123,7 @@ def swapped(pairs: list[list[int]]) -> list[list[int]]:
 def _settings(
     original: Mapping[str, Any], vision_config: CLIPVisionConfig, image_token_id: int | None
 ) -> dict[str, Any]:
-    settings = {name: original[name] for name in TEXT_SETTINGS if original.get(name) is not None}
+    settings = {name: original[name] for name in ALL_TEXT_SETTINGS if original.get(name) is not None}
     text_config = LlamaConfig(**settings)
     if image_token_id is None:
         image_token_id = text_config.vocab_size
@@ -214,7 +193,7 @@ def _text_settings(text: LlamaConfig, vocab_size: int) -> dict[str, Any]:
     rope = dict(text.rope_parameters or {})
     theta = rope.pop("rope_theta", 10000.0)
     scaling = None if rope.get("rope_type", "default") == "default" else {**rope, "type": rope["rope_type"]}
-    now = {name: getattr(text, name) for name in TEXT_SETTINGS if not name.startswith("rope_")}
+    now = {name: getattr(text, name) for name in (*TEXT_SETTINGS, "hidden_act")}
     return now | {"vocab_size": vocab_size, "rope_theta": theta, "rope_scaling": scaling}
 
 

@@ -17,9 +17,9 @@ The tokenizer is not touched here: see `sentencepiece_tokenizer`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -35,28 +35,16 @@ from contralign.models.convert.llava.config import (
     llava_config,
     llava_next_config,
 )
+from contralign.models.convert.original_layout import PREFIXES, rename_keys, with_prefix
 from contralign.models.convert.projector_file import PROJECTOR_FILE, with_projector
 
 logger = logging.getLogger(__name__)
 
-TOWER_PREFIX = "model.vision_tower.vision_tower.vision_model."
-PREFIXES = {
-    TOWER_PREFIX: "model.vision_tower.",
-    "model.mm_projector.0.": "model.multi_modal_projector.linear_1.",
-    "model.mm_projector.2.": "model.multi_modal_projector.linear_2.",
-    "model.embed_tokens.": "model.language_model.embed_tokens.",
-    "model.layers.": "model.language_model.layers.",
-    "model.norm.": "model.language_model.norm.",
-    "lm_head.": "lm_head.",
-}
-"""Original name -> name in memory, by how it begins. One to one, so it can be read backwards."""
+Llava = TypeVar("Llava", LlavaForConditionalGeneration, LlavaNextForConditionalGeneration)
 
 NEWLINE = "model.image_newline"
 NEXT_PREFIXES = {**PREFIXES, NEWLINE: NEWLINE}
 """LLaVA-NeXT has one parameter more."""
-
-DERIVED = ("rotary_emb.inv_freq", "embeddings.position_ids")
-"""Endings of buffers that older versions saved and that follow from the config."""
 
 
 def load_original_llava(
@@ -94,15 +82,9 @@ def load_original_llava(
         ConversionError: a file is missing or broken, the checkpoint is of another family, or its tensors and the
             model's parameters do not fill each other; every name is listed.
     """
-    path = Path(path)
-    original = read_json(path / "config.json")
-    check_original(original, path, LLAVA)
-    tower = tower_directory(original, tower_root)
-    config = llava_config(original, clip_config(original["mm_vision_tower"], tower), image_token_id)
-    with no_init_weights():
-        model = LlavaForConditionalGeneration(config)
-    _fill(model, path, original, tower, PREFIXES, dtype)
-    return model.eval()
+    return _load(
+        LlavaForConditionalGeneration, llava_config, LLAVA, PREFIXES, Path(path), tower_root, image_token_id, dtype
+    )
 
 
 def load_original_llava_next(
@@ -119,25 +101,34 @@ def load_original_llava_next(
     Raises:
         ConversionError: see `load_original_llava`; or there is no `image_newline`, as in a stage-1 file.
     """
-    path = Path(path)
-    original = read_json(path / "config.json")
-    check_original(original, path, LLAVA_NEXT)
-    tower = tower_directory(original, tower_root)
-    config = llava_next_config(original, clip_config(original["mm_vision_tower"], tower), image_token_id)
-    with no_init_weights():
-        model = LlavaNextForConditionalGeneration(config)
-    _fill(model, path, original, tower, NEXT_PREFIXES, dtype)
-    return model.eval()
+    return _load(
+        LlavaNextForConditionalGeneration,
+        llava_next_config,
+        LLAVA_NEXT,
+        NEXT_PREFIXES,
+        Path(path),
+        tower_root,
+        image_token_id,
+        dtype,
+    )
 
 
-def _fill(
-    model: LlavaForConditionalGeneration | LlavaNextForConditionalGeneration,
-    path: Path,
-    original: Mapping[str, Any],
-    tower: Path,
+def _load(
+    kind: type[Llava],
+    make_config: Callable[..., Any],
+    supported: Mapping[str, tuple[Any, Any]],
     prefixes: Mapping[str, str],
+    path: Path,
+    tower_root: str | Path | None,
+    image_token_id: int | None,
     dtype: torch.dtype | None,
-) -> None:
+) -> Llava:
+    original = read_json(path / "config.json")
+    check_original(original, path, supported)
+    tower = tower_directory(original, tower_root)
+    config = make_config(original, clip_config(original["mm_vision_tower"], tower), image_token_id)
+    with no_init_weights():
+        model: Any = kind(config)
     state = with_projector(read_weights(path), path)
     if not any(name.startswith("model.vision_tower.") for name in state):
         if original.get("unfreeze_mm_vision_tower"):
@@ -158,6 +149,7 @@ def _fill(
         _warn_of_lost_precision(renamed, dtype, path)
     fill_parameters(model, renamed, unplaced, dtype)
     model.config.original_tower = tower_digest(model.model.vision_tower)
+    return model.eval()
 
 
 def _warn_of_lost_precision(state: Mapping[str, Tensor], dtype: torch.dtype, path: Path) -> None:
@@ -185,13 +177,4 @@ def rename_llava_keys(
         The tensors under their new names, and the names that have no place. Buffers that follow from the config
         (`DERIVED`) are in neither.
     """
-    renamed, unplaced = {}, []
-    for name, tensor in state.items():
-        if name.endswith(DERIVED):
-            continue
-        prefix = next((prefix for prefix in prefixes if name.startswith(prefix)), None)
-        if prefix is None:
-            unplaced.append(name)
-        else:
-            renamed[prefixes[prefix] + name.removeprefix(prefix)] = tensor
-    return renamed, unplaced
+    return rename_keys(state, lambda name: with_prefix(name, prefixes))

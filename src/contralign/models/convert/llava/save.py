@@ -24,7 +24,9 @@ from transformers import (
 from contralign.models.convert.checkpoint import ConversionError
 from contralign.models.convert.clip_tower import clip_settings, tower_digest
 from contralign.models.convert.llava.config import original_config
-from contralign.models.convert.llava.load import NEXT_PREFIXES, PREFIXES, PROJECTOR_FILE
+from contralign.models.convert.llava.load import NEXT_PREFIXES
+from contralign.models.convert.original_layout import PREFIXES, rename_keys, with_prefix
+from contralign.models.convert.projector_file import PROJECTOR_FILE
 from contralign.models.convert.tokenizers.vocabulary import original_vocab_size
 from contralign.models.convert.weight_files import SHARD_BYTES, WeightFormat, write_tensors, write_weights
 from contralign.models.published_towers import CLIP_L_336, CLIP_LARGE, is_built_as
@@ -81,17 +83,10 @@ def original_state(model: Llava, rows: int) -> dict[str, Tensor]:
     """
     prefixes = NEXT_PREFIXES if isinstance(model, LlavaNextForConditionalGeneration) else PREFIXES
     back = {here: there for there, here in prefixes.items()}
-    state, unplaced = {}, []
-    for name, tensor in model.state_dict().items():
-        prefix = next((prefix for prefix in back if name.startswith(prefix)), None)
-        if prefix is None:
-            unplaced.append(name)
-            continue
-        original = back[prefix] + name.removeprefix(prefix)
-        state[original] = tensor[:rows] if original in ROWS_OF_THE_VOCABULARY else tensor
+    state, unplaced = rename_keys(model.state_dict(), lambda name: with_prefix(name, back))
     if unplaced:
         raise ConversionError(f"the original LLaVA has no name for {', '.join(sorted(unplaced))}")
-    return state
+    return {name: tensor[:rows] if name in ROWS_OF_THE_VOCABULARY else tensor for name, tensor in state.items()}
 
 
 def _config(model: Llava, rows: int, with_tower: bool) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from transformers import CLIPVisionConfig, ConvNextConfig, GemmaConfig, LlamaCon
 
 from contralign.models.convert.checkpoint import ConversionError
 from contralign.models.convert.mini_gemini.towers import CLIP_NAME, CONVNEXT_NAME
+from contralign.models.convert.original_layout import TEXT_SETTINGS, check_model_type
 from contralign.models.mini_gemini.configuration import GELUS, MiniGeminiConfig
 from contralign.models.published_towers import CLIP_LARGE, CONVNEXT_LARGE, is_built_as
 
@@ -16,24 +17,7 @@ LLAMA_TYPES = ("mgm", "mini_gemini")
 GEMMA_TYPES = ("mgm_gemma", "mini_gemini_gemma")
 """`model_type` of original checkpoints, before and after the project was renamed."""
 
-TEXT_SETTINGS = (
-    "vocab_size",
-    "hidden_size",
-    "intermediate_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "num_key_value_heads",
-    "max_position_embeddings",
-    "initializer_range",
-    "rms_norm_eps",
-    "attention_bias",
-    "attention_dropout",
-    "pad_token_id",
-    "bos_token_id",
-    "eos_token_id",
-    "tie_word_embeddings",
-)
-"""What stands in both under one name."""
+ALL_TEXT_SETTINGS = (*TEXT_SETTINGS, "tie_word_embeddings")
 
 SUPPORTED: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "mm_projector_type": ("linear", ("mlp2x_gelu",)),
@@ -51,13 +35,8 @@ def check_original(original: Mapping[str, Any], path: Any) -> None:
     Raises:
         ConversionError: it says which setting stands in the way.
     """
-    if "text_config" in original:
-        raise ConversionError(f"{path} is in the Hugging Face layout already: load it with from_pretrained")
-    if original.get("model_type") not in LLAMA_TYPES + GEMMA_TYPES:
-        raise ConversionError(
-            f"{path} has model_type={original.get('model_type')!r}: wanted {', '.join(LLAMA_TYPES + GEMMA_TYPES)}, as "
-            "Mini-Gemini (MGM) on Llama and on Gemma writes it"
-        )
+    wanted = f"{', '.join(LLAMA_TYPES + GEMMA_TYPES)}, as Mini-Gemini (MGM) on Llama and on Gemma writes it"
+    check_model_type(original, path, LLAMA_TYPES + GEMMA_TYPES, wanted)
     for name, (absent, allowed) in SUPPORTED.items():
         value = original.get(name, absent)
         if value not in allowed:
@@ -90,7 +69,7 @@ def mini_gemini_config(
         text_gelu: see `MiniGeminiConfig`; None takes `hidden_activation` where the checkpoint has one, and tanh else.
     """
     gemma = original["model_type"] in GEMMA_TYPES
-    settings = {name: original[name] for name in TEXT_SETTINGS if original.get(name) is not None}
+    settings = {name: original[name] for name in ALL_TEXT_SETTINGS if original.get(name) is not None}
     settings["rope_theta"] = original.get("rope_theta", 10000.0)
     if gemma:
         named = original.get("hidden_activation")
@@ -137,7 +116,7 @@ def original_config(config: MiniGeminiConfig, dtype: str, aux_tower_changed: boo
     drop_path = {} if drops == kept.get("drop_path", True) else {"drop_path": drops}
     return {
         **kept,
-        **{name: getattr(text, name) for name in TEXT_SETTINGS},
+        **{name: getattr(text, name) for name in ALL_TEXT_SETTINGS},
         **_text_settings(text, kept),
         "rope_theta": text.rope_parameters["rope_theta"],
         "mm_hidden_size": vision.hidden_size,

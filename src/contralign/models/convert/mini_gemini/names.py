@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 
 from torch import Tensor
 
+from contralign.models.convert.original_layout import PREFIXES as LLAVA_PREFIXES
+from contralign.models.convert.original_layout import rename_keys
+
+AUX_TOWER = "model.vision_tower_aux."
+
 PREFIXES = {
-    "model.vision_tower.vision_tower.vision_model.": "model.vision_tower.",
-    "model.vision_tower_aux.": "model.vision_tower_aux.",
-    "model.mm_projector.0.": "model.multi_modal_projector.linear_1.",
-    "model.mm_projector.2.": "model.multi_modal_projector.linear_2.",
+    **LLAVA_PREFIXES,
+    AUX_TOWER: AUX_TOWER,
     "model.vlm_uni_query_projector.": "model.patch_mining.query.",
     "model.vlm_uni_aux_projector.": "model.patch_mining.key.",
     "model.vlm_uni_val_projector.": "model.patch_mining.value.",
-    "model.embed_tokens.": "model.language_model.embed_tokens.",
-    "model.layers.": "model.language_model.layers.",
-    "model.norm.": "model.language_model.norm.",
-    "lm_head.": "lm_head.",
 }
-"""Original name -> name in memory, by how it begins."""
-
-AUX_TOWER = "model.vision_tower_aux."
 
 CONVNEXT_PARTS = (
     ("vision_stem.0.", "embeddings.patch_embeddings."),
@@ -37,9 +34,6 @@ CONVNEXT_PARTS = (
 )
 """Parts of a name inside the ConvNeXt, in the order in which they are replaced, either way."""
 
-DERIVED = ("rotary_emb.inv_freq", "embeddings.position_ids")
-"""Endings of buffers that older versions saved and that follow from the config."""
-
 
 def rename_mini_gemini_keys(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
     """Original names to our model's.
@@ -51,9 +45,7 @@ def rename_mini_gemini_keys(state: Mapping[str, Tensor]) -> tuple[dict[str, Tens
         The tensors under their new names, and the names that have no place. Buffers that follow from the config
         (`DERIVED`) are in neither.
     """
-    placed = {name: _swapped(name, back=False) for name in state if not name.endswith(DERIVED)}
-    renamed = {new: state[name] for name, new in placed.items() if new is not None}
-    return renamed, [name for name, new in placed.items() if new is None]
+    return rename_keys(state, partial(_swapped, back=False))
 
 
 def original_names(names: Iterable[str]) -> dict[str, str]:

@@ -19,8 +19,9 @@ from contralign.models.convert import ConversionError
 from contralign.models.convert.checkpoint import read_json, read_weights
 from contralign.models.convert.clip_tower import CLIP_TOWER, clip_config
 from contralign.models.convert.mini_gemini.config import mini_gemini_config, original_config
-from contralign.models.convert.mini_gemini.load import load_original_mini_gemini, save_original_mini_gemini
+from contralign.models.convert.mini_gemini.load import load_original_mini_gemini
 from contralign.models.convert.mini_gemini.names import AUX_TOWER, original_names, rename_mini_gemini_keys
+from contralign.models.convert.mini_gemini.save import save_original_mini_gemini
 from contralign.models.convert.mini_gemini.towers import convnext_tower
 from contralign.models.mini_gemini import MiniGeminiConfig
 from contralign.models.mini_gemini.convnext import MiniGeminiAuxTower
@@ -341,7 +342,7 @@ def test_what_the_original_cannot_express_is_refused(tmp_path):
 @pytest.mark.parametrize("family", ["mini_gemini", "mini_gemini_hd"])
 def test_what_a_recipe_puts_together_is_known_to_the_original_by_its_towers(family):
     """Nothing of a whole CLIP that lies behind its tower makes it another."""
-    model = outline(family, language_model=VICUNA_7B, vision_tower=CLIP_L_336, aux_tower=CONVNEXT_L_320)
+    model = meta_model(family, language_model=VICUNA_7B, vision_tower=CLIP_L_336, aux_tower=CONVNEXT_L_320)
     for behind in (512, 768):
         model.config.vision_config.projection_dim = behind
         original = original_config(model.config, "float16", aux_tower_changed=False)
