@@ -14,6 +14,7 @@ from worlds.small_mini_gemini import build_mini_gemini, picture_batch, without_l
 from contralign.contrast.drop import DropImage
 from contralign.core.passes import compare_passes
 from contralign.models.adapters.registry import adapter_for
+from contralign.models.assembly.assemble import meta_model
 from contralign.models.assembly.published_parts import VICUNA_7B
 from contralign.models.convert import ConversionError
 from contralign.models.convert.checkpoint import read_json, read_weights
