@@ -1,4 +1,4 @@
-"""A caption in pieces, each with what the two passes say of it: plain records, and their JSON."""
+"""A caption in pieces, each with Δ, weight and loss from the two passes: plain records, and their JSON."""
 
 from __future__ import annotations
 

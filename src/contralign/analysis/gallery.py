@@ -1,4 +1,4 @@
-"""A few samples to look at: their pictures, the reference caption with its Δ, and what the model says itself."""
+"""The gallery of a run: images of a few samples, their reference captions with Δ, and the captions the model writes."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class GallerySample:
 def gallery_samples(
     samples: Sequence[Sample], captions: Sequence[CaptionDelta], said: Sequence[str]
 ) -> list[GallerySample]:
-    """Put together what was computed of the same samples.
+    """The gallery of samples, from what was computed of each.
 
     Args:
         samples: in any order, ids unique.

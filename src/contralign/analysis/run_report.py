@@ -1,4 +1,4 @@
-"""What a run left behind, read back as one record for its report.
+"""A run directory, read as one record for its report.
 
 A run directory holds (see `contralign.run.run_directory`) recipe.yaml, environment.json, metrics.jsonl,
 results.json, bad_records.json and evaluations/ARM/gallery/gallery.jsonl; any of them may be missing.

@@ -31,7 +31,7 @@ def token_delta(
     window: int = 3,
     batch_size: int = 32,
 ) -> list[CaptionDelta]:
-    """Read every sample with its picture and without, and say of every token of its answers what it made of it.
+    """Δ, weight and loss of every token of the answers, from both passes over every sample.
 
     Args:
         model: a model that `adapter_for` can serve; read in eval mode.

@@ -1,4 +1,4 @@
-"""What every measurement needs around a step: no garbage collection in it, and a profiler that keeps quiet."""
+"""Context managers around a measured step: garbage collection paused, torch's profiler without its log lines."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The one idea: a training step looks at every batch twice, with and without the picture.
+"""The two passes of a training step over a batch: with the picture, and without (section 2.2.2).
 
-This file runs the two passes and lines up their scores token by token. It knows a model only through `Reader` and a
+This file runs them and lines up their scores token by token. It knows a model only through `Reader` and a
 contrast only as a function from batch to batch. Only what Δ and the loss need is computed: hidden states where a label
 is read, one dot product a label.
 """
@@ -78,7 +78,7 @@ class Passes:
 
 @dataclass(frozen=True, kw_only=True)
 class PassComparison:
-    """What both passes say of every label token, without gradient; arrays are shifted as in `Passes`.
+    """What both passes give for every label token, without gradient; arrays are shifted as in `Passes`.
 
     Attributes:
         targets: label ids, 0 where nothing is labelled.
@@ -164,7 +164,7 @@ def run_passes(
 
 @dataclass(frozen=True)
 class _ContrastPass:
-    """The second pass, laid out over the batch.
+    """What the second pass gives, in the shape of the batch.
 
     Attributes:
         reached: True where it says anything.
@@ -310,7 +310,7 @@ def eval_no_grad(model: nn.Module) -> Iterator[None]:
 def scatter_tokens(
     values: Float[Tensor, " tokens"] | Bool[Tensor, " tokens"], at: Bool[Tensor, "batch predicted"]
 ) -> Tensor:
-    """One value a token back in the places where `at` is True, 0 elsewhere."""
+    """(tokens,) values at the positions where `at` is True, 0 elsewhere."""
     return values.new_zeros(at.shape).masked_scatter(at, values)
 
 

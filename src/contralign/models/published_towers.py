@@ -1,4 +1,4 @@
-"""The towers of the released models, known without a file of theirs: names on the hub, architectures, statistics.
+"""The vision towers of the released models: names on the hub, architectures, image statistics; no file is needed.
 
 One place for all that makes, converts or recognises them (training_spec, sections 2.4, 3 and 4.2).
 """

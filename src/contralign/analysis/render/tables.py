@@ -44,7 +44,7 @@ CONTRASTS = {
     "patches": ("covered patches", "covered patches, share {}"),
     "blur": ("blurred picture", "blurred picture, σ = {}"),
 }
-"""Of a second look alone, and with its setting."""
+"""Title of a contrast alone, and with its setting."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +130,7 @@ def _grounding(arms: Results) -> list[ResultTable]:
 
 
 def _delta(arms: Results) -> list[ResultTable]:
-    """A table a task: second looks from top to bottom, scores from left to right, arms below one another."""
+    """A table a task: contrasts from top to bottom, scores from left to right, arms below one another."""
     tables: list[ResultTable] = []
     for task, told_apart in TASKS.items():
         scores = [score for score in SCORES if _has_area(arms, task, score)]
@@ -145,7 +145,7 @@ def _delta(arms: Results) -> list[ResultTable]:
         ]
         tables.append(
             ResultTable(
-                title=f"Second looks compared: {told_apart}",
+                title=f"Contrasts compared: {told_apart}",
                 note="Area under the ROC curve; 0.5 is chance, 1 is perfect. Rows: what the second pass sees. Columns: "
                 "Δ as it comes, and as a weight, clamped to [1, 5] and averaged over 3. An area of exactly 0 or 1 has "
                 "no interval.",
@@ -157,7 +157,7 @@ def _delta(arms: Results) -> list[ResultTable]:
 
 
 def _has_area(arms: Results, task: str, score: str) -> bool:
-    """Whether some arm has an area of this task and score under some second look."""
+    """Whether some arm has an area of this task and score under some contrast."""
     looks = [by_score for found in arms.values() for by_score in found.get("auc", {}).values()]
     return any(_cell(_value_at(by_score, (score, task)), _number) for by_score in looks)
 

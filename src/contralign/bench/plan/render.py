@@ -59,7 +59,7 @@ def table(plans: Sequence[Plan]) -> Table:
 
 
 def plan_dict(plans: Sequence[Plan]) -> dict[str, Any]:
-    """Plans of one model by mode, with the `floor` of a CAL that looks twice; ready for JSON.
+    """Plans of one model by mode, with the `floor` of a CAL with two passes; ready for JSON.
 
     Raises:
         ValueError: no plans, or plans of different models.

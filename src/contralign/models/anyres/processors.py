@@ -1,4 +1,4 @@
-"""Processors that treat pictures as the released code does, whatever is installed and whatever they were saved as.
+"""Processors with the PIL image processors of the LLaVAs, whose pixels are those of the released code.
 
 Where torchvision is installed transformers loads image processors that resize tensors: other pixels than the released
 code's, and other classes than `use_original_tiling_if_released` and `pad_to_square` know. The LLaVAs get those of PIL.

@@ -1,7 +1,7 @@
 """A vision-language model put together from a language model, its towers and a new projector.
 
-Three sizes of the same thing: `assemble` reads true weights, `assemble_tiny` makes small random ones of the same
-architecture, `meta_model` makes shapes alone, without weights or a download.
+`assemble` reads pretrained weights, `assemble_tiny` makes a small model of the same architecture with random weights,
+`meta_model` makes the model on the meta device, without weights or a download.
 
 New parts start as the original code starts them: torch's own initialisation of a linear layer (uniform in ± 1/√inputs,
 biases too) and N(0, 1/√d) for `image_newline`; transformers would take N(0, 0.02).

@@ -1,4 +1,4 @@
-"""The parts that a vision-language model is put together from, as configurations, in their true or a small size."""
+"""Configurations of the parts of a vision-language model, in their published or a small size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights of the parts, under the names they have in the memory of a whole model.
+"""Weights of the parts, renamed to the parameters of the whole model.
 
 Files are read raw and renamed, and the whole model is then filled: what a file lacks is missing by name and never
 random. Nothing is unpickled beyond plain tensors.

@@ -1,4 +1,4 @@
-"""The word that stands for a picture in the text of all models that are made here, and the rows it takes."""
+"""The image token in the text of all models that are made here, and its row in the vocabulary."""
 
 from __future__ import annotations
 

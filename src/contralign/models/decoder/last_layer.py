@@ -1,9 +1,8 @@
-"""The last decoder layer, computed only where somebody reads it.
+"""The last decoder layer, computed only at the tokens whose output is read.
 
-Once the tokens of the last layer have looked at each other, every one is on its own, and the loss reads few of them:
-the answer's, none of the picture's hundreds. So the output projection of attention, the feed-forward and the norms
-behind it run on the tokens that are read. The layer's own modules run; only their order is written here, and it is
-compared with the layer's own forward before it is trusted.
+Behind the last layer's attention no token reads another, and the loss reads label tokens alone. So the output
+projection of attention, the feed-forward and the norms behind it run on those tokens. The layer's own modules run; only
+their order is written here, and it is compared with the layer's own forward before it is trusted.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Look into a model's forward: what it hands to a part of itself, without that part running."""
+"""Record the arguments that a model's forward hands to one of its modules, without running that module."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 
 
 class EmptyOutput(BaseModelOutputWithPast):
-    """What a part of a model that did not run gives back: None for every field that its family has besides."""
+    """Output of a module that did not run: None for every other field of the family's own output class."""
 
     def __getattr__(self, name: str) -> None:
         """See above; methods are found without it."""

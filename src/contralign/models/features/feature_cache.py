@@ -1,4 +1,4 @@
-"""What a frozen vision tower gives for a picture never changes: encode every picture once.
+"""Features of a frozen vision tower, encoded once for every picture and kept.
 
 The cache stands in the tower's own forward, so no data path knows of it. Features are found by a digest of the pixels,
 so the same picture in another order, batch, stage or arm is a hit, and a degraded one is just another picture. What is
