@@ -6,7 +6,7 @@ import json
 import pytest
 from rich.console import Console
 
-from contralign.bench.plan import plan_dict, plan_table, predict_all, table
+from contralign.bench.plan import plan_dict, predict_all, table
 from contralign.bench.plan.operations.counting import MODES
 
 
@@ -17,7 +17,7 @@ def printed(drawn) -> str:
 
 
 def test_a_table_has_a_row_a_mode_and_says_that_it_is_a_prediction():
-    text = printed(plan_table("llava-next-13b", 16, "a100"))
+    text = printed(table(predict_all("llava-next-13b", gpus=16, gpu="a100")))
     assert all(f" {mode} " in text for mode in MODES)
     assert "llava-next-13b on 16 x a100, 8 samples a GPU" in text and "predicted" in text
 

@@ -7,6 +7,6 @@
 from __future__ import annotations
 
 from contralign.bench.plan.predict import Plan, predict, predict_all
-from contralign.bench.plan.render import plan_dict, plan_table, table
+from contralign.bench.plan.render import plan_dict, table
 
-__all__ = ["Plan", "plan_dict", "plan_table", "predict", "predict_all", "table"]
+__all__ = ["Plan", "plan_dict", "predict", "predict_all", "table"]

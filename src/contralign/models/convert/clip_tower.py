@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import CLIPVisionConfig
 
 from contralign.models.convert.checkpoint import ConversionError, read_json, read_weights
-from contralign.models.convert.hub_cache import cached_snapshot
+from contralign.models.convert.sources import cached_snapshot
 from contralign.models.published_towers import CLIP_DEVIATION, CLIP_L_336, CLIP_LARGE, CLIP_MEAN
 
 CLIP_TOWER = "model.vision_tower.vision_tower."

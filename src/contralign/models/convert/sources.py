@@ -9,12 +9,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
 from contralign.models.convert.checkpoint import INDEX_FILES, WHOLE_FILES, ConversionError, read_json
-from contralign.models.convert.hub_cache import cached_snapshot
 from contralign.models.convert.projector_file import PROJECTOR_FILE
 
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 LORA_FILES = ("adapter_config.json", "non_lora_trainables.bin", "adapter_model.bin", "adapter_model.safetensors")
+
+
+def cached_snapshot(name: str) -> Path | None:
+    """The newest snapshot of a hub name in the cache; None if there is none, or the name is no hub name."""
+    try:
+        return Path(snapshot_download(name, local_files_only=True))
+    except (LocalEntryNotFoundError, HFValidationError):
+        return None
 
 
 def find_source(name: str | Path) -> Path:
