@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from contralign.core.head import LinearHead, OpaqueHead, accurate
+from contralign.core.head import LinearHead, OpaqueHead, upcast
 from contralign.core.label_loss import CHUNK_BYTES, label_loss
 
 MIB = 2**20
@@ -102,7 +102,7 @@ class Candidate:
 
 def plain(problem: Problem) -> Tensor:
     """All logits at once, then torch's cross-entropy."""
-    logits = problem.head.transformed(accurate(F.linear(problem.rows, problem.weight, problem.bias)))
+    logits = problem.head.transformed(upcast(F.linear(problem.rows, problem.weight, problem.bias)))
     return problem.weighted(F.cross_entropy(logits, problem.labels, reduction="none"))
 
 
@@ -124,7 +124,7 @@ def torchs(problem: Problem, rows_per_chunk: int | None) -> Tensor:
 
 def chunk_of(rows: int, problem: Problem) -> int:
     """Bytes of the logits of so many rows, in the precision they are kept in."""
-    return rows * problem.weight.shape[0] * accurate(problem.rows[:0]).element_size()
+    return rows * problem.weight.shape[0] * upcast(problem.rows[:0]).element_size()
 
 
 def rows_of(chunk_bytes: int, problem: Problem) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 from contralign import CalConfig, ContrastiveAlignment
 from contralign.bench.measure import timed_step
 from contralign.bench.steps import MODES
-from contralign.bench.tracing import settled
+from contralign.bench.tracing import gc_frozen
 from contralign.bench.workload import make_workload
 from contralign.contrast.drop import DropImage
 from contralign.contrast.mask import MaskImage
@@ -52,7 +52,7 @@ def main(vocabulary: int = 2048, image_tokens: int = 576, rounds: int = 9) -> No
     }
     ratios: dict[str, list[float]] = {name: [] for name in steps}
     order = random.Random(0)
-    with settled():
+    with gc_frozen():
         for forward in steps.values():
             timed_step(workload, forward)
         for _ in range(rounds):

@@ -13,7 +13,7 @@ from contralign.contrast.mask import MaskImage
 from contralign.contrast.mean import MeanPicture
 from contralign.contrast.patches import MaskPatches
 from contralign.contrast.shuffle import ShufflePictures
-from contralign.core.passes import look_twice
+from contralign.core.passes import compare_passes
 from contralign.data.batches.collator import VLCollator
 from contralign.data.records.bad_record import BadRecord
 from contralign.models.adapters.adapter import UnsupportedModel
@@ -33,7 +33,7 @@ def test_batches_are_those_of_the_passes_alone_and_come_in_order(pair):
     model, collator = pair
     adapter, seen = adapter_for(model), []
     for encoded, looks in SampleReader(model, collator).read_batches(SAMPLES, 4, "reading"):
-        alone = look_twice(adapter, DropImage(), adapter.prepare(encoded.inputs), ("logit", "logprob"))
+        alone = compare_passes(adapter, DropImage(), adapter.prepare(encoded.inputs), ("logit", "logprob"))
         for score in ("logit", "logprob"):
             torch.testing.assert_close(looks.delta[score], alone.delta[score])
         assert not looks.nll.requires_grad

@@ -17,7 +17,7 @@ from contralign.contrast.drop import DropImage
 from contralign.contrast.mask import MaskImage
 from contralign.contrast.mean import MeanPicture
 from contralign.contrast.shuffle import ShufflePictures
-from contralign.core.passes import look_twice
+from contralign.core.passes import compare_passes
 from contralign.data.batches.collator import VLCollator
 from contralign.data.records.bad_record import BadRecord
 from contralign.data.records.messages import Turn
@@ -63,7 +63,7 @@ def test_every_label_token_has_its_numbers_in_the_order_of_the_data(pair, tmp_pa
     for row, sample in zip(table, SAMPLES, strict=True):
         batch = collator([sample])
         with torch.no_grad():
-            looks = look_twice(adapter, DropImage(), adapter.prepare(batch), ("logit", "logprob"))
+            looks = compare_passes(adapter, DropImage(), adapter.prepare(batch), ("logit", "logprob"))
         valid = looks.valid[0]
         assert row["label"] == batch["labels"][0, 1:][valid].tolist()
         assert row["position"] == (valid.nonzero()[:, 0] + 1).tolist()

@@ -39,13 +39,13 @@ class VLBatch:
         vision_inputs: the tensors that feed the vision tower (pixel_values, image_sizes …).
         draw: number of this batch; seeds the draws of a random contrast.
         packed: True where a row holds tokens of several rows, which must not attend to each other.
-        beside: what the decoder reads of every token beside its embedding, by the name of its argument, such as
-            features that join deeper layers.
-        out_of_line: what else the decoder is given of pictures, such as states for its cross-attention; a view without
-            the pictures has none.
-        attends: which token of the *collated* batch, at which of its columns, attends to which, by kind of layer; None
-            where that is every token to those before it. It is one and the same for all views of a batch: `row_index`
-            and `token_index` say which of its rows and columns are theirs, and `attention_mask` hides keys.
+        token_inputs: what the decoder reads of every token besides its embedding, by the name of its argument, such as
+            features that are added in deeper layers.
+        cross_attention_inputs: arguments of the decoder that belong to the pictures alone, such as the states that its
+            cross-attention reads; a view without the pictures has none.
+        pair_masks: kind of layer -> attention mask over (queries, keys) of the *collated* batch; None where attention
+            is causal. All views of a batch share it: `row_index` and `token_index` say which of its rows and columns
+            are theirs, and `attention_mask` hides keys.
     """
 
     input_ids: Int[Tensor, "batch seq"]
@@ -60,9 +60,9 @@ class VLBatch:
     vision_inputs: Mapping[str, Any] = field(default_factory=dict)
     draw: int = 0
     packed: bool = False
-    beside: Mapping[str, Shaped[Tensor, "batch seq *parts"]] = field(default_factory=dict)
-    out_of_line: Mapping[str, Any] = field(default_factory=dict)
-    attends: Mapping[str, Bool[Tensor, "rows columns columns"]] | None = None
+    token_inputs: Mapping[str, Shaped[Tensor, "batch seq *parts"]] = field(default_factory=dict)
+    cross_attention_inputs: Mapping[str, Any] = field(default_factory=dict)
+    pair_masks: Mapping[str, Bool[Tensor, "rows columns columns"]] | None = None
 
     @property
     def targets(self) -> Int[Tensor, "batch predicted"]:
@@ -80,34 +80,34 @@ class VLBatch:
         return self.image_mask.any(dim=1)
 
     @property
-    def looks_ahead(self) -> Bool[Tensor, "batch seq"]:
+    def noncausal(self) -> Bool[Tensor, "batch seq"]:
         """True at tokens that attend to a later one, or that an earlier one attends to.
 
-        For a batch as it was collated: its columns are those of `attends`.
+        For a batch as it was collated: its columns are those of `pair_masks`.
         """
         ahead = torch.zeros_like(self.image_mask)
-        for attends in (self.attends or {}).values():
-            forward = attends.triu(1)
+        for mask in (self.pair_masks or {}).values():
+            forward = mask.triu(1)
             ahead |= forward.any(dim=1) | forward.any(dim=2)
         return ahead
 
     @property
     def features(self) -> Float[Tensor, "batch seq features"]:
-        """All that stands at a token: its embedding, and behind it what real numbers `beside` holds of it."""
+        """All that stands at a token: its embedding, and behind it the floating-point `token_inputs`."""
         assert self.inputs_embeds is not None
-        more = [value.flatten(2) for value in self.beside.values() if value.is_floating_point()]
+        more = [value.flatten(2) for value in self.token_inputs.values() if value.is_floating_point()]
         return torch.cat([self.inputs_embeds, *more], dim=-1) if more else self.inputs_embeds
 
     def with_features(self, features: Float[Tensor, "batch seq features"]) -> VLBatch:
         """The batch with other `features`."""
         assert self.inputs_embeds is not None
         embeds, rest = features.tensor_split([self.inputs_embeds.shape[-1]], dim=-1)
-        beside = dict(self.beside)
-        for name, value in self.beside.items():
+        token_inputs = dict(self.token_inputs)
+        for name, value in self.token_inputs.items():
             if value.is_floating_point():
                 own, rest = rest.tensor_split([value[0, 0].numel()], dim=-1)
-                beside[name] = own.reshape(value.shape)
-        return replace(self, inputs_embeds=embeds, beside=beside)
+                token_inputs[name] = own.reshape(value.shape)
+        return replace(self, inputs_embeds=embeds, token_inputs=token_inputs)
 
 
 def column_indices(

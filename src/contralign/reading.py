@@ -20,13 +20,13 @@ from contralign.contrast.base import Contrast
 from contralign.contrast.drop import DropImage, Words
 from contralign.contrast.mask import MaskImage
 from contralign.contrast.mean import MeanPicture
-from contralign.core.passes import TwoLooks, look_twice, second_look
+from contralign.core.passes import PassComparison, compare_passes, eval_no_grad
 from contralign.core.settings import Score
 from contralign.core.sharding import any_rank
 from contralign.data.batches.collator import VLCollator
 from contralign.data.batches.encoded_batch import EncodedBatch
 from contralign.data.records.messages import Sample
-from contralign.models.adapters.adapter import TAKING_OUT, Adapter, UnsupportedModel
+from contralign.models.adapters.adapter import REMOVING_CONTRASTS, Adapter, UnsupportedModel
 from contralign.models.adapters.registry import adapter_for
 
 logger = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ class SampleReader:
         self._proven = is_proven(self.adapter, self.contrast)
         self._may_hide = contrast is None and "mask" in self.adapter.contrasts
 
-    def __call__(self, samples: Sequence[Sample], draw: int = 0) -> tuple[EncodedBatch, TwoLooks]:
+    def __call__(self, samples: Sequence[Sample], draw: int = 0) -> tuple[EncodedBatch, PassComparison]:
         """Collate one batch and run both passes over it.
 
         Args:
@@ -85,17 +85,17 @@ class SampleReader:
         encoded = self.collator.encode_batch(samples)
         return encoded, self.look(encoded, draw)
 
-    def look(self, encoded: EncodedBatch, draw: int = 0) -> TwoLooks:
+    def look(self, encoded: EncodedBatch, draw: int = 0) -> PassComparison:
         """Run both passes over a collated batch; see `__call__`."""
         self.adapter.check_contrast(self.contrast.name, encoded.inputs["input_ids"].shape[1])
-        with torch.inference_mode(), second_look(self.adapter.model):
+        with torch.inference_mode(), eval_no_grad(self.adapter.model):
             batch = self._prepared(encoded, draw)
             self._proven = self._proven or self._drop_is_proven(batch)
-            return look_twice(self.adapter, self.contrast, batch, self.scores)
+            return compare_passes(self.adapter, self.contrast, batch, self.scores)
 
     def read_batches(
         self, samples: Sequence[Sample], batch_size: int, label: str
-    ) -> Iterator[tuple[EncodedBatch, TwoLooks]]:
+    ) -> Iterator[tuple[EncodedBatch, PassComparison]]:
         """Yield every batch of the samples in order, with both passes, under a progress bar called `label`.
 
         Raises:
@@ -121,7 +121,7 @@ class SampleReader:
         collator = self.collator.with_own_counts()
         for start in range(0, len(chosen), _SETTLING_BATCH):
             encoded = collator.encode_batch(chosen[start : start + _SETTLING_BATCH])
-            with torch.inference_mode(), second_look(self.adapter.model):
+            with torch.inference_mode(), eval_no_grad(self.adapter.model):
                 self.contrast.observe(self._prepared(encoded))
 
     def _drop_is_proven(self, batch: VLBatch) -> bool:
@@ -161,7 +161,7 @@ def default_contrast(adapter: Adapter) -> Contrast:
     It is for LLaVA and for the classes measured in docs/models.md; if the adapter is not `proven`, the first batch is
     checked all the same.
     """
-    is_sure = (adapter.proven or adapter.measured) and adapter.window is None
+    is_sure = (adapter.proven or adapter.verified) and adapter.window is None
     return DropImage() if is_sure or "mask" not in adapter.contrasts else MaskImage()
 
 
@@ -184,18 +184,18 @@ def adapt_contrast(contrast: Contrast, adapter: Adapter, tokenizer: Any) -> Cont
         ValueError: a prompt without a tokenizer, without tokens, or with the model's image token in it.
     """
     if isinstance(contrast, MeanPicture):
-        return replace(contrast, pack=adapter.packs)
+        return replace(contrast, pack=adapter.supports_packing)
     if not isinstance(contrast, DropImage):
         return contrast
     if contrast.prompt is None:
-        return replace(contrast, pack=adapter.packs)
+        return replace(contrast, pack=adapter.supports_packing)
     ids = _prompt_ids(contrast.prompt, adapter, tokenizer)
 
     def words() -> Words:
         here = ids.to(adapter.model.device)
         return here, adapter.embed_text(here)
 
-    return replace(contrast, pack=adapter.packs, words=words)
+    return replace(contrast, pack=adapter.supports_packing, words=words)
 
 
 def _prompt_ids(prompt: str, adapter: Adapter, tokenizer: Any) -> Tensor:
@@ -206,7 +206,7 @@ def _prompt_ids(prompt: str, adapter: Adapter, tokenizer: Any) -> Tensor:
     ids = torch.tensor(tokenizer(prompt, add_special_tokens=False)["input_ids"], dtype=torch.long)
     if not len(ids):
         raise ValueError(f"prompt={prompt!r} has no tokens: wanted a short text such as 'an image'")
-    if bool(adapter.placeholders(ids.unsqueeze(0)).any()):
+    if bool(adapter.placeholder_mask(ids.unsqueeze(0)).any()):
         raise ValueError(f"prompt={prompt!r} holds the model's image token: wanted words alone")
     return ids
 
@@ -226,7 +226,7 @@ def check_batch_size(contrast: Contrast, batch_size: int) -> None:
 
 def is_proven(adapter: Adapter, contrast: Contrast) -> bool:
     """True if image tokens may be taken out without a check by `drop_is_proven`."""
-    return adapter.proven or contrast.name not in TAKING_OUT
+    return adapter.proven or contrast.name not in REMOVING_CONTRASTS
 
 
 def drop_is_proven(adapter: Adapter, batch: VLBatch) -> bool:
@@ -250,8 +250,8 @@ def drop_is_proven(adapter: Adapter, batch: VLBatch) -> bool:
     if not (any_rank(comparable, batch.input_ids.device) if together else comparable):
         return False
     with torch.autocast(batch.input_ids.device.type, enabled=False):
-        dropped = look_twice(adapter, DropImage(pack=adapter.packs), batch).delta["logit"]
-        masked = look_twice(adapter, MaskImage(), batch).delta["logit"]
+        dropped = compare_passes(adapter, DropImage(pack=adapter.supports_packing), batch).delta["logit"]
+        masked = compare_passes(adapter, MaskImage(), batch).delta["logit"]
     difference = float((dropped - masked).abs().max())
     scale = max(float(masked.abs().max()), 1.0)
     differs = not difference <= _PROOF_TOLERANCE * scale

@@ -16,7 +16,7 @@ from accelerate.utils import broadcast_object_list
 from tqdm.auto import tqdm
 
 from contralign.contrast.base import Contrast
-from contralign.core.passes import TwoLooks
+from contralign.core.passes import PassComparison
 from contralign.core.settings import Score
 from contralign.data.batches.collator import VLCollator
 from contralign.data.batches.encoded_batch import EncodedBatch
@@ -162,7 +162,7 @@ def _batches(samples: SampleSet, part: range, batch_size: int) -> list[list[int]
 
 
 def _rows(
-    samples: SampleSet, batch: Sequence[int], encoded: EncodedBatch, looks: TwoLooks, scores: Sequence[Score]
+    samples: SampleSet, batch: Sequence[int], encoded: EncodedBatch, looks: PassComparison, scores: Sequence[Score]
 ) -> Iterator[ScoredSample]:
     """The rows of one batch; samples that the collator skipped have none."""
     values = {f"delta_{score}": looks.delta[score].float().cpu().numpy() for score in scores}

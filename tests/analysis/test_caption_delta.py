@@ -1,3 +1,5 @@
+from dataclasses import asdict
+
 from contralign.analysis.caption_delta import CaptionDelta, Piece, read_json_lines, write_json_lines
 
 CAPTION = CaptionDelta(
@@ -11,7 +13,7 @@ CAPTION = CaptionDelta(
 
 
 def test_json_round_trip_changes_nothing(tmp_path):
-    write_json_lines(tmp_path / "captions.jsonl", [CAPTION.as_dict(), CAPTION.as_dict()])
+    write_json_lines(tmp_path / "captions.jsonl", [asdict(CAPTION), asdict(CAPTION)])
     assert [CaptionDelta.from_dict(record) for record in read_json_lines(tmp_path / "captions.jsonl")] == [CAPTION] * 2
 
 

@@ -4,7 +4,7 @@ import pytest
 from worlds.tiny_worlds import coloured_samples
 
 from contralign.analysis.caption_delta import CaptionDelta
-from contralign.analysis.gallery import exhibits, write_gallery
+from contralign.analysis.gallery import gallery_samples, write_gallery
 from contralign.analysis.run_report import Report, report_of_run
 
 
@@ -15,7 +15,7 @@ def test_reads_what_a_run_wrote(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"arm": "mle", "stage": "it", "step": 1, "loss": 2.0}\n')
     (tmp_path / "bad_records.json").write_text('{"it": {"total": 3}}')
     samples = coloured_samples(1)
-    shown = exhibits(samples, [CaptionDelta(id="c0", pieces=())], ["said"])
+    shown = gallery_samples(samples, [CaptionDelta(id="c0", pieces=())], ["said"])
     for arm in ("cal", "mle"):
         folder = tmp_path / "evaluations" / arm / "gallery"
         folder.mkdir(parents=True)

@@ -8,7 +8,7 @@ from worlds.tiny_worlds import coloured, coloured_samples, seeing_pair
 from contralign.analysis.token_delta import token_delta
 from contralign.batch import IGNORE_INDEX
 from contralign.contrast.mask import MaskImage
-from contralign.core.passes import look_twice
+from contralign.core.passes import compare_passes
 from contralign.data.batches.collator import VLCollator
 from contralign.data.records.messages import Span, Turn
 from contralign.models.adapters.registry import adapter_for
@@ -49,7 +49,7 @@ def test_every_label_token_has_a_piece_with_numbers(seeing):
 def test_delta_is_that_of_the_passes_with_the_image_masked(seeing):
     model, collator = seeing
     captions = token_delta(model, collator, SAMPLES, batch_size=4)
-    looks = look_twice(
+    looks = compare_passes(
         adapter_for(model), MaskImage(), adapter_for(model).prepare(collator(SAMPLES)), ("logit", "logprob")
     )
     for score in ("logit", "logprob"):

@@ -69,7 +69,7 @@ def test_ratios_are_taken_inside_a_round():
 def test_memory_is_measured_of_every_mode(workload):
     measured = measure(workload(), ["mle", "mle_fused"], rounds=5)
     assert set(measured.memory) == {"mle", "mle_fused"}
-    assert measured.memory["mle"].standing == measured.memory["mle_fused"].standing
+    assert measured.memory["mle"].parameters == measured.memory["mle_fused"].parameters
     assert all(peak.step > 0 for peak in measured.memory.values())
 
 
@@ -120,7 +120,7 @@ def test_peak_memory_is_taken_from_no_gradients(workload, monkeypatch):
 
     def peak(model, step):
         held.append(any(weight.grad is not None for weight in model.parameters()))
-        return PeakMemory(standing=1, step=1)
+        return PeakMemory(parameters=1, step=1)
 
     monkeypatch.setattr(module, "peak_memory", peak)
     measure(made, ["mle", "cal"], rounds=5)

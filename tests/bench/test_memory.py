@@ -5,11 +5,11 @@ import torch
 
 from contralign.bench.memory import (
     OutOfMemory,
+    check_memory,
     installed_bytes,
     least_bytes,
-    memory_named,
+    named_out_of_memory,
     peak_memory,
-    refuse_what_cannot_fit,
     stored_bytes,
 )
 from contralign.bench.shapes import named_shape
@@ -30,9 +30,9 @@ def test_temporaries_and_releases_are_summed_over_time():
         return z + 1  # 2000
 
     peak = peak_memory(NOTHING, step)
-    assert peak.standing == 4
+    assert peak.parameters == 4
     assert peak.step == 3000 * KB
-    assert peak.total == peak.standing + peak.step
+    assert peak.total == peak.parameters + peak.step
 
 
 def test_gradients_count_as_part_of_the_step():
@@ -43,7 +43,7 @@ def test_gradients_count_as_part_of_the_step():
         model(x).sum().backward()
 
     peak = peak_memory(model, step)
-    assert peak.standing == 1000 * KB
+    assert peak.parameters == 1000 * KB
     # The gradient, and beside it no more than the output and what it becomes.
     assert 1000 * KB <= peak.step <= 1000 * KB + 16 * KB
 
@@ -90,8 +90,8 @@ def test_a_real_step_takes_more_than_the_lower_bound(workload):
 def test_a_shape_beyond_the_machine_is_refused():
     shape = named_shape("llava15", hidden=65536, layers=1000, heads=64)
     with pytest.raises(OutOfMemory, match="and cpu has"):
-        refuse_what_cannot_fit(shape, "cpu")
-    refuse_what_cannot_fit(named_shape("tiny"), "cpu")
+        check_memory(shape, "cpu")
+    check_memory(named_shape("tiny"), "cpu")
     assert installed_bytes("cpu") > 1e8
 
 
@@ -105,17 +105,17 @@ def test_a_shape_beyond_the_machine_is_refused():
 )
 def test_running_out_of_memory_names_mode_and_shape(error):
     message = r"released ran out of memory \(tiny: hidden 128"
-    with pytest.raises(OutOfMemory, match=message), memory_named("released", named_shape("tiny")):
+    with pytest.raises(OutOfMemory, match=message), named_out_of_memory("released", named_shape("tiny")):
         raise error
 
 
 def test_the_allocator_s_own_failure_is_recognised():
-    with pytest.raises(OutOfMemory, match="mle ran out of memory"), memory_named("mle", named_shape("tiny")):
+    with pytest.raises(OutOfMemory, match="mle ran out of memory"), named_out_of_memory("mle", named_shape("tiny")):
         torch.empty(2**55)
 
 
 def test_other_errors_pass_through():
-    with pytest.raises(RuntimeError, match="something else"), memory_named("mle", named_shape("tiny")):
+    with pytest.raises(RuntimeError, match="something else"), named_out_of_memory("mle", named_shape("tiny")):
         raise RuntimeError("something else")
 
 

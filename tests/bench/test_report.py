@@ -33,7 +33,7 @@ def record(memory=True, modes=("mle", "mle_fused", "cal"), **shape):
         named_shape("tiny", **shape),
         Measurement(
             seconds={mode: seconds[mode] for mode in modes},
-            memory={mode: PeakMemory(standing=peaks[mode][0], step=peaks[mode][1]) for mode in modes if memory},
+            memory={mode: PeakMemory(parameters=peaks[mode][0], step=peaks[mode][1]) for mode in modes if memory},
         ),
         machine=MACHINE,
         command="contralign bench --model tiny",

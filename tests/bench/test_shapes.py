@@ -20,7 +20,7 @@ def test_every_named_shape_is_valid_and_says_what_it_is(name):
 
 
 @pytest.mark.parametrize(
-    ("knobs", "message"),
+    ("overrides", "message"),
     [
         ({"hidden": 0}, "hidden=0: wanted 1 or more"),
         ({"hidden": 100}, "wanted a multiple of twice the heads"),
@@ -34,9 +34,9 @@ def test_every_named_shape_is_valid_and_says_what_it_is(name):
         ({"image_tokens": 0}, "image_tokens=0: wanted 1 or more"),
     ],
 )
-def test_what_cannot_be_is_refused_with_what_can(knobs, message):
+def test_what_cannot_be_is_refused_with_what_can(overrides, message):
     with pytest.raises(ValueError, match=message):
-        named_shape("llava15", **knobs)
+        named_shape("llava15", **overrides)
 
 
 def test_an_unknown_name_is_refused_with_those_there_are():

@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from contralign.bench.steps import MODES, forget_gradients, released_loss, take_step
+from contralign.bench.steps import MODES, clear_gradients, released_loss, take_step
 from contralign.training.alignment import ContrastiveAlignment
 from contralign.training.config import CalConfig
 
 
 def gradients(workload, forward):
     """Loss and gradients of one step from nothing."""
-    forget_gradients(workload)
+    clear_gradients(workload)
     loss = take_step(forward)
     found = {name: weight.grad for name, weight in workload.model.named_parameters() if weight.grad is not None}
     return loss, {name: gradient.clone() for name, gradient in found.items()}
@@ -90,5 +90,5 @@ def test_gradients_are_forgotten_and_not_zeroed(workload):
     made = workload()
     take_step(MODES["mle"](made))
     assert any(weight.grad is not None for weight in made.model.parameters())
-    forget_gradients(made)
+    clear_gradients(made)
     assert all(weight.grad is None for weight in made.model.parameters())

@@ -6,7 +6,7 @@ import weakref
 import pytest
 import torch
 
-from contralign.bench.tracing import settled, traced, undisturbed
+from contralign.bench.tracing import gc_frozen, gc_paused, quiet_profile
 
 
 def test_garbage_is_collected_before_and_not_inside():
@@ -17,7 +17,7 @@ def test_garbage_is_collected_before_and_not_inside():
     before.self, inside.self = before, inside
     seen_before, seen_inside = weakref.ref(before), weakref.ref(inside)
     del before
-    with undisturbed():
+    with gc_paused():
         assert seen_before() is None
         assert not gc.isenabled()
         del inside
@@ -26,19 +26,19 @@ def test_garbage_is_collected_before_and_not_inside():
 
 
 def test_collection_is_switched_on_again_after_an_error():
-    with pytest.raises(ZeroDivisionError), undisturbed():
+    with pytest.raises(ZeroDivisionError), gc_paused():
         1 / 0  # noqa: B018
     assert gc.isenabled()
 
 
 def test_what_is_set_aside_comes_back():
-    with settled():
+    with gc_frozen():
         assert gc.get_freeze_count() > 0
     assert gc.get_freeze_count() == 0
 
 
 def test_the_profiler_keeps_quiet(capfd):
-    with traced(activities=[torch.profiler.ProfilerActivity.CPU]) as trace:
+    with quiet_profile(activities=[torch.profiler.ProfilerActivity.CPU]) as trace:
         torch.ones(3).sum()
     assert any(event.name == "aten::sum" for event in trace.events())
     assert capfd.readouterr().err == ""

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from worlds.families.registry import FAMILIES
 
-from contralign.models.adapters.measured import MEASURED
+from contralign.models.adapters.verified import VERIFIED_MODELS
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -40,7 +40,7 @@ def test_the_page_has_a_line_for_every_family_and_a_note_for_every_number(script
 
 def test_the_classes_that_reading_trusts_are_those_that_the_page_calls_right_both_ways(script):
     rows = [[cell.strip() for cell in line.split("|")] for line in shown(script)[2:]]
-    assert {row[2].strip("`") for row in rows if row[3:5] == ["yes", "yes"]} == MEASURED
+    assert {row[2].strip("`") for row in rows if row[3:5] == ["yes", "yes"]} == VERIFIED_MODELS
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from contralign.bench.steps import MODES, USUAL
+from contralign.bench.steps import DEFAULT_MODES, MODES
 from contralign.cli.main import app
 
 SMALL = "--hidden 32 --layers 1 --heads 4 --vocabulary 64 --image-tokens 4 --text-tokens 12 --label-tokens 4"
@@ -22,7 +22,7 @@ def test_a_run_prints_a_table_and_writes_every_key(tmp_path):
     done = bench(words)
     assert done.exit_code == 0, done.output
     record = json.loads(path.read_text())
-    for mode in USUAL:
+    for mode in DEFAULT_MODES:
         assert {"time_ratio", "time_ratio_min", "time_ratio_max", "seconds", "memory_ratio"} <= record[mode].keys()
         assert record[mode]["time_ratio_min"] <= record[mode]["time_ratio"] <= record[mode]["time_ratio_max"]
         assert mode in done.output

@@ -10,7 +10,7 @@ from worlds.small_models import IMAGE_TOKEN, PICTURE_TOKENS, build_llava, mixed_
 
 from contralign.batch import IGNORE_INDEX
 from contralign.contrast.drop import DropImage
-from contralign.core.passes import look_twice
+from contralign.core.passes import compare_passes
 from contralign.models.adapters.generic import GenericAdapter
 from contralign.models.adapters.registry import adapter_for
 
@@ -70,7 +70,7 @@ def test_a_prompt_stands_at_the_last_places_of_the_first_picture(padding, pack, 
     model = build_llava(torch.float64)
     inputs = mixed_batch(images=(1, 0, 2, 1, 2), padding=padding, dtype=torch.float64)
     adapter = make(model)
-    looks = look_twice(adapter, replace(spoken(adapter), pack=pack), adapter.prepare(inputs))
+    looks = compare_passes(adapter, replace(spoken(adapter), pack=pack), adapter.prepare(inputs))
     lookup = model.get_input_embeddings()
 
     def second(row):
@@ -97,10 +97,10 @@ def test_the_context_of_a_plain_captions_first_word_is_the_prompt():
     assert view.position_ids.tolist() == [[0, 3, 4, 5, 6, 7]]
     text = model(input_ids=torch.tensor([[1, *PROMPT, 5, 6]]), position_ids=torch.tensor([[0, 3, 4, 5, 6]])).logits[0]
     full = adapter.logits(adapter.hidden(batch)[0])
-    delta = look_twice(adapter, spoken(adapter), batch).delta["logit"][0]
+    delta = compare_passes(adapter, spoken(adapter), batch).delta["logit"][0]
     wanted = torch.stack([full[4 + k, 5 + k] - text[2 + k, 5 + k] for k in range(3)])
     torch.testing.assert_close(delta[4:], wanted, rtol=0, atol=1e-10)
-    assert (delta[4] - look_twice(adapter, DropImage(), batch).delta["logit"][0, 4]).abs() > 0.5
+    assert (delta[4] - compare_passes(adapter, DropImage(), batch).delta["logit"][0, 4]).abs() > 0.5
 
 
 class Scaled(torch.nn.Embedding):
@@ -119,7 +119,7 @@ def test_a_prompt_is_scaled_as_the_models_own_words_are():
     batch = adapter.prepare(plain_caption())
     text = model(input_ids=torch.tensor([[1, *PROMPT]]), position_ids=torch.tensor([[0, 3, 4]])).logits[0, -1, 5]
     full = adapter.logits(adapter.hidden(batch)[0])[4, 5]
-    torch.testing.assert_close(look_twice(adapter, spoken(adapter), batch).delta["logit"][0, 4], full - text)
+    torch.testing.assert_close(compare_passes(adapter, spoken(adapter), batch).delta["logit"][0, 4], full - text)
 
 
 def test_a_prompt_longer_than_a_picture_is_refused():

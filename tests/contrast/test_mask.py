@@ -24,5 +24,5 @@ def test_the_batch_it_was_given_is_untouched():
 
 
 def test_what_is_given_of_pictures_out_of_line_is_left_out_too():
-    batch = replace(a_batch(), out_of_line={"cross_attention_states": torch.zeros(4, 3)})
-    assert MaskImage()(batch).out_of_line == {}
+    batch = replace(a_batch(), cross_attention_inputs={"cross_attention_states": torch.zeros(4, 3)})
+    assert MaskImage()(batch).cross_attention_inputs == {}

@@ -9,7 +9,7 @@ from worlds.small_models import PICTURE_TOKENS, build_llava, mixed_batch
 
 from contralign.contrast.base import Contrast
 from contralign.contrast.mean import MeanPicture, RunningMean
-from contralign.core.passes import look_twice
+from contralign.core.passes import compare_passes
 from contralign.models.adapters.registry import adapter_for
 
 
@@ -32,7 +32,7 @@ def last_of_each_picture(inputs, row, tokens):
 def test_delta_is_that_of_a_few_tokens_of_the_mean_picture(padding, pack, tokens):
     model = build_llava(torch.float64)
     adapter, inputs = adapter_for(model), mixed_batch(images=(1, 0, 2, 1, 2), padding=padding, dtype=torch.float64)
-    looks = look_twice(adapter, MeanPicture(tokens=tokens, pack=pack), adapter.prepare(inputs))
+    looks = compare_passes(adapter, MeanPicture(tokens=tokens, pack=pack), adapter.prepare(inputs))
     mean = mean_of(model, inputs)
     wanted = delta_by_hand(
         model, inputs, lambda row: dict.fromkeys(last_of_each_picture(inputs, row, min(tokens, PICTURE_TOKENS)), mean)

@@ -11,7 +11,7 @@ from worlds.small_models import PICTURE_TOKENS, build_llava, mixed_batch
 from contralign.batch import IGNORE_INDEX, VLBatch, column_indices
 from contralign.contrast.base import Contrast
 from contralign.contrast.shuffle import ShufflePictures
-from contralign.core.passes import look_twice
+from contralign.core.passes import compare_passes
 from contralign.models.adapters.generic import GenericAdapter
 from contralign.models.adapters.registry import adapter_for
 
@@ -62,7 +62,7 @@ def test_delta_is_the_models_own_forward_with_the_pictures_exchanged(padding, ma
     model = build_llava(torch.float64)
     inputs = mixed_batch(images=(1, 0, 1, 0), padding=padding, dtype=torch.float64)
     adapter = make(model)
-    looks = look_twice(adapter, ShufflePictures(), adapter.prepare(inputs), ("logit", "logprob"))
+    looks = compare_passes(adapter, ShufflePictures(), adapter.prepare(inputs), ("logit", "logprob"))
     asked = {name: value for name, value in inputs.items() if name != "labels"}
     with torch.no_grad():
         right = model(**asked).logits[:, :-1]
@@ -81,7 +81,7 @@ def test_rows_of_other_lengths_take_tokens_spread_over_anothers(padding):
     model = build_llava(torch.float64)
     inputs = mixed_batch(images=(1, 0, 2), padding=padding, dtype=torch.float64)
     adapter = adapter_for(model)
-    looks = look_twice(adapter, ShufflePictures(), adapter.prepare(inputs))
+    looks = compare_passes(adapter, ShufflePictures(), adapter.prepare(inputs))
     embeds = embedded(model, inputs)
 
     def second(row):
@@ -98,8 +98,8 @@ def test_a_row_alone_has_its_picture_taken_out_and_that_is_said_once(padding, ca
     inputs = mixed_batch(images=(0, 1, 0), padding=padding, dtype=torch.float64)
     adapter, contrast = adapter_for(model), ShufflePictures()
     with caplog.at_level(logging.WARNING):
-        looks = look_twice(adapter, contrast, adapter.prepare(inputs))
-        look_twice(adapter, contrast, adapter.prepare(inputs))
+        looks = compare_passes(adapter, contrast, adapter.prepare(inputs))
+        compare_passes(adapter, contrast, adapter.prepare(inputs))
     assert_delta(looks, delta_by_hand(model, inputs, lambda row: {}))
     (said,) = (record.message for record in caplog.records if "found no other picture" in record.message)
     assert "1 of 3 rows of a batch" in said and "taken out instead" in said

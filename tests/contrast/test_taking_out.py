@@ -32,17 +32,17 @@ def test_what_is_not_taken_stays_at_its_place():
 def test_what_stands_beside_an_embedding_goes_with_its_token_and_what_is_out_of_line_goes():
     batch = a_batch()
     deeper = torch.rand(4, 8, 2, 3)
-    batch = replace(batch, beside={"deeper": deeper}, out_of_line={"states": torch.zeros(4, 3)})
+    batch = replace(batch, token_inputs={"deeper": deeper}, cross_attention_inputs={"states": torch.zeros(4, 3)})
     view = take_out(batch, batch.image_mask)
-    assert torch.equal(view.beside["deeper"], deeper[view.row_index, view.token_index])
-    assert view.out_of_line == {}
+    assert torch.equal(view.token_inputs["deeper"], deeper[view.row_index, view.token_index])
+    assert view.cross_attention_inputs == {}
 
 
 def a_prefix(batch, row, first, last):
     """The batch with one row that reads columns first to last in both directions, the others causally."""
     attends = torch.ones(4, 8, 8, dtype=torch.bool).tril()
     attends[row, first : last + 1, first : last + 1] = True
-    return replace(batch, attends={"": attends})
+    return replace(batch, pair_masks={"": attends})
 
 
 def test_a_text_before_the_picture_sees_it_where_it_looks_ahead():
@@ -84,6 +84,8 @@ def test_a_beginning_that_looks_ahead_is_not_shared():
     causal = torch.ones(2, 5, 5, dtype=torch.bool).tril()
     ahead = causal.clone()
     ahead[:, :4, :4] = True
-    one, other = (take_out(replace(batch, attends={"": each}), batch.image_mask, pack=True) for each in (causal, ahead))
+    one, other = (
+        take_out(replace(batch, pair_masks={"": each}), batch.image_mask, pack=True) for each in (causal, ahead)
+    )
     assert (one.row_index == SHARED).sum() == 2
     assert not (other.row_index == SHARED).any()

@@ -8,7 +8,7 @@ from contralign.contrast.drop import DropImage
 from contralign.contrast.mask import MaskImage
 from contralign.core import passes as passes_module
 from contralign.core.label_readings import COMPARED, Reading
-from contralign.core.passes import look_twice, run_passes
+from contralign.core.passes import compare_passes, run_passes
 from contralign.models.adapters.registry import adapter_for
 
 EVERY: tuple[Reading, ...] = ("delta_logit", "delta_centred", "delta_logprob", "nll", "nll_without", "kl")
@@ -26,7 +26,7 @@ def test_readings_agree_with_each_other():
     pictured = valid & found.has_image.unsqueeze(1)
     assert set(read) == set(EVERY)
     torch.testing.assert_close(read["nll_without"], read["nll"] + read["delta_logprob"])
-    torch.testing.assert_close(read["nll"], look_twice(adapter, DropImage(), batch).nll)
+    torch.testing.assert_close(read["nll"], compare_passes(adapter, DropImage(), batch).nll)
     assert (read["kl"][pictured] > 0).all() and read["kl"][pictured].std() > 0.1
     assert all(not values[~valid].any() for values in read.values())
 

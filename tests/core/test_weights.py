@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from worlds.token_cases import FORMS, IN_SAMPLE, token_cases
 
 from contralign.core.reference import reference_weights
-from contralign.core.settings import check_form, check_map
+from contralign.core.settings import check_clamp, check_form
 from contralign.core.weights import cal_weights, pool_flat, pool_valid
 
 
@@ -166,7 +166,7 @@ def test_a_bad_clamp_or_window_is_refused(setting, message):
     with pytest.raises(ValueError, match=message):
         cal_weights(delta, valid, **setting)
     with pytest.raises(ValueError, match=message):
-        check_map(**({"alpha": 1.0, "beta": 5.0, "window": 3} | setting))
+        check_clamp(**({"alpha": 1.0, "beta": 5.0, "window": 3} | setting))
 
 
 def test_a_bad_form_is_refused():

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from worlds.small_recipes import STAGE, small_plan, write_records
 
-from contralign.core.zero_loss import live
+from contralign.core.zero_loss import connected_loss
 from contralign.run.run import run_plan
 
 
@@ -32,7 +32,7 @@ def test_text_alone_goes_by_where_only_the_projector_learns(tmp_path):
 def test_a_loss_without_a_graph_is_tied_to_what_learns_with_a_gradient_of_zero():
     model = nn.Linear(3, 2)
     model.bias.requires_grad_(False)
-    loss = live(torch.tensor(1.5), model)
+    loss = connected_loss(torch.tensor(1.5), model)
     loss.backward()
     assert loss.item() == 1.5
     assert torch.equal(model.weight.grad, torch.zeros(2, 3))
@@ -42,7 +42,7 @@ def test_a_loss_without_a_graph_is_tied_to_what_learns_with_a_gradient_of_zero()
 def test_other_losses_stay_as_they_are():
     model = nn.Linear(3, 2)
     learnt, plain = model(torch.ones(3)).sum(), torch.tensor(1.0)
-    assert live(learnt, model) is learnt
+    assert connected_loss(learnt, model) is learnt
     with torch.no_grad():
-        assert live(plain, model) is plain
-    assert live(plain, model.requires_grad_(False)) is plain
+        assert connected_loss(plain, model) is plain
+    assert connected_loss(plain, model.requires_grad_(False)) is plain

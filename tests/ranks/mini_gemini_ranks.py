@@ -24,7 +24,7 @@ PATIENCE = 90
 PIXELS = ("pixel_values", "pixel_values_aux")
 
 
-def rows_for(model, steps=4):
+def padded_vocab_size(model, steps=4):
     """Two rows a rank and step, of one width; in turns one rank has pictures and the other has text alone."""
     rows = []
     for number in range(2 * steps):
@@ -65,7 +65,9 @@ def main(folder, given):
         gradient_checkpointing=case["checkpointing"],
         **engine,
     )
-    trainer = CALTrainer(model=model, args=args, train_dataset=rows_for(model), data_collator=collate, cal=CalConfig())
+    trainer = CALTrainer(
+        model=model, args=args, train_dataset=padded_vocab_size(model), data_collator=collate, cal=CalConfig()
+    )
     trainer.train()
     if trainer.is_world_process_zero():
         history = trainer.state.log_history

@@ -13,7 +13,7 @@ from contralign import CalConfig, ContrastiveAlignment
 from contralign.contrast.drop import DropImage
 from contralign.contrast.mean import MeanPicture
 from contralign.contrast.shuffle import ShufflePictures
-from contralign.core.passes import look_twice
+from contralign.core.passes import compare_passes
 from contralign.core.reference import reference_delta, reference_loss, reference_released, reference_weights
 from contralign.models.adapters.adapter import UnsupportedModel
 from contralign.models.adapters.generic import GenericAdapter
@@ -138,10 +138,10 @@ def test_the_second_pass_takes_nothing_from_the_random_state_and_has_no_dropout(
     torch.testing.assert_close(out.nll.sum(), plain, rtol=1e-5, atol=0)
     assert all(module.training for module in model.modules())
     with torch.no_grad():
-        first = look_twice(cal.adapter, DropImage(), cal.adapter.prepare(inputs))
+        first = compare_passes(cal.adapter, DropImage(), cal.adapter.prepare(inputs))
     torch.manual_seed(8)
     with torch.no_grad():
-        other = look_twice(cal.adapter, DropImage(), cal.adapter.prepare(inputs))
+        other = compare_passes(cal.adapter, DropImage(), cal.adapter.prepare(inputs))
     assert not torch.equal(first.nll, other.nll), "the first pass does drop"
 
 
@@ -293,7 +293,7 @@ def test_a_step_weighs_by_the_contrast_that_is_named(settings, contrast):
     assert out.weights[out.valid].std() > 0.1
     assert gradients(model).norm() > 0
     if contrast is not None:
-        wanted = look_twice(cal.adapter, contrast, cal.adapter.prepare(inputs)).delta["logit"]
+        wanted = compare_passes(cal.adapter, contrast, cal.adapter.prepare(inputs)).delta["logit"]
         torch.testing.assert_close(out.delta, wanted, rtol=0, atol=1e-10)
     plain = ContrastiveAlignment(model)(inputs)
     assert (out.delta - plain.delta)[out.valid & out.has_image.unsqueeze(1)].abs().max() > 0.1

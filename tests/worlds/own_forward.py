@@ -13,7 +13,7 @@ from worlds.families.family import Family, Row, family_batch
 from contralign import CalConfig
 from contralign.contrast.drop import DropImage
 from contralign.contrast.mask import MaskImage
-from contralign.core.passes import look_twice
+from contralign.core.passes import compare_passes
 from contralign.core.reference import reference_loss, reference_weights
 from contralign.models.adapters.adapter import Adapter
 from contralign.models.adapters.registry import adapter_for
@@ -144,7 +144,7 @@ def own_step(model: Any, family: Family, rows: Rows, config: CalConfig) -> tuple
 
 def our_delta(adapter: Adapter, contrast: Any, inputs: Row) -> Tensor:
     """Δ of all label tokens in reading order, as both passes find it."""
-    looks = look_twice(adapter, contrast, adapter.prepare(inputs))
+    looks = compare_passes(adapter, contrast, adapter.prepare(inputs))
     return looks.delta["logit"][looks.valid]
 
 
@@ -180,7 +180,9 @@ def measured(family: Family, model: Any) -> Measured:
                 theirs = own_logits(model, inputs)[0]
                 ours = adapter.logits(adapter.hidden(adapter.prepare(inputs)).flatten(0, 1)).view_as(theirs)
             own.append((ours - theirs)[told])
-            dropped, packed = (our_delta(adapter, DropImage(pack=pack), inputs) for pack in (False, adapter.packs))
+            dropped, packed = (
+                our_delta(adapter, DropImage(pack=pack), inputs) for pack in (False, adapter.supports_packing)
+            )
             hidden = our_delta(adapter, MaskImage(), inputs)
             removed += [dropped - by_removing, packed - by_removing]
             masked.append(hidden - by_hiding)

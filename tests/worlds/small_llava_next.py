@@ -16,8 +16,9 @@ from transformers import (
 from worlds.small_models import spread, text_settings
 
 from contralign.data.records.messages import IMAGE, Sample, Turn
-from contralign.models.anyres.anyres import as_original, canvases
-from contralign.models.small.tiny import CHAT_TEMPLATE, train_tokenizer
+from contralign.models.anyres.tiling import canvases, use_original_tiling
+from contralign.models.chat_templates import TINY_TEMPLATE
+from contralign.models.small.tiny import train_tokenizer
 
 TILE, PATCH = 28, 14
 WORDS = "what is this? a red dog on the grass; blue birds above a small house. and here? nothing but stripes"
@@ -35,7 +36,7 @@ def plain_processor(tile=TILE, pinpoints=None):
         patch_size=PATCH,
         vision_feature_select_strategy="default",
         num_additional_image_tokens=1,
-        chat_template=CHAT_TEMPLATE,
+        chat_template=TINY_TEMPLATE,
     )
 
 
@@ -65,7 +66,7 @@ def build_llava_next(dtype=torch.float32, attn="sdpa", arithmetic="inference", *
     """The pair under the original rule."""
     processor = plain_processor()
     model = plain_model(processor, dtype, attn, **text)
-    as_original(model, processor, arithmetic)
+    use_original_tiling(model, processor, arithmetic)
     return model, processor
 
 

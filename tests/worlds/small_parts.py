@@ -19,7 +19,7 @@ from transformers import (
     LlamaForCausalLM,
 )
 
-from contralign.models.convert.mini_gemini.mini_gemini_names import original_names
+from contralign.models.convert.mini_gemini.names import original_names
 from contralign.models.convert.tokenizers.sentencepiece_tokenizer import read_tokenizer
 from contralign.models.mini_gemini.convnext import MiniGeminiAuxTower
 

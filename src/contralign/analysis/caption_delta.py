@@ -1,10 +1,10 @@
-"""A caption in pieces, each with what the two passes say of it: plain records, and their JSON."""
+"""A caption in pieces, each with Δ, weight and loss from the two passes: plain records, and their JSON."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -57,13 +57,9 @@ class CaptionDelta:
         """The text of one assistant turn."""
         return "".join(piece.text for piece in self.of_turn(turn))
 
-    def as_dict(self) -> dict[str, Any]:
-        """Plain dicts and lists, for JSON."""
-        return {"id": self.id, "pieces": [asdict(piece) for piece in self.pieces]}
-
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> CaptionDelta:
-        """What `as_dict` gave."""
+        """What `dataclasses.asdict` gave."""
         return cls(id=record["id"], pieces=tuple(Piece(**piece) for piece in record["pieces"]))
 
 

@@ -1,11 +1,11 @@
-"""A few samples to look at: their pictures, the reference caption with its Δ, and what the model says itself."""
+"""The gallery of a run: images of a few samples, their reference captions with Δ, and the captions the model writes."""
 
 from __future__ import annotations
 
 import base64
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ LONGEST_SIDE = 384
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Exhibit:
+class GallerySample:
     """One sample as one model sees it.
 
     Attributes:
@@ -34,18 +34,9 @@ class Exhibit:
     caption: CaptionDelta
     said: str
 
-    def as_dict(self) -> dict[str, Any]:
-        """Plain dicts and lists, for JSON."""
-        return {
-            "pictures": list(self.pictures),
-            "requests": list(self.requests),
-            "caption": self.caption.as_dict(),
-            "said": self.said,
-        }
-
     @classmethod
-    def from_dict(cls, record: Mapping[str, Any]) -> Exhibit:
-        """What `as_dict` gave."""
+    def from_dict(cls, record: Mapping[str, Any]) -> GallerySample:
+        """What `dataclasses.asdict` gave."""
         return cls(
             pictures=tuple(record["pictures"]),
             requests=tuple(record["requests"]),
@@ -54,8 +45,10 @@ class Exhibit:
         )
 
 
-def exhibits(samples: Sequence[Sample], captions: Sequence[CaptionDelta], said: Sequence[str]) -> list[Exhibit]:
-    """Put together what was computed of the same samples.
+def gallery_samples(
+    samples: Sequence[Sample], captions: Sequence[CaptionDelta], said: Sequence[str]
+) -> list[GallerySample]:
+    """The gallery of samples, from what was computed of each.
 
     Args:
         samples: in any order, ids unique.
@@ -68,7 +61,7 @@ def exhibits(samples: Sequence[Sample], captions: Sequence[CaptionDelta], said: 
     """
     by_id = {caption.id: caption for caption in captions}
     return [
-        Exhibit(
+        GallerySample(
             pictures=tuple(png_base64(picture) for picture in sample.pictures),
             requests=_requests(sample),
             caption=by_id[sample.id],
@@ -79,14 +72,14 @@ def exhibits(samples: Sequence[Sample], captions: Sequence[CaptionDelta], said: 
     ]
 
 
-def write_gallery(path: Path, shown: Sequence[Exhibit]) -> None:
+def write_gallery(path: Path, shown: Sequence[GallerySample]) -> None:
     """One JSON object a line."""
-    write_json_lines(path, (exhibit.as_dict() for exhibit in shown))
+    write_json_lines(path, map(asdict, shown))
 
 
-def read_gallery(path: Path) -> list[Exhibit]:
+def read_gallery(path: Path) -> list[GallerySample]:
     """What `write_gallery` wrote."""
-    return [Exhibit.from_dict(record) for record in read_json_lines(path)]
+    return [GallerySample.from_dict(record) for record in read_json_lines(path)]
 
 
 def png_base64(picture: ImageSource) -> str:

@@ -1,4 +1,4 @@
-"""What a run left behind, read back as one record for its report.
+"""A run directory, read as one record for its report.
 
 A run directory holds (see `contralign.run.run_directory`) recipe.yaml, environment.json, metrics.jsonl,
 results.json, bad_records.json and evaluations/ARM/gallery/gallery.jsonl; any of them may be missing.
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from contralign.analysis.caption_delta import read_json_lines
-from contralign.analysis.gallery import Exhibit, read_gallery
+from contralign.analysis.gallery import GallerySample, read_gallery
 
 GALLERY_FILE = "gallery.jsonl"
 
@@ -37,7 +37,7 @@ class Report:
     environment: Mapping[str, Any] = field(default_factory=dict)
     results: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     events: Sequence[Mapping[str, Any]] = ()
-    galleries: Mapping[str, Sequence[Exhibit]] = field(default_factory=dict)
+    galleries: Mapping[str, Sequence[GallerySample]] = field(default_factory=dict)
     bad_records: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from contralign.analysis.caption_delta import CaptionDelta, Piece
-from contralign.core.passes import TwoLooks
+from contralign.core.passes import PassComparison
 from contralign.core.settings import Score
 from contralign.core.weights import cal_weights
 from contralign.data.batches.collator import VLCollator
@@ -31,7 +31,7 @@ def token_delta(
     window: int = 3,
     batch_size: int = 32,
 ) -> list[CaptionDelta]:
-    """Read every sample with its picture and without, and say of every token of its answers what it made of it.
+    """Δ, weight and loss of every token of the answers, from both passes over every sample.
 
     Args:
         model: a model that `adapter_for` can serve; read in eval mode.
@@ -61,17 +61,17 @@ def token_delta(
     return captions
 
 
-Learned = tuple[TokenSpan | None, Piece]
+LabelToken = tuple[TokenSpan | None, Piece]
 """A label token: its characters, and its numbers, as a piece that has no text and turn yet."""
 
 
-def _captions(encoded: EncodedBatch, looks: TwoLooks, weights: dict[Score, Tensor]) -> list[CaptionDelta]:
+def _captions(encoded: EncodedBatch, looks: PassComparison, weights: dict[Score, Tensor]) -> list[CaptionDelta]:
     delta = {score: looks.delta[score].tolist() for score in weights}
     weight = {score: values.tolist() for score, values in weights.items()}
     nll, nll_without = looks.nll.tolist(), (looks.nll + looks.delta["logprob"]).tolist()
     kinds, spans, valid = encoded.kinds, encoded.token_spans, looks.valid.tolist()
 
-    def learned(row: int, place: int) -> Learned:
+    def learned(row: int, place: int) -> LabelToken:
         return spans[row][place + 1], Piece(
             turn=0,
             text="",
@@ -87,11 +87,11 @@ def _captions(encoded: EncodedBatch, looks: TwoLooks, weights: dict[Score, Tenso
         if sample is not None:
             places = groupby(range(len(valid[row])), key=lambda place, row=row: valid[row][place])
             answers = [[learned(row, place) for place in run] for is_label, run in places if is_label]
-            captions.append(CaptionDelta(id=sample.id, pieces=_in_pieces(sample, answers)))
+            captions.append(CaptionDelta(id=sample.id, pieces=_pieces_of_turns(sample, answers)))
     return captions
 
 
-def _in_pieces(sample: Sample, answers: list[list[Learned]]) -> tuple[Piece, ...]:
+def _pieces_of_turns(sample: Sample, answers: list[list[LabelToken]]) -> tuple[Piece, ...]:
     """All assistant turns cut at the borders of their tokens.
 
     Args:
@@ -99,15 +99,17 @@ def _in_pieces(sample: Sample, answers: list[list[Learned]]) -> tuple[Piece, ...
         answers: stretches of neighbouring label tokens; the first characters in one tell its turn.
     """
     speaking = [index for index, turn in enumerate(sample.turns) if turn.role == "assistant"]
-    by_turn: dict[int, list[Learned]] = {turn: [] for turn in speaking}
+    by_turn: dict[int, list[LabelToken]] = {turn: [] for turn in speaking}
     turn = speaking[0]
     for tokens in answers:
         turn = next((span[0] for span, _ in tokens if span is not None), turn)
         by_turn[turn] += tokens
-    return tuple(piece for turn, tokens in by_turn.items() for piece in _cut(sample.turns[turn].text, turn, tokens))
+    return tuple(
+        piece for turn, tokens in by_turn.items() for piece in _pieces_of_text(sample.turns[turn].text, turn, tokens)
+    )
 
 
-def _cut(text: str, turn: int, tokens: list[Learned]) -> list[Piece]:
+def _pieces_of_text(text: str, turn: int, tokens: list[LabelToken]) -> list[Piece]:
     """The text in pieces. Blanks before a token go with it; of tokens that share a character the first has it."""
     pieces: list[Piece] = []
     place = 0

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import torch
 
-from contralign.bench.memory import PeakMemory, memory_named, peak_memory
-from contralign.bench.steps import MODES, Forward, forget_gradients, take_step
-from contralign.bench.tracing import settled, undisturbed
+from contralign.bench.memory import PeakMemory, named_out_of_memory, peak_memory
+from contralign.bench.steps import MODES, Forward, clear_gradients, take_step
+from contralign.bench.tracing import gc_frozen, gc_paused
 from contralign.bench.workload import Workload
 
 BASELINE = "mle"
@@ -105,12 +105,12 @@ def measure(
     check_rounds(rounds)
     if BASELINE not in modes:
         raise ValueError(f"modes={list(modes)}: wanted {BASELINE!r} among them, which every ratio is to")
-    with settled():
+    with gc_frozen():
         steps: dict[str, Forward] = {}
         memory: dict[str, PeakMemory] = {}
         for mode in modes:
             progress(f"{mode}: warming up")
-            with memory_named(mode, workload.shape):
+            with named_out_of_memory(mode, workload.shape):
                 steps[mode] = _warmed(workload, mode, warmup)
                 if with_memory:
                     progress(f"{mode}: peak memory")
@@ -120,15 +120,15 @@ def measure(
         for number in range(rounds):
             for mode in order.sample(list(modes), len(modes)):
                 progress(f"round {number + 1} of {rounds}: {mode}")
-                with memory_named(mode, workload.shape):
+                with named_out_of_memory(mode, workload.shape):
                     seconds[mode].append(timed_step(workload, steps[mode]))
     return Measurement(seconds=seconds, memory=memory)
 
 
 def timed_step(workload: Workload, forward: Forward) -> float:
     """Seconds of forward and backward from no gradients at all."""
-    forget_gradients(workload)
-    with undisturbed():
+    clear_gradients(workload)
+    with gc_paused():
         _finish_device_work(workload)
         started = time.perf_counter()
         take_step(forward)
@@ -144,7 +144,7 @@ def _warmed(workload: Workload, mode: str, steps: int) -> Forward:
 
 
 def _peak(workload: Workload, forward: Forward) -> PeakMemory:
-    forget_gradients(workload)
+    clear_gradients(workload)
     return peak_memory(workload.model, lambda: take_step(forward))
 
 

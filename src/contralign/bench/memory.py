@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity
 
 from contralign.bench.shapes import Shape
-from contralign.bench.tracing import traced, undisturbed
+from contralign.bench.tracing import gc_paused, quiet_profile
 
 
 class OutOfMemory(ValueError):
@@ -26,17 +26,17 @@ class PeakMemory:
     """Peak of one step in bytes.
 
     Attributes:
-        standing: parameters and buffers, which are there before the step.
+        parameters: parameters and buffers, which are there before the step.
         step: the most that the step added to them: activations, temporaries and the gradients, which it allocates.
     """
 
-    standing: int
+    parameters: int
     step: int
 
     @property
     def total(self) -> int:
         """Both."""
-        return self.standing + self.step
+        return self.parameters + self.step
 
 
 def peak_memory(model: torch.nn.Module, step: Callable[[], object]) -> PeakMemory:
@@ -53,16 +53,16 @@ def peak_memory(model: torch.nn.Module, step: Callable[[], object]) -> PeakMemor
     Raises:
         RuntimeError: this build of torch records no memory events.
     """
-    standing = stored_bytes(chain(model.parameters(), model.buffers()))
+    parameters = stored_bytes(chain(model.parameters(), model.buffers()))
     if any(parameter.is_cuda for parameter in model.parameters()):
         torch.cuda.synchronize()
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
-        with undisturbed():
+        with gc_paused():
             step()
         torch.cuda.synchronize()
-        return PeakMemory(standing=standing, step=torch.cuda.max_memory_allocated() - before)
-    return PeakMemory(standing=standing, step=_recorded_peak(step))
+        return PeakMemory(parameters=parameters, step=torch.cuda.max_memory_allocated() - before)
+    return PeakMemory(parameters=parameters, step=_recorded_peak(step))
 
 
 def stored_bytes(tensors: Iterable[Tensor]) -> int:
@@ -72,7 +72,7 @@ def stored_bytes(tensors: Iterable[Tensor]) -> int:
 
 
 def _recorded_peak(step: Callable[[], object]) -> int:
-    with undisturbed(), traced(activities=[ProfilerActivity.CPU], profile_memory=True) as trace:
+    with gc_paused(), quiet_profile(activities=[ProfilerActivity.CPU], profile_memory=True) as trace:
         step()
     events: list[Any] = [event for event in trace.profiler.kineto_results.events() if event.name() == "[memory]"]
     if not events:
@@ -96,7 +96,7 @@ def least_bytes(shape: Shape) -> int:
     return 2 * width * parameters + 2 * 4 * logits
 
 
-def refuse_what_cannot_fit(shape: Shape, device: str) -> None:
+def check_memory(shape: Shape, device: str) -> None:
     """Stop before a machine without the memory starts to swap or kills the process.
 
     Raises:
@@ -118,7 +118,7 @@ def installed_bytes(device: str) -> int:
 
 
 @contextmanager
-def memory_named(mode: str, shape: Shape) -> Iterator[None]:
+def named_out_of_memory(mode: str, shape: Shape) -> Iterator[None]:
     """Turn an allocator's failure inside the block into an error that says which mode and shape it was.
 
     Raises:

@@ -16,8 +16,8 @@ import torch
 from torch.profiler import ProfilerActivity, record_function
 
 from contralign.bench.measure import timed_step
-from contralign.bench.steps import BACKWARD, MODES, Forward, forget_gradients, take_step
-from contralign.bench.tracing import settled, traced, undisturbed
+from contralign.bench.steps import BACKWARD, MODES, Forward, clear_gradients, take_step
+from contralign.bench.tracing import gc_frozen, gc_paused, quiet_profile
 from contralign.bench.workload import Workload
 
 PARTS: Mapping[str, str] = {
@@ -61,7 +61,7 @@ def profile_step(workload: Workload, mode: str = "cal", steps: int = 3) -> list[
         The parts in the order of `PARTS`, then the rest.
     """
     forward = MODES[mode](workload)
-    with settled():
+    with gc_frozen():
         timed_step(workload, forward)
         return part_times([_marked_milliseconds(workload, forward) for _ in range(steps)])
 
@@ -107,9 +107,9 @@ def exclusive_milliseconds(events: Sequence[Any], on_device: bool) -> dict[str, 
 def _marked_milliseconds(workload: Workload, forward: Forward) -> dict[str, float]:
     on_device = workload.device.type == "cuda"
     activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * on_device
-    forget_gradients(workload)
+    clear_gradients(workload)
     # One thread for the backward pass too, so that its kernels lie inside its mark.
-    with undisturbed(), torch.autograd.set_multithreading_enabled(False), traced(activities=activities) as trace:
+    with gc_paused(), torch.autograd.set_multithreading_enabled(False), quiet_profile(activities=activities) as trace:
         with record_function(_STEP):
             take_step(forward)
         if on_device:

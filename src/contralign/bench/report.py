@@ -62,7 +62,7 @@ def _mode_record(mode: str, measurement: Measurement) -> dict[str, float]:
         record |= {
             "memory_ratio": peak.total / measurement.memory[BASELINE].total,
             "memory_bytes": peak.total,
-            "memory_parameters_bytes": peak.standing,
+            "memory_parameters_bytes": peak.parameters,
             "memory_step_bytes": peak.step,
         }
     return record
@@ -118,10 +118,10 @@ def notes(record: Mapping[str, Any]) -> Iterator[str]:
         "no optimizer step in any mode, which makes every ratio harsher"
     )
     if "memory_bytes" in record[BASELINE]:
-        standing = record[BASELINE]["memory_parameters_bytes"] / _MEGABYTE
+        parameters = record[BASELINE]["memory_parameters_bytes"] / _MEGABYTE
         yield (
-            f"peak MB: {standing:.0f} of parameters and buffers, which stand before the step, and what the step adds, "
-            "gradients among it; the ratio is of the sums"
+            f"peak MB: {parameters:.0f} of parameters and buffers, which stand before the step, and what the step "
+            "adds, gradients among it; the ratio is of the sums"
         )
     passes = 4 if shape.checkpointing else 3
     yield (

@@ -138,19 +138,19 @@ NAMED_SHAPES: dict[str, Mapping[str, int]] = {
 overview; 2928 are 2 x 2 tiles."""
 
 
-def named_shape(name: str, **knobs: int | bool | str | None) -> Shape:
+def named_shape(name: str, **overrides: int | bool | str | None) -> Shape:
     """A named shape with some of its sizes changed.
 
     Args:
         name: one of `NAMED_SHAPES`.
-        knobs: fields of `Shape`; None leaves the default.
+        overrides: fields of `Shape`; None leaves the default.
 
     Raises:
         ValueError: no such shape, sizes that do not fit, or a count of image tokens that the family cannot give.
     """
     if name not in NAMED_SHAPES:
         raise ValueError(f"{name!r} is no named shape: wanted one of {', '.join(NAMED_SHAPES)}, or a model directory")
-    chosen: dict[str, int | bool | str] = {**NAMED_SHAPES[name], **given(knobs)}
+    chosen: dict[str, int | bool | str] = {**NAMED_SHAPES[name], **given(overrides)}
     chosen.setdefault("intermediate", max(round(LLAMA_INTERMEDIATE * int(chosen["hidden"])), 1))
     chosen.setdefault("prefix", default_prefix(int(chosen["text_tokens"]), int(chosen["label_tokens"])))
     shape = Shape(model=name, **chosen)  # type: ignore[arg-type]
@@ -161,9 +161,9 @@ def named_shape(name: str, **knobs: int | bool | str | None) -> Shape:
     return shape
 
 
-def given(knobs: Mapping[str, int | bool | str | None]) -> dict[str, int | bool | str]:
-    """The knobs that were set."""
-    return {name: value for name, value in knobs.items() if value is not None}
+def given(overrides: Mapping[str, int | bool | str | None]) -> dict[str, int | bool | str]:
+    """The overrides that were set."""
+    return {name: value for name, value in overrides.items() if value is not None}
 
 
 def default_prefix(text_tokens: int, label_tokens: int) -> int:

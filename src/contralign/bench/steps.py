@@ -13,12 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.profiler import record_function
-from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from contralign.batch import IGNORE_INDEX
 from contralign.bench.workload import Workload
 from contralign.core.loss import RELEASED_EPS
-from contralign.models.decoder.recorder import forward_replaced, named_arguments
+from contralign.models.decoder.recorder import recorded_arguments
 from contralign.training.alignment import CACHED, ContrastiveAlignment
 from contralign.training.config import CalConfig
 from contralign.weighting.registry import WEIGHTINGS
@@ -102,7 +101,7 @@ def _weighed(name: str) -> Callable[[Workload], Forward]:
     return lambda workload: _aligned(workload, CalConfig(weighting=name))
 
 
-USUAL: dict[str, Callable[[Workload], Forward]] = {
+DEFAULT_MODES: dict[str, Callable[[Workload], Forward]] = {
     "mle": mle,
     "mle_fused": mle_fused,
     "cal": cal,
@@ -113,7 +112,7 @@ USUAL: dict[str, Callable[[Workload], Forward]] = {
 """What is compared where nobody says otherwise."""
 
 MODES: dict[str, Callable[[Workload], Forward]] = {
-    **USUAL,
+    **DEFAULT_MODES,
     "cal_mean": cal_mean,
     "cal_shuffle": cal_shuffle,
     **{name: _weighed(name) for name in WEIGHTINGS if name not in ("cal", "uniform", "rho1")},
@@ -153,7 +152,7 @@ def take_step(forward: Forward) -> Tensor:
     return loss.detach()
 
 
-def forget_gradients(workload: Workload) -> None:
+def clear_gradients(workload: Workload) -> None:
     """Give the gradients' memory back, so that the next step starts from nothing, as after an optimizer step."""
     workload.model.zero_grad(set_to_none=True)
 
@@ -169,15 +168,7 @@ def _shifted(logits: Tensor) -> Tensor:
 
 def _decoder_inputs(workload: Workload) -> dict[str, Any]:
     """What the model hands to its decoder: embeddings with the pictures in place, mask, positions."""
-    decoder = workload.model.get_decoder()
-    decoder_forward = decoder.forward
-    handed: dict[str, Any] = {}
-
-    def record(*args: Any, **kwargs: Any) -> BaseModelOutputWithPast:
-        handed.update(named_arguments(decoder_forward, args, kwargs))
-        return BaseModelOutputWithPast(last_hidden_state=handed["inputs_embeds"])
-
-    with forward_replaced(decoder, record):
-        workload.model.base_model(**{name: value for name, value in workload.batch.items() if name != "labels"})
-    read = {name: handed[name] for name in ("inputs_embeds", "position_ids") if name in handed}
+    inputs = {name: value for name, value in workload.batch.items() if name != "labels"}
+    arguments, _ = recorded_arguments(workload.model.get_decoder(), lambda: workload.model.base_model(**inputs))
+    read = {name: arguments[name] for name in ("inputs_embeds", "position_ids") if name in arguments}
     return {**read, "attention_mask": workload.batch["attention_mask"], "use_cache": False}

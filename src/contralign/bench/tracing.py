@@ -1,4 +1,4 @@
-"""What every measurement needs around a step: no garbage collection in it, and a profiler that keeps quiet."""
+"""Context managers around a measured step: garbage collection paused, torch's profiler without its log lines."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.profiler import profile
 
 
 @contextmanager
-def undisturbed() -> Iterator[None]:
+def gc_paused() -> Iterator[None]:
     """Collect garbage before the block and none inside it: it takes time, and releases memory of earlier steps."""
     collects = gc.isenabled()
     gc.collect()
@@ -25,7 +25,7 @@ def undisturbed() -> Iterator[None]:
 
 
 @contextmanager
-def settled() -> Iterator[None]:
+def gc_frozen() -> Iterator[None]:
     """Set aside what is alive for the length of the block, so that collecting garbage in it is quick."""
     gc.collect()
     gc.freeze()
@@ -36,7 +36,7 @@ def settled() -> Iterator[None]:
 
 
 @contextmanager
-def traced(**settings: Any) -> Iterator[Any]:
+def quiet_profile(**settings: Any) -> Iterator[Any]:
     """`torch.profiler.profile(**settings)` around a block, without the lines that its tracer writes to stderr."""
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     with profile(**settings) as trace:

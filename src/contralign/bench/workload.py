@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForImageTextToText, CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaNextConfig
 
-from contralign.bench.local import load_local
-from contralign.bench.memory import memory_named, refuse_what_cannot_fit
-from contralign.bench.rows import Ingredients, make_batch
+from contralign.bench.local_model import load_local
+from contralign.bench.memory import check_memory, named_out_of_memory
+from contralign.bench.random_batch import BatchInputs, make_batch
 from contralign.bench.shapes import NAMED_SHAPES, Shape, anyres_tiles, named_shape, square_side
 from contralign.run.trainable_parts import part_of
 
@@ -41,24 +41,24 @@ class Workload:
         return self.batch["input_ids"].device
 
 
-def make_workload(model: str, device: str = "cpu", **knobs: int | bool | str | None) -> Workload:
+def make_workload(model: str, device: str = "cpu", **overrides: int | bool | str | None) -> Workload:
     """A named shape, or the model of a directory, ready to run.
 
     Args:
         model: one of `NAMED_SHAPES`, or a model directory.
         device: "cpu" or "cuda".
-        knobs: fields of `Shape` that differ from the defaults; None leaves the default. A model from disk has its own
-            sizes: for it only those of the text, the batch, dtype, checkpointing and seed can be set.
+        overrides: fields of `Shape` that differ from the defaults; None leaves the default. A model from disk has its
+            own sizes: for it only those of the text, the batch, dtype, checkpointing and seed can be set.
 
     Raises:
         ValueError: neither a named shape nor a directory, or sizes that do not fit.
     """
     if model in NAMED_SHAPES:
-        return build(named_shape(model, **knobs), device)
+        return build(named_shape(model, **overrides), device)
     if not Path(model).is_dir():
         raise ValueError(f"--model {model!r}: wanted one of {', '.join(NAMED_SHAPES)}, or a model directory")
-    shape, loaded, ingredients = load_local(Path(model), **knobs)
-    return _ready(shape, loaded.to(device), ingredients, device)
+    shape, loaded, inputs = load_local(Path(model), **overrides)
+    return _ready(shape, loaded.to(device), inputs, device)
 
 
 def build(shape: Shape, device: str = "cpu") -> Workload:
@@ -67,25 +67,25 @@ def build(shape: Shape, device: str = "cpu") -> Workload:
     Raises:
         OutOfMemory: it cannot fit.
     """
-    refuse_what_cannot_fit(shape, device)
+    check_memory(shape, device)
     dtype: torch.dtype = getattr(torch, shape.dtype)
     picture, image_sizes = _picture(shape)
     config = _config(shape, picture)
     accelerators = [torch.device(device)] if device.startswith("cuda") else []
-    with memory_named("building the model", shape), torch.random.fork_rng(accelerators), torch.device(device):
+    with named_out_of_memory("building the model", shape), torch.random.fork_rng(accelerators), torch.device(device):
         torch.manual_seed(shape.seed)
         model = AutoModelForImageTextToText.from_config(config, dtype=dtype)
     generator = torch.Generator().manual_seed(shape.seed)
     vision_inputs = {"pixel_values": torch.randn((shape.pictures, *picture), generator=generator).to(dtype)}
     if image_sizes is not None:
         vision_inputs["image_sizes"] = torch.tensor(image_sizes).repeat(shape.pictures, 1)
-    ingredients = Ingredients(
+    inputs = BatchInputs(
         words=torch.arange(_FIRST_WORD, shape.vocabulary - 1),
         bos=_BOS,
         picture=[shape.vocabulary - 1] * shape.image_tokens,
         vision_inputs=vision_inputs,
     )
-    return _ready(shape, model, ingredients, device)
+    return _ready(shape, model, inputs, device)
 
 
 def _picture(shape: Shape) -> tuple[tuple[int, ...], tuple[int, int] | None]:
@@ -132,7 +132,7 @@ def _config(shape: Shape, picture: tuple[int, ...]) -> LlavaConfig | LlavaNextCo
     return LlavaNextConfig(**common, image_grid_pinpoints=[[rows * picture[-1], columns * picture[-1]]])
 
 
-def _ready(shape: Shape, model: Any, ingredients: Ingredients, device: str) -> Workload:
+def _ready(shape: Shape, model: Any, inputs: BatchInputs, device: str) -> Workload:
     """As a Trainer sets it up: training mode, no cache, the tower frozen."""
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(part_of(name) != "vision_tower")
@@ -144,5 +144,5 @@ def _ready(shape: Shape, model: Any, ingredients: Ingredients, device: str) -> W
                 "ignore", ".*will be removed in v6", FutureWarning
             )  # its successor is newer than 5.21
             model.gradient_checkpointing_enable({"use_reentrant": False})
-    batch = {name: value.to(device) for name, value in make_batch(shape, ingredients).items()}
+    batch = {name: value.to(device) for name, value in make_batch(shape, inputs).items()}
     return Workload(shape=shape, model=model.train(), batch=batch)

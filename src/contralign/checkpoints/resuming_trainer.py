@@ -17,7 +17,7 @@ from contralign.checkpoints.nan_guard import NanGuard
 from contralign.checkpoints.resumable_sampler import SamplingTrainer
 from contralign.checkpoints.safe_checkpoints import SafeCheckpoints
 from contralign.core.sharding import sharding_of
-from contralign.core.zero_loss import keep_loss_live
+from contralign.core.zero_loss import keep_loss_connected
 
 logger = logging.getLogger(__name__)
 
@@ -72,13 +72,13 @@ class ResumingTrainer(NanGuard, SafeCheckpoints, SamplingTrainer):
 
     Checkpoints are complete or absent (`SafeCheckpoints`), no step with a NaN is taken (`NanGuard`), weights are loaded
     by their converted names, and whatever else a step or a log depends on is saved too (`exact_state`). A micro-batch
-    whose loss reaches no trainable parameter has a gradient of 0 (`keep_loss_live`).
+    whose loss reaches no trainable parameter has a gradient of 0 (`keep_loss_connected`).
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if isinstance(self.model, nn.Module):
-            keep_loss_live(self.model)
+            keep_loss_connected(self.model)
 
     def exact_state(self) -> dict[str, Tensor]:
         """State of this process beside weights, optimizer and random states, by name; subclasses add their own."""

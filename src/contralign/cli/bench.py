@@ -111,11 +111,11 @@ def bench(
             return
         from contralign.bench.machine import choose_device, set_threads
         from contralign.bench.measure import check_rounds, choose_modes
-        from contralign.bench.steps import USUAL
+        from contralign.bench.steps import DEFAULT_MODES
         from contralign.bench.workload import make_workload
 
         check_rounds(rounds)
-        chosen = choose_modes(modes.split(",") if modes is not None else list(USUAL))
+        chosen = choose_modes(modes.split(",") if modes is not None else list(DEFAULT_MODES))
         set_threads(threads)
         workload = make_workload(model, choose_device(device), **shape)
         _measure_and_print(workload, chosen, context)

@@ -82,7 +82,7 @@ class DropImage:
             inputs_embeds=batch.inputs_embeds.masked_scatter(
                 places.unsqueeze(-1), embeddings.to(batch.inputs_embeds.dtype).repeat(rows, 1)
             ),
-            beside={name: _cleared(value, places) for name, value in batch.beside.items()},
+            token_inputs={name: _cleared(value, places) for name, value in batch.token_inputs.items()},
         )
         return take_out(spoken, batch.image_mask & ~places, self.pack)
 

@@ -20,4 +20,4 @@ class MaskImage:
     def __call__(self, batch: VLBatch) -> VLBatch:
         """The same batch with attention to image tokens switched off."""
         hidden = torch.where(batch.image_mask, torch.zeros_like(batch.attention_mask), batch.attention_mask)
-        return replace(batch, attention_mask=hidden, out_of_line={})
+        return replace(batch, attention_mask=hidden, cross_attention_inputs={})

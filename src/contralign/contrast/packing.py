@@ -130,6 +130,6 @@ def _gathered(
         pictures=None,
         vision_inputs={},
         packed=any(len(rows) > 1 for rows in bins),
-        out_of_line={},
-        beside={name: taken(value) for name, value in batch.beside.items()},
+        cross_attention_inputs={},
+        token_inputs={name: taken(value) for name, value in batch.token_inputs.items()},
     )

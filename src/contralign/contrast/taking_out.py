@@ -24,10 +24,10 @@ def take_out(batch: VLBatch, taken: Bool[Tensor, "batch seq"], pack: bool = Fals
         taken: the tokens that go.
         pack: see `pack_rows`.
     """
-    looks_ahead = batch.looks_ahead & batch.has_image.unsqueeze(1)
-    sees_picture = (batch.image_mask | looks_ahead).cumsum(dim=1) > 0
+    noncausal = batch.noncausal & batch.has_image.unsqueeze(1)
+    sees_picture = (batch.image_mask | noncausal).cumsum(dim=1) > 0
     labelled = (batch.labels != IGNORE_INDEX) & sees_picture
-    seen = labelled | (looks_ahead & labelled.any(dim=1, keepdim=True))
+    seen = labelled | (noncausal & labelled.any(dim=1, keepdim=True))
     keep = batch.attention_mask.bool() & ~taken & _up_to_last(seen)
     batch = replace(batch, labels=batch.labels.masked_fill(~labelled, IGNORE_INDEX))
     return pack_rows(batch, keep, may_share=~sees_picture, several_in_one=pack)

@@ -69,9 +69,9 @@ class LinearHead:
         self, rows: Float[Tensor, "tokens hidden"], labels: Int[Tensor, " tokens"]
     ) -> Float[Tensor, " tokens"]:
         """One dot product a token, accumulated in float32: a logit of the bfloat16 matrix product has 8 bits."""
-        raw = (accurate(rows) * accurate(self.weight[labels])).sum(dim=-1)
+        raw = (upcast(rows) * upcast(self.weight[labels])).sum(dim=-1)
         if self.bias is not None:
-            raw = raw + accurate(self.bias[labels])
+            raw = raw + upcast(self.bias[labels])
         return self.transformed(raw)
 
     def mean_logits(self, rows: Float[Tensor, "tokens hidden"]) -> Float[Tensor, " tokens"]:
@@ -83,13 +83,13 @@ class LinearHead:
         if self.cap is not None:
             raise ValueError(f"cap={self.cap}: the mean of soft-capped logits needs all of them")
         word, bias = self._mean_word
-        raw = (accurate(rows) * word).sum(dim=-1)
+        raw = (upcast(rows) * word).sum(dim=-1)
         return self.transformed(raw if bias is None else raw + bias)
 
     @cached_property
     def _mean_word(self) -> tuple[Float[Tensor, " hidden"], Float[Tensor, ""] | None]:
         """Means of matrix and bias over the vocabulary, in float32 (float64 stays); no gradient."""
-        weight, dtype = self.weight.detach(), accurate(self.weight[:0]).dtype
+        weight, dtype = self.weight.detach(), upcast(self.weight[:0]).dtype
         mean = weight.mean(dim=0, dtype=dtype)
         return mean, None if self.bias is None else self.bias.detach().mean(dtype=dtype)
 
@@ -145,6 +145,6 @@ class GatheredHead:
         return self.within(rows, lambda head, rows: head.label_logits(rows, labels))
 
 
-def accurate(values: Tensor) -> Tensor:
+def upcast(values: Tensor) -> Tensor:
     """float32, and float64 stays."""
     return values if values.dtype == torch.float64 else values.float()

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from contralign.core.head import GatheredHead, Head, LinearHead, accurate
+from contralign.core.head import GatheredHead, Head, LinearHead, upcast
 from contralign.core.label_readings import CHUNK_BYTES, chunks
 from contralign.core.loss import token_nll
 
@@ -51,7 +51,7 @@ def label_loss(
         head: a `LinearHead` takes the fused path; any other the plain one, chunk by chunk under checkpointing.
         chunk_bytes: most bytes of float32 logits at a time.
     """
-    coefficients = coefficients.detach().to(accurate(rows).dtype)
+    coefficients = coefficients.detach().to(upcast(rows).dtype)
     if isinstance(head, LinearHead):
         rows, weight, bias = _as_autocast(rows, head.weight, head.bias)
         with torch.autocast(rows.device.type, enabled=False):
@@ -126,7 +126,7 @@ class _Room:
     def __init__(self, rows: Tensor, head: LinearHead, largest: slice) -> None:
         self._head = head
         self._raw = rows.new_empty(rows[largest].shape[0], head.vocabulary)
-        precise = accurate(rows[:0]).dtype
+        precise = upcast(rows[:0]).dtype
         self._accurate = self._raw if rows.dtype == precise else torch.empty_like(self._raw, dtype=precise)
 
     def logits(self, rows: Tensor) -> Tensor:
@@ -151,7 +151,7 @@ class _Gradients:
 
     def __init__(self, rows: Tensor, head: LinearHead, wanted: tuple[bool, ...], num_chunks: int) -> None:
         self._inputs, self._head = rows, head
-        kept = head.weight.dtype if num_chunks == 1 else accurate(head.weight[:0]).dtype
+        kept = head.weight.dtype if num_chunks == 1 else upcast(head.weight[:0]).dtype
         self.rows = torch.empty_like(rows) if wanted[0] else None
         # Nothing to add to while there is nothing yet: beta = 0 below, so these need no zeros.
         self.weight = torch.empty_like(head.weight, dtype=kept) if wanted[1] else None
@@ -165,7 +165,7 @@ class _Gradients:
         if self.weight is not None:
             _add_product_(self.weight, slopes.T, self._inputs[part], beta=float(self._begun))
         if self.bias is not None:
-            self.bias += accurate(slopes).sum(dim=0)
+            self.bias += upcast(slopes).sum(dim=0)
         self._begun = True
 
     def scaled_(self, factor: Tensor) -> tuple[Tensor | None, ...]:

@@ -1,4 +1,4 @@
-"""What can be measured of label tokens without training on them: scores, and how far two looks differ. No gradient.
+"""What is measured of label tokens: scores, and how far the two passes differ. No gradient.
 
 Δ by raw logits needs one dot product a label. What needs the whole vocabulary takes it a chunk of labels at a time, so
 that it never stands in memory for all of them.
@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from contralign.core.delta import token_scores
-from contralign.core.head import GatheredHead, Head, LinearHead, OpaqueHead, accurate
+from contralign.core.head import GatheredHead, Head, LinearHead, OpaqueHead, upcast
 from contralign.core.settings import Score
 
 CHUNK_BYTES = 256 * 2**20
@@ -28,12 +28,12 @@ Reading = Literal["delta_logit", "delta_centred", "delta_logprob", "nll", "nll_w
 
 `delta_*` is Δ of a score (`contralign.core.delta`). `nll` and `nll_without` are nats lost with the picture and without.
 `kl` is KL(p with the picture ‖ p without) in nats, 0 or more: how far the picture moves the whole distribution,
-whatever the label. Where a label has no second look (rows without a picture), Δ and `kl` are 0 and `nll_without` is
+whatever the label. Where a label has no second pass (rows without a picture), Δ and `kl` are 0 and `nll_without` is
 `nll`.
 """
 
 COMPARED: tuple[Reading, ...] = ("delta_logit", "delta_centred", "delta_logprob", "nll_without", "kl")
-"""Readings that take a second look."""
+"""Readings that need the second pass."""
 
 DELTA: dict[Score, Reading] = {"logit": "delta_logit", "centred": "delta_centred", "logprob": "delta_logprob"}
 """The reading that is Δ of a score."""
@@ -100,13 +100,13 @@ def label_kl(
     head: Head,
     chunk_bytes: int = CHUNK_BYTES,
 ) -> Float[Tensor, " tokens"]:
-    """KL(p ‖ q) of the next word between two looks at the same place.
+    """KL(p ‖ q) of the next token, between the two passes at the same position.
 
     Args:
         rows: hidden states that make p, with the picture.
         rows_without: those that make q.
         head: what makes logits of rows.
-        chunk_bytes: most bytes of float32 logits at a time, those of both looks together.
+        chunk_bytes: most bytes of float32 logits at a time, those of both passes together.
 
     Returns:
         Nats, 0 or more, in float32 (float64 stays).
@@ -114,12 +114,12 @@ def label_kl(
     if isinstance(head, GatheredHead):
         return head.within(rows, lambda whole, rows: label_kl(rows, rows_without.to(rows), whole, chunk_bytes))
     with torch.no_grad():
-        divergence = accurate(rows[:0]).new_empty(rows.shape[:1])
+        divergence = upcast(rows[:0]).new_empty(rows.shape[:1])
         for part in chunks(rows, head, chunk_bytes // 2):
-            p = accurate(head.logits(rows[part])).log_softmax(-1)
-            q = accurate(head.logits(rows_without[part])).log_softmax(-1)
+            p = upcast(head.logits(rows[part])).log_softmax(-1)
+            q = upcast(head.logits(rows_without[part])).log_softmax(-1)
             share = p.exp()
-            # A word that p rules out counts 0 even where q rules it out too, and −∞ would meet −∞.
+            # A token that p rules out counts 0 even where q rules it out too, and −∞ would meet −∞.
             terms = p.sub_(q).masked_fill_(share == 0, 0).mul_(share)
             divergence[part] = terms.sum(-1).clamp_(min=0)
     return divergence
@@ -127,7 +127,7 @@ def label_kl(
 
 def chunks(rows: Tensor, head: Head, chunk_bytes: int) -> list[slice]:
     """Slices over the rows; one slice even of no rows, so that every rank calls its head."""
-    size = max(chunk_bytes // (accurate(rows[:0]).element_size() * head.vocabulary), 1)
+    size = max(chunk_bytes // (upcast(rows[:0]).element_size() * head.vocabulary), 1)
     if isinstance(head, OpaqueHead) and head.whole:
         size = max(rows.shape[0], 1)
     return [slice(start, start + size) for start in range(0, max(rows.shape[0], 1), size)]
@@ -137,10 +137,10 @@ def _through_all_logits(
     rows: Tensor, labels: Tensor, head: Head, scores: Sequence[Score], chunk_bytes: int
 ) -> tuple[dict[Score, Tensor], Tensor]:
     """Scores, and whether the label is the most likely word, from all logits of a chunk of labels at a time."""
-    found: dict[Score, Tensor] = {score: accurate(rows[:0]).new_empty(labels.shape) for score in scores}
+    found: dict[Score, Tensor] = {score: upcast(rows[:0]).new_empty(labels.shape) for score in scores}
     correct = torch.empty_like(labels, dtype=torch.bool)
     for part in chunks(rows, head, chunk_bytes):
-        logits = accurate(head.logits(rows[part]))
+        logits = upcast(head.logits(rows[part]))
         for score in scores:
             found[score][part] = token_scores(logits, labels[part], score)
         correct[part] = logits.argmax(dim=-1) == labels[part]

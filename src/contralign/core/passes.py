@@ -1,6 +1,6 @@
-"""The one idea: a training step looks at every batch twice, with and without the picture.
+"""The two passes of a training step over a batch: with the picture, and without (section 2.2.2).
 
-This file runs the two passes and lines up their scores token by token. It knows a model only through `Reader` and a
+This file runs them and lines up their scores token by token. It knows a model only through `Reader` and a
 contrast only as a function from batch to batch. Only what Δ and the loss need is computed: hidden states where a label
 is read, one dot product a label.
 """
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.profiler import record_function
 
 from contralign.batch import VLBatch
-from contralign.core.head import Head, accurate
+from contralign.core.head import Head, upcast
 from contralign.core.label_readings import COMPARED, DELTA, Reading, label_kl, label_scores, read_labels
 from contralign.core.reading_positions import at_tokens, reading_positions, unique_positions
 from contralign.core.settings import Score
@@ -78,8 +78,8 @@ class Passes:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TwoLooks:
-    """What both passes say of every label token, without gradient; arrays are shifted as in `Passes`.
+class PassComparison:
+    """What both passes give for every label token, without gradient; arrays are shifted as in `Passes`.
 
     Attributes:
         targets: label ids, 0 where nothing is labelled.
@@ -98,7 +98,9 @@ class TwoLooks:
     delta: dict[Score, Float[Tensor, "batch predicted"]]
 
 
-def look_twice(reader: Reader, contrast: View | None, batch: VLBatch, scores: Sequence[Score] = ("logit",)) -> TwoLooks:
+def compare_passes(
+    reader: Reader, contrast: View | None, batch: VLBatch, scores: Sequence[Score] = ("logit",)
+) -> PassComparison:
     """Read a batch with the picture and without, for its numbers alone: evaluation and analysis.
 
     Args:
@@ -110,12 +112,12 @@ def look_twice(reader: Reader, contrast: View | None, batch: VLBatch, scores: Se
     with torch.no_grad():
         passes = run_passes(reader, contrast, batch, [DELTA[score] for score in scores])
         logprob, correct = label_scores(passes.rows, passes.targets[passes.valid], passes.head)
-    return TwoLooks(
+    return PassComparison(
         targets=passes.targets,
         valid=passes.valid,
         has_image=passes.has_image,
-        nll=laid_out(-logprob, passes.valid),
-        correct=laid_out(correct, passes.valid),
+        nll=scatter_tokens(-logprob, passes.valid),
+        correct=scatter_tokens(correct, passes.valid),
         delta={score: passes.readings[DELTA[score]] for score in scores},
     )
 
@@ -145,8 +147,8 @@ def run_passes(
     head = reader.head()
     without = None
     if contrast is not None and any(reading in COMPARED for reading in readings):
-        with record_function("contralign: contrast pass"), second_look(reader.model):
-            without = _read_without(reader, contrast, batch, labels, head, readings, at_every_position)
+        with record_function("contralign: contrast pass"), eval_no_grad(reader.model):
+            without = _run_contrast_pass(reader, contrast, batch, labels, head, readings, at_every_position)
     with record_function("contralign: main pass"):
         rows = reader.hidden_at(batch, at_tokens(scored))
     with record_function("contralign: label logits and loss"):
@@ -162,8 +164,8 @@ def run_passes(
 
 
 @dataclass(frozen=True)
-class _Without:
-    """The second pass, laid out over the batch.
+class _ContrastPass:
+    """What the second pass gives, in the shape of the batch.
 
     Attributes:
         reached: True where it says anything.
@@ -183,15 +185,15 @@ def _measure(
     has_image: Bool[Tensor, " batch"],
     head: Head,
     readings: Sequence[Reading],
-    without: _Without | None,
+    without: _ContrastPass | None,
 ) -> dict[Reading, Float[Tensor, "batch predicted"]]:
     """Readings from both passes; the first one's scores are taken only where some reading is made of them."""
-    nothing = accurate(rows[:0]).new_zeros(labels.shape)
+    nothing = upcast(rows[:0]).new_zeros(labels.shape)
     found: dict[Reading, Tensor] = dict.fromkeys(readings, nothing)
     compared = [] if without is None else _scores_compared(readings)
     own: list[Score] = ["logprob"] if "nll" in readings or "nll_without" in readings else []
     read = read_labels(rows, labels[scored], head, list(dict.fromkeys([*compared, *own])))
-    seen: dict[Score, Tensor] = {score: laid_out(value, scored) for score, value in read.items()}
+    seen: dict[Score, Tensor] = {score: scatter_tokens(value, scored) for score, value in read.items()}
     delta: dict[Score, Tensor] = {score: nothing for score in seen}
     if without is not None:
         reached = without.reached & scored & has_image.unsqueeze(1)
@@ -200,7 +202,7 @@ def _measure(
             delta[score] = torch.where(reached, difference, torch.zeros_like(difference))
         if without.rows is not None:
             both = label_kl(rows[reached[scored]], without.rows[reached[without.reached]], head)
-            found["kl"] = laid_out(both, reached)
+            found["kl"] = scatter_tokens(both, reached)
     found |= {DELTA[score]: value for score, value in delta.items() if DELTA[score] in found}
     if "nll" in found:
         found["nll"] = -seen["logprob"]
@@ -215,7 +217,7 @@ def _scores_compared(readings: Sequence[Reading]) -> list[Score]:
     return [*scores, "logprob"] if "nll_without" in readings and "logprob" not in scores else scores
 
 
-def _read_without(
+def _run_contrast_pass(
     reader: Reader,
     contrast: View,
     batch: VLBatch,
@@ -223,11 +225,11 @@ def _read_without(
     head: Head,
     readings: Sequence[Reading],
     at_every_position: bool,
-) -> _Without | None:
+) -> _ContrastPass | None:
     """The second pass; None where no label of the batch sees a picture, and nothing need be run for other ranks."""
     view = contrast(batch)
     if view.row_index.numel() == 0:
-        return _keep_in_step(reader, batch, head, readings) if reader.sharded else None
+        return _run_one_token(reader, batch, head, readings) if reader.sharded else None
     view = reader.encode(view)
     read_at, readable = reading_positions(view, at_every_position)
     at, order = unique_positions(read_at, readable, view.input_ids.shape[1])
@@ -236,14 +238,14 @@ def _read_without(
     columns = view.token_index[:, 1:][readable] - 1
     reached = torch.zeros_like(batch.valid).index_put((rows, columns), torch.ones_like(rows, dtype=torch.bool))
     found = read_labels(picked, labels[rows, columns], head, _scores_compared(readings))
-    return _Without(
+    return _ContrastPass(
         reached,
         {score: value.new_zeros(labels.shape).index_put((rows, columns), value) for score, value in found.items()},
         picked[torch.argsort(rows * labels.shape[1] + columns)] if "kl" in readings else None,
     )
 
 
-def _keep_in_step(reader: Reader, batch: VLBatch, head: Head, readings: Sequence[Reading]) -> _Without:
+def _run_one_token(reader: Reader, batch: VLBatch, head: Head, readings: Sequence[Reading]) -> _ContrastPass:
     """A second pass over one token: what other ranks gather for theirs, this one gathers too.
 
     Its scores reach no label; that they are there makes the main pass read its own, as it does on other ranks.
@@ -254,13 +256,13 @@ def _keep_in_step(reader: Reader, batch: VLBatch, head: Head, readings: Sequence
         **{name: getattr(batch, name)[:1, :1] for name in first},
         attention_mask=torch.ones_like(batch.attention_mask[:1, :1]),
         position_ids=None if batch.position_ids is None else batch.position_ids[..., :1, :1],
-        out_of_line={},
-        beside={name: value[:1, :1] for name, value in batch.beside.items()},
+        cross_attention_inputs={},
+        token_inputs={name: value[:1, :1] for name, value in batch.token_inputs.items()},
     )
     row = reader.hidden_at(token, torch.ones_like(token.image_mask))
     found = read_labels(row, torch.zeros_like(token.input_ids[0]), head, _scores_compared(readings))
     nowhere = torch.zeros_like(batch.valid)
-    return _Without(
+    return _ContrastPass(
         nowhere,
         {score: value.new_zeros(nowhere.shape) for score, value in found.items()},
         row[:0] if "kl" in readings else None,
@@ -268,7 +270,7 @@ def _keep_in_step(reader: Reader, batch: VLBatch, head: Head, readings: Sequence
 
 
 @contextmanager
-def second_look(model: nn.Module) -> Iterator[None]:
+def eval_no_grad(model: nn.Module) -> Iterator[None]:
     """Gradients and dropout off, every module's mode put back afterwards."""
     training = [module for module in model.modules() if module.training]
     for module in training:
@@ -281,6 +283,8 @@ def second_look(model: nn.Module) -> Iterator[None]:
             module.training = True
 
 
-def laid_out(values: Float[Tensor, " tokens"] | Bool[Tensor, " tokens"], at: Bool[Tensor, "batch predicted"]) -> Tensor:
-    """One value a token back in the places where `at` is True, 0 elsewhere."""
+def scatter_tokens(
+    values: Float[Tensor, " tokens"] | Bool[Tensor, " tokens"], at: Bool[Tensor, "batch predicted"]
+) -> Tensor:
+    """(tokens,) values at the positions where `at` is True, 0 elsewhere."""
     return values.new_zeros(at.shape).masked_scatter(at, values)

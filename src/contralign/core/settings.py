@@ -12,7 +12,7 @@ Form = Literal["exact", "paper", "released"]
 """How the loss is pooled and normalised; see `contralign.core.loss.token_coefficients`."""
 
 
-def check_map(alpha: float, beta: float, window: int) -> None:
+def check_clamp(alpha: float, beta: float, window: int) -> None:
     """Refuse a clamp or a window that means nothing.
 
     Raises:

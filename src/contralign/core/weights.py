@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from contralign.core.settings import Form, check_form, check_map
+from contralign.core.settings import Form, check_clamp, check_form
 
 
 def pool_valid(
@@ -78,9 +78,9 @@ def cal_weights(
         float32 (float64 stays), in [α, β] at label tokens and 0 elsewhere.
 
     Raises:
-        ValueError: see `check_map`; also an unknown form, or shapes that differ.
+        ValueError: see `check_clamp`; also an unknown form, or shapes that differ.
     """
-    check_map(alpha, beta, window)
+    check_clamp(alpha, beta, window)
     check_form(form)
     if delta.shape != valid.shape or delta.dim() != 2 or valid.dtype != torch.bool:
         raise ValueError(

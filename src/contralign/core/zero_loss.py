@@ -1,7 +1,6 @@
-"""A loss on which nothing that learns has an influence, with a graph all the same: its gradient is 0.
+"""A loss without a graph gets one whose gradient is 0, so that `backward` works and DDP's other ranks do not wait.
 
-Where only the projector learns, that is a micro-batch of text alone. The rest of the step, and the other ranks, which
-wait for this one's gradient, are not to notice.
+Where only the projector is trained, no trainable parameter takes part in a micro-batch of text alone.
 """
 
 from __future__ import annotations
@@ -14,24 +13,23 @@ from torch import Tensor, nn
 from contralign.core.sharding import sharding_of
 
 
-def live(loss: Tensor, model: nn.Module) -> Tensor:
-    """The loss, tied to all that learns in `model` with a factor of 0 where it has no graph.
+def connected_loss(loss: Tensor, model: nn.Module) -> Tensor:
+    """The loss; without a graph it is connected to every trainable parameter of `model` by a factor of 0.
 
-    Nothing is tied where no gradient is taken, and where ranks hold parts of the parameters: there every rank encodes a
-    picture anyway.
+    It stays as it is under `no_grad`, and where parameters are sharded: there every rank encodes an image anyway.
     """
     if loss.requires_grad or not torch.is_grad_enabled() or sharding_of(model) != "none":
         return loss
-    learning = [parameter.reshape(-1)[:1].sum() for parameter in model.parameters() if parameter.requires_grad]
-    return loss + 0 * torch.stack([value.to(loss) for value in learning]).sum() if learning else loss
+    trainable = [parameter.reshape(-1)[:1].sum() for parameter in model.parameters() if parameter.requires_grad]
+    return loss + 0 * torch.stack([value.to(loss) for value in trainable]).sum() if trainable else loss
 
 
-def keep_loss_live(model: nn.Module) -> None:
-    """Let the `loss` that the model's own forward gives be `live`, inside of it, where DDP sees what it is tied to."""
-    model.register_forward_hook(_live_output)
+def keep_loss_connected(model: nn.Module) -> None:
+    """Connect the `loss` that the model's own forward returns, by a hook inside DDP, which then sees the graph."""
+    model.register_forward_hook(_connect_output_loss)
 
 
-def _live_output(model: nn.Module, inputs: Any, output: Any) -> Any:
+def _connect_output_loss(model: nn.Module, inputs: Any, output: Any) -> Any:
     if isinstance(output, dict) and isinstance(output.get("loss"), Tensor):
-        output["loss"] = live(output["loss"], model)
+        output["loss"] = connected_loss(output["loss"], model)
     return output

@@ -11,7 +11,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from contralign.batch import IGNORE_INDEX
-from contralign.core.passes import second_look
+from contralign.core.passes import eval_no_grad
 from contralign.data.batches.collator import VLCollator
 from contralign.data.batches.image_inputs import image_inputs
 from contralign.data.records.messages import Sample, open_image
@@ -96,7 +96,7 @@ def _left_padded(rows: Sequence[Sequence[int]], filling: int) -> Tensor:
 
 def _continue(model: Any, tokenizer: Any, inputs: dict[str, Any], max_new_tokens: int) -> list[str]:
     on_device = {name: value.to(model.device) if isinstance(value, Tensor) else value for name, value in inputs.items()}
-    with torch.inference_mode(), second_look(model):
+    with torch.inference_mode(), eval_no_grad(model):
         sequences = model.generate(
             **on_device,
             max_new_tokens=max_new_tokens,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from contralign.contrast.base import Contrast
-from contralign.core.passes import TwoLooks
+from contralign.core.passes import PassComparison
 from contralign.core.settings import Score
 from contralign.core.weights import cal_weights
 from contralign.data.batches.collator import VLCollator
@@ -136,7 +136,7 @@ def read_right_and_wrong(
     return right, wrong
 
 
-def _columns(encoded: EncodedBatch, looks: TwoLooks, first: int) -> dict[str, NDArray[Any]]:
+def _columns(encoded: EncodedBatch, looks: PassComparison, first: int) -> dict[str, NDArray[Any]]:
     """The label tokens of one batch. Without the picture the loss is nll + Δ of the log-probabilities."""
     valid = looks.valid.cpu()
     kinds = [[kind or "" for kind in row[1:]] for row in encoded.kinds]

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from contralign.batch import IGNORE_INDEX
-from contralign.core.passes import TwoLooks
+from contralign.core.passes import PassComparison
 from contralign.data.batches.collator import VLCollator
 from contralign.data.batches.encoded_batch import EncodedBatch
 from contralign.data.records.messages import Sample, Turn
@@ -125,7 +125,7 @@ def _with_caption(sample: Sample, text: str) -> Sample:
     return replace(sample, turns=(*sample.turns[:-1], Turn("assistant", text)), spans=())
 
 
-def _sums(encoded: EncodedBatch, looks: TwoLooks) -> NDArray[np.float64]:
+def _sums(encoded: EncodedBatch, looks: PassComparison) -> NDArray[np.float64]:
     """(3, rows): log-likelihood, its gain from the picture, and number of tokens, over the last answer of every row."""
     counted = looks.valid.cpu() & _in_last_turn(encoded)
     found = (-looks.nll, looks.delta["logprob"], torch.ones_like(looks.nll))

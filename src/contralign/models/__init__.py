@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from contralign.models.adapters.adapter import Adapter, Handed, UnsupportedModel
     from contralign.models.adapters.generic import GenericAdapter
     from contralign.models.adapters.registry import adapter_for
-    from contralign.models.anyres.anyres import as_original
-    from contralign.models.assembly.assembly import assemble
+    from contralign.models.anyres.tiling import use_original_tiling
+    from contralign.models.assembly.assemble import assemble
     from contralign.models.convert import (
         Conversion,
         ConversionError,
@@ -36,7 +36,6 @@ __all__ = [
     "MiniGeminiProcessor",
     "UnsupportedModel",
     "adapter_for",
-    "as_original",
     "assemble",
     "load_original_llava",
     "load_original_llava_next",
@@ -45,6 +44,7 @@ __all__ = [
     "save_original_mini_gemini",
     "to_hugging_face",
     "to_original",
+    "use_original_tiling",
 ]
 
 __getattr__, __dir__ = lazy(
@@ -60,8 +60,8 @@ __getattr__, __dir__ = lazy(
         "MiniGeminiProcessor": "contralign.models.mini_gemini",
         "UnsupportedModel": "contralign.models.adapters.adapter",
         "adapter_for": "contralign.models.adapters.registry",
-        "as_original": "contralign.models.anyres.anyres",
-        "assemble": "contralign.models.assembly.assembly",
+        "use_original_tiling": "contralign.models.anyres.tiling",
+        "assemble": "contralign.models.assembly.assemble",
         "load_original_llava": "contralign.models.convert",
         "load_original_llava_next": "contralign.models.convert",
         "load_original_mini_gemini": "contralign.models.convert",

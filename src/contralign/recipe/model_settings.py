@@ -136,5 +136,5 @@ class ModelSettings:
 
     @property
     def parts(self) -> dict[str, Any]:
-        """Family and parts, as the functions of `contralign.models.assembly.assembly` take them."""
+        """Family and parts, as the functions of `contralign.models.assembly.assemble` take them."""
         return {"family": self.family, **{name: getattr(self, name) for name in PARTS}}

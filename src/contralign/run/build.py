@@ -22,9 +22,9 @@ from contralign.data.batches.collator import VLCollator
 from contralign.data.batches.modality_sampler import modality_lengths
 from contralign.data.records.messages import IMAGE, Sample
 from contralign.data.records.mixture import SampleSet
-from contralign.models.anyres import released
-from contralign.models.anyres.anyres import follow_released
-from contralign.models.assembly.assembly import assemble, outline, tiny_shape
+from contralign.models.anyres import processors
+from contralign.models.anyres.tiling import use_original_tiling_if_released
+from contralign.models.assembly.assemble import assemble, assemble_tiny, meta_model
 from contralign.models.features.feature_cache import FeatureCache
 from contralign.models.features.feature_store import FeatureStore
 from contralign.models.small.tiny import build_tiny
@@ -87,7 +87,7 @@ def save_assembled(settings: ModelSettings, samples: Iterable[Sample], seed: int
     """
     try:
         if settings.shape == "tiny":
-            model, processor = tiny_shape(**settings.parts, texts=_texts(samples), seed=seed)
+            model, processor = assemble_tiny(**settings.parts, texts=_texts(samples), seed=seed)
         else:
             model, processor = assemble(
                 **settings.parts,
@@ -114,7 +114,7 @@ def outline_model(settings: ModelSettings) -> Any:
         )
     if settings.family is not None:
         try:
-            return outline(**settings.parts, small=settings.shape == "tiny")
+            return meta_model(**settings.parts, small=settings.shape == "tiny")
         except ValueError as error:
             raise RecipeError(f"model: {error}") from error
     path = str(settings.path)
@@ -133,7 +133,7 @@ def load_processor(path: str) -> Any:
         RecipeError: there is none, with what to do.
     """
     try:
-        return released.load_processor(path)
+        return processors.load_processor(path)
     except OSError as error:
         raise _unreachable(path, error) from error
 
@@ -141,7 +141,7 @@ def load_processor(path: str) -> Any:
 def load_model(path: str, settings: ModelSettings) -> Any:
     """The image-text-to-text model of a directory or of a name on the hub; weights come from safetensors only.
 
-    A LLaVA-NeXT packs its tiles as the released code does (`contralign.models.anyres.anyres`).
+    A LLaVA-NeXT packs its tiles as the released code does (`contralign.models.anyres.tiling`).
 
     Raises:
         RecipeError: there is none, with what to do; or it is to be quantised, and bitsandbytes is not installed.
@@ -157,7 +157,7 @@ def load_model(path: str, settings: ModelSettings) -> Any:
         )
     except OSError as error:
         raise _unreachable(path, error) from error
-    follow_released(model)
+    use_original_tiling_if_released(model)
     alike_in_both_passes(model)
     if settings.cache_features:
         FeatureCache(model, feature_store(settings.feature_gib, settings.feature_folder))
@@ -254,7 +254,7 @@ def as_trained(processor: Any, image_aspect: ImageAspect) -> Any:
 
     The collator pads before the processor; whoever loads the model directory with transformers alone has no collator.
     """
-    return released.padding(processor) if image_aspect == "pad" else processor
+    return processors.pad_to_square(processor) if image_aspect == "pad" else processor
 
 
 def degrades_pictures(cal: CalConfig | None) -> bool:

@@ -17,11 +17,11 @@ from transformers.utils import ModelOutput
 
 from contralign.batch import CACHED_DELTA as CACHED
 from contralign.contrast.mean import MeanPicture
-from contralign.core.head import accurate
+from contralign.core.head import upcast
 from contralign.core.label_loss import label_loss
 from contralign.core.loss import ratio, token_coefficients
-from contralign.core.passes import Passes, laid_out, run_passes
-from contralign.core.zero_loss import live
+from contralign.core.passes import Passes, run_passes, scatter_tokens
+from contralign.core.zero_loss import connected_loss
 from contralign.models.adapters.adapter import Adapter, PictureEncoder
 from contralign.models.adapters.registry import adapter_for
 from contralign.reading import adapt_contrast, drop_is_proven, is_proven
@@ -170,22 +170,22 @@ class ContrastiveAlignment:
         passes = run_passes(self.adapter, self.contrast, batch, readings, at_every_position=config.form == "released")
         valid = passes.valid
         tokens = self._tokens(passes, cached)
-        weights = self.weighting(tokens).to(accurate(passes.rows[:0]).dtype)
+        weights = self.weighting(tokens).to(upcast(passes.rows[:0]).dtype)
         coefficients, denominator = token_coefficients(weights, valid, config.form)
         # Divided before and not after: the gradient is made with the loss, and in bfloat16 every factor rounds it.
         shares = ratio(coefficients, denominator)[valid]
         with record_function("contralign: label logits and loss"):
             found = label_loss(passes.rows, passes.targets[valid], shares, passes.head)
-        loss = live(found.total, self.adapter.model)
+        loss = connected_loss(found.total, self.adapter.model)
         return CalOutput(
             loss=loss,
             numerator=loss * denominator,
             denominator=denominator.detach(),
-            nll=laid_out(found.nll, valid),
+            nll=scatter_tokens(found.nll, valid),
             delta=self._shown(tokens, weights),
             weights=weights,
             valid=valid,
-            correct=laid_out(found.correct, valid),
+            correct=scatter_tokens(found.correct, valid),
             has_image=passes.has_image,
         )
 

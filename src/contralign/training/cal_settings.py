@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from contralign.contrast.registry import CONTRASTS, MAIN_SETTING, read_spelling
-from contralign.core.settings import Form, Score, check_form, check_map, check_score
+from contralign.core.settings import Form, Score, check_clamp, check_form, check_score
 from contralign.nearest import one_of
 from contralign.training.options import Options
 from contralign.weighting.registry import check_name
@@ -84,7 +84,7 @@ class CalSettings:
         object.__setattr__(self, "options", Options(self.options))
         if isinstance(self.contrast, Mapping):
             object.__setattr__(self, "contrast", Options(self.contrast))
-        check_map(self.alpha, self.beta, self.window)
+        check_clamp(self.alpha, self.beta, self.window)
         check_form(self.form)
         check_score(self.score)
         self._check_names()

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from contralign.core.head import accurate
+from contralign.core.head import upcast
 from contralign.core.label_readings import COMPARED, DELTA, Reading
 from contralign.core.settings import Score, check_score
 
@@ -39,7 +39,7 @@ class TokenReadings:
     has_image: Bool[Tensor, " batch"]
 
     def __getitem__(self, reading: Wanted) -> Float[Tensor, "batch seq"]:
-        return accurate(self.readings[reading])
+        return upcast(self.readings[reading])
 
     @property
     def pictured(self) -> Bool[Tensor, "batch seq"]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from contralign.core.settings import Form, Score, check_form, check_map
+from contralign.core.settings import Form, Score, check_clamp, check_form
 from contralign.core.weights import cal_weights
 from contralign.weighting.base import TokenReadings, Wanted, Weighting, delta_of
 
@@ -27,7 +27,7 @@ class Cal(Weighting):
         score: what Δ is a difference of.
 
     Raises:
-        ValueError: see `check_map`; also an unknown form or score.
+        ValueError: see `check_clamp`; also an unknown form or score.
     """
 
     alpha: float = 1.0
@@ -37,7 +37,7 @@ class Cal(Weighting):
     score: Score = "logit"
 
     def __post_init__(self) -> None:
-        check_map(self.alpha, self.beta, self.window)
+        check_clamp(self.alpha, self.beta, self.window)
         check_form(self.form)
         delta_of(self.score)
 

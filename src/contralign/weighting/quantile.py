@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from contralign.core.settings import Score, check_map
+from contralign.core.settings import Score, check_clamp
 from contralign.core.weights import pool_valid
 from contralign.weighting.base import TokenReadings, Wanted, Weighting, check_number, delta_of
 
@@ -43,7 +43,7 @@ class Quantile(Weighting):
     score: Score = "logit"
 
     def __post_init__(self) -> None:
-        check_map(self.alpha, self.beta, self.window)
+        check_clamp(self.alpha, self.beta, self.window)
         if not self.alpha < self.beta < float("inf"):
             raise ValueError(f"beta={self.beta}: wanted a finite number above alpha ({self.alpha}) to spread Δ over")
         check_number("low", self.low, 0, high=1)

@@ -7,7 +7,7 @@ import pytest
 from worlds.tiny_worlds import coloured_samples
 
 from contralign.analysis.caption_delta import CaptionDelta, Piece
-from contralign.analysis.gallery import exhibits
+from contralign.analysis.gallery import gallery_samples
 from contralign.analysis.render.html import render, write_report
 from contralign.analysis.run_report import Report
 from contralign.data.records.messages import IMAGE, Turn
@@ -57,7 +57,7 @@ def piece(text, delta, kind=None, turn=1):
 
 def gallery(samples, pieces, said="a red thing"):
     captions = [CaptionDelta(id=sample.id, pieces=tuple(pieces)) for sample in samples]
-    return exhibits(samples, captions, [said] * len(samples))
+    return gallery_samples(samples, captions, [said] * len(samples))
 
 
 def number(value):

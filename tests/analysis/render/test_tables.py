@@ -122,7 +122,7 @@ DELTA = {
 
 def test_second_looks_stand_below_one_another_and_scores_side_by_side():
     (table,) = result_tables({"cal": {"delta": DELTA}})
-    assert table.title == "Second looks compared: visual over filler tokens"
+    assert table.title == "Contrasts compared: visual over filler tokens"
     assert table.arms == ("Δ logit", "Δ log-probability")
     names = ["no picture", "blurred picture, σ = 10", "no picture but the words 'an image'", "noise:3"]
     assert [(row.group, row.name) for row in table.rows] == [("", name) for name in names]

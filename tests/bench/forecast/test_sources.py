@@ -7,12 +7,12 @@ import json
 import pytest
 from worlds.small_recipes import write_records
 
-from contralign.bench.forecast.sources import look_at_sources
+from contralign.bench.forecast.sources import inspect_sources
 from contralign.recipe.data_settings import DataSettings
 
 
 def looked_at(**settings):
-    (found,) = look_at_sources(DataSettings(**settings))
+    (found,) = inspect_sources(DataSettings(**settings))
     return found
 
 

@@ -1,4 +1,4 @@
-"""Lengths of records: measured against the collator, reckoned by the rule of each family."""
+"""Lengths of records: measured against the collator, estimated by the rule of each family."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image
 
-from contralign.bench.forecast.tokens import TOKENS_A_WORD, measure, reckon
+from contralign.bench.forecast.tokens import TOKENS_A_WORD, estimate, measure
 from contralign.data.batches.collator import VLCollator
 from contralign.data.records.messages import IMAGE, Sample, Turn
 from contralign.models.small.tiny import build_tiny
@@ -28,25 +28,25 @@ def sample(size=(64, 48), question="what is this", answer="a red door with a sig
     ("config", "tokens", "tiles"), [(LLAVA, 576, 1), (NEXT, 2340, 5), (MGM, 576, 1), (HD, 2880, 5)]
 )
 def test_without_records_a_picture_of_cocos_size_is_assumed(config, tokens, tiles):
-    found = reckon([], config, "vicuna_v1")
+    found = estimate([], config, "vicuna_v1")
     assert (found.image, found.tiles, found.text, found.labels) == (tokens, tiles, 256, 128)
     assert found.how.startswith("assumed")
 
 
 def test_with_records_pictures_count_by_their_sizes_and_words_by_their_number():
-    found = reckon([sample((640, 480)), sample((1280, 720))], NEXT, "plain")
+    found = estimate([sample((640, 480)), sample((1280, 720))], NEXT, "plain")
     assert found.image == (2340 + 1948) / 2
     assert found.labels == pytest.approx(6 * TOKENS_A_WORD + 1)
     assert found.text == pytest.approx(found.labels + 1)
 
 
 def test_records_of_text_alone_have_no_image_tokens():
-    found = reckon([sample(pictures=0), sample(pictures=2)], LLAVA, "vicuna_v1")
+    found = estimate([sample(pictures=0), sample(pictures=2)], LLAVA, "vicuna_v1")
     assert found.image == 576 and found.tiles == 1
 
 
 def test_a_family_that_only_its_processor_knows_is_not_guessed():
-    assert reckon([sample()], SimpleNamespace(model_type="qwen2_vl"), "chat").image is None
+    assert estimate([sample()], SimpleNamespace(model_type="qwen2_vl"), "chat").image is None
 
 
 def test_measured_lengths_are_those_of_the_collators_batch():
@@ -67,11 +67,11 @@ def test_nothing_to_measure_is_said():
 
 def test_text_beyond_the_maximum_length_is_not_counted():
     long = sample(answer="word " * 4000, pictures=0)
-    whole, cut = reckon([long], LLAVA, "vicuna_v1"), reckon([long], LLAVA, "vicuna_v1", max_length=2048)
+    whole, cut = estimate([long], LLAVA, "vicuna_v1"), estimate([long], LLAVA, "vicuna_v1", max_length=2048)
     assert whole.text > 5000 and cut.text == 2048
     assert cut.labels / cut.text == pytest.approx(whole.labels / whole.text)
 
 
 def test_a_picture_of_anyres_has_as_many_tiles_as_its_grid():
-    found = [reckon([sample(size)], NEXT, "plain").tiles for size in ((300, 300), (640, 480), (1280, 300))]
+    found = [estimate([sample(size)], NEXT, "plain").tiles for size in ((300, 300), (640, 480), (1280, 300))]
     assert found == [3, 5, 4]

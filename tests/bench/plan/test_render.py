@@ -8,7 +8,7 @@ from rich.console import Console
 
 from contralign.bench.plan.operations.counting import MODES
 from contralign.bench.plan.predict import predict_all
-from contralign.bench.plan.render import plan_dict, plan_table, table
+from contralign.bench.plan.render import plan_dict, table
 
 
 def printed(drawn) -> str:
@@ -18,7 +18,7 @@ def printed(drawn) -> str:
 
 
 def test_a_table_has_a_row_a_mode_and_says_that_it_is_a_prediction():
-    text = printed(plan_table("llava-next-13b", 16, "a100"))
+    text = printed(table(predict_all("llava-next-13b", gpus=16, gpu="a100")))
     assert all(f" {mode} " in text for mode in MODES)
     assert "llava-next-13b on 16 x a100, 8 samples a GPU" in text and "predicted" in text
 

@@ -83,9 +83,9 @@ def test_the_gallery_lies_where_the_report_looks_for_it(recipe_with, arm, tmp_pa
     folder.mkdir()
     shown = bind_evaluations(recipe_with({"gallery": {"samples": 2, "max_new_tokens": 2}}))["gallery"](arm, folder)
     assert json.dumps(shown) == "{}"
-    exhibits = read_gallery(folder / evaluations.GALLERY_FILE)
-    assert len(exhibits) == 2
-    assert {exhibit.caption.id for exhibit in exhibits} <= {sample.id for sample in arm.held_out}
+    gallery_samples = read_gallery(folder / evaluations.GALLERY_FILE)
+    assert len(gallery_samples) == 2
+    assert {exhibit.caption.id for exhibit in gallery_samples} <= {sample.id for sample in arm.held_out}
 
 
 def test_second_looks_of_an_arm_are_compared_as_the_recipe_lists_them(recipe_with, arm, tmp_path):

@@ -12,7 +12,7 @@ from worlds.tiny_worlds import coloured_samples
 
 from contralign.batch import CACHED_DELTA, IGNORE_INDEX
 from contralign.contrast.drop import DropImage
-from contralign.core.passes import look_twice
+from contralign.core.passes import compare_passes
 from contralign.data.batches.collator import VLCollator
 from contralign.data.records.messages import Turn
 from contralign.data.records.mixture import load_samples
@@ -39,7 +39,7 @@ def live_delta(model, batch, score="logit"):
     """(batch, seq) Δ at label tokens from the two passes, and where they are."""
     adapter = adapter_for(model)
     with torch.no_grad():
-        looks = look_twice(adapter, DropImage(), adapter.prepare(batch), (score,))
+        looks = compare_passes(adapter, DropImage(), adapter.prepare(batch), (score,))
     labelled = torch.nn.functional.pad(looks.valid, (1, 0))
     return torch.nn.functional.pad(looks.delta[score], (1, 0)), labelled
 

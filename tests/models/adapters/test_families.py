@@ -27,7 +27,7 @@ from contralign.contrast.mask import MaskImage
 from contralign.contrast.mean import MeanPicture
 from contralign.contrast.shuffle import ShufflePictures
 from contralign.contrast.taking_out import first_run, last_of_runs
-from contralign.core.passes import look_twice
+from contralign.core.passes import compare_passes
 from contralign.models.adapters.adapter import UnsupportedModel
 from contralign.models.adapters.registry import adapter_for
 from contralign.models.decoder.recorder import forward_replaced
@@ -95,7 +95,7 @@ def test_a_degraded_picture_is_the_models_own_forward_with_it(name):
     def degraded(batch):
         return replace(batch, inputs_embeds=None, vision_inputs={}, pictures=((1,), (), (1, 1), (1,)))
 
-    found, wanted = differences(model, inputs, others, look_twice(adapter, degraded, adapter.prepare(inputs)))
+    found, wanted = differences(model, inputs, others, compare_passes(adapter, degraded, adapter.prepare(inputs)))
     assert wanted.std() > 0.1
     assert (found - wanted).abs().max() < 1e-4
 
@@ -105,7 +105,7 @@ def test_shuffled_pictures_are_the_models_own_forward_with_pictures_exchanged(na
     family, rows = FAMILIES[name], (("image",), (), ("image",))
     model, inputs = built(family), family_batch(family, rows)
     adapter = adapter_for(model)
-    looks = look_twice(adapter, ShufflePictures(), adapter.prepare(inputs))
+    looks = compare_passes(adapter, ShufflePictures(), adapter.prepare(inputs))
     others = family_batch(family, rows, shown=(2, 1, 0))
     found, wanted = differences(model, inputs, others, looks)
     assert wanted.std() > 0.1
@@ -121,12 +121,14 @@ def test_stand_ins_at_their_own_places_equal_hiding_all_other_image_tokens(name,
     adapter = adapter_for(model)
     batch = adapter.prepare(inputs)
     if prompt is None:
-        short = MeanPicture(tokens=2, pack=adapter.packs)
+        short = MeanPicture(tokens=2, pack=adapter.supports_packing)
         places = last_of_runs(batch.image_mask, 2)
         vectors = batch.features[batch.image_mask].mean(dim=0)
     else:
         words = torch.tensor(prompt)
-        short = DropImage(pack=adapter.packs, prompt="an image", words=lambda: (words, adapter.embed_text(words)))
+        short = DropImage(
+            pack=adapter.supports_packing, prompt="an image", words=lambda: (words, adapter.embed_text(words))
+        )
         places = last_of_runs(batch.image_mask, 2) & first_run(batch.image_mask)
         vectors = batch.features.new_zeros(int(places.sum()), batch.features.shape[2])
         vectors[:, : batch.inputs_embeds.shape[2]] = adapter.embed_text(words).repeat(len(vectors) // 2, 1)
@@ -135,9 +137,9 @@ def test_stand_ins_at_their_own_places_equal_hiding_all_other_image_tokens(name,
     whole = replace(
         batch.with_features(features),
         attention_mask=batch.attention_mask * (~batch.image_mask | places),
-        out_of_line={},
+        cross_attention_inputs={},
     )
-    one, other = (look_twice(adapter, view, batch) for view in (short, lambda _: whole))
+    one, other = (compare_passes(adapter, view, batch) for view in (short, lambda _: whole))
     assert one.delta["logit"][one.valid].std() > 0.1
     assert (one.delta["logit"] - other.delta["logit"])[one.valid].abs().max() < 1e-4
 

@@ -13,7 +13,7 @@ from contralign.contrast.mean import MeanPicture
 from contralign.contrast.shuffle import ShufflePictures
 from contralign.contrast.taking_out import first_run, last_of_runs
 from contralign.core.label_loss import label_loss
-from contralign.core.passes import look_twice, run_passes
+from contralign.core.passes import compare_passes, run_passes
 from contralign.models.adapters.adapter import UnsupportedModel
 from contralign.models.adapters.generic import GenericAdapter
 from contralign.models.adapters.registry import adapter_for
@@ -132,8 +132,8 @@ def test_both_passes_are_right_for_a_family(family):
     ours = adapter.logits(adapter.hidden(batch).flatten(0, 1)).view_as(theirs)
     told = inputs["attention_mask"].bool()
     assert torch.equal(ours[told], theirs[told])
-    dropped = look_twice(adapter, DropImage(), batch)
-    masked = look_twice(adapter, MaskImage(), batch)
+    dropped = compare_passes(adapter, DropImage(), batch)
+    masked = compare_passes(adapter, MaskImage(), batch)
     assert dropped.delta["logit"][dropped.valid].std() > 0.3
     assert (dropped.delta["logit"] - masked.delta["logit"])[dropped.valid].abs().max() < 1e-4
 
@@ -159,10 +159,10 @@ def test_stand_ins_at_their_own_places_equal_hiding_all_other_image_tokens(famil
         inputs_embeds=batch.inputs_embeds.masked_scatter(places.unsqueeze(-1), vectors),
         attention_mask=batch.attention_mask * (~batch.image_mask | places),
     )
-    one, other = (look_twice(adapter, view, batch) for view in (short, lambda _: whole))
+    one, other = (compare_passes(adapter, view, batch) for view in (short, lambda _: whole))
     assert one.delta["logit"][one.valid].std() > 0.3
     assert (one.delta["logit"] - other.delta["logit"])[one.valid].abs().max() < 1e-4
-    dropped = look_twice(adapter, DropImage(), batch)
+    dropped = compare_passes(adapter, DropImage(), batch)
     assert (one.delta["logit"] - dropped.delta["logit"])[one.valid].abs().max() > 0.1
 
 
@@ -170,7 +170,7 @@ def test_shuffled_pictures_are_the_models_own_forward_with_pictures_exchanged():
     model, _ = internvl()
     inputs = mixed_batch(images=(1, 0, 1))
     adapter = GenericAdapter(model)
-    looks = look_twice(adapter, ShufflePictures(), adapter.prepare(inputs))
+    looks = compare_passes(adapter, ShufflePictures(), adapter.prepare(inputs))
     asked = {name: value for name, value in inputs.items() if name != "labels"}
     right = model(**asked).logits
     wrong = model(**{**asked, "pixel_values": asked["pixel_values"].flip(0)}).logits
@@ -197,7 +197,7 @@ def test_the_gradient_reaches_projector_and_vision_tower():
 def test_it_says_what_the_llava_adapter_says():
     model, inputs = llava()
     mine, family = GenericAdapter(model), adapter_for(model)
-    one, other = (look_twice(adapter, DropImage(), adapter.prepare(inputs)) for adapter in (mine, family))
+    one, other = (compare_passes(adapter, DropImage(), adapter.prepare(inputs)) for adapter in (mine, family))
     assert torch.equal(one.delta["logit"], other.delta["logit"])
     assert torch.equal(one.nll, other.nll)
 

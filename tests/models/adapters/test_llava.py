@@ -6,7 +6,7 @@ from worlds.small_models import IMAGE_TOKEN, build_llava, mixed_batch
 
 from contralign.contrast.drop import DropImage
 from contralign.contrast.mask import MaskImage
-from contralign.core.passes import look_twice
+from contralign.core.passes import compare_passes
 from contralign.models.adapters.adapter import UnsupportedModel
 from contralign.models.adapters.registry import adapter_for
 
@@ -27,8 +27,8 @@ def test_the_pass_with_the_picture_is_the_models_own_forward(padding):
 def test_dropping_image_tokens_equals_masking_them(padding, dtype, tolerance):
     adapter = adapter_for(build_llava(dtype))
     batch = adapter.prepare(mixed_batch(images=(1, 0, 2, 1, 2), padding=padding, dtype=dtype))
-    dropped = look_twice(adapter, DropImage(), batch, ("logit", "logprob"))
-    masked = look_twice(adapter, MaskImage(), batch, ("logit", "logprob"))
+    dropped = compare_passes(adapter, DropImage(), batch, ("logit", "logprob"))
+    masked = compare_passes(adapter, MaskImage(), batch, ("logit", "logprob"))
     for score in ("logit", "logprob"):
         seen = dropped.delta[score][dropped.valid & dropped.has_image.unsqueeze(1)]
         assert seen.std() > 0.5
@@ -39,7 +39,7 @@ def test_delta_equals_a_forward_written_by_hand_row_by_row():
     model = build_llava(torch.float64)
     inputs = mixed_batch(images=(1, 2), dtype=torch.float64)
     adapter = adapter_for(model)
-    looks = look_twice(adapter, DropImage(), adapter.prepare(inputs))
+    looks = compare_passes(adapter, DropImage(), adapter.prepare(inputs))
     full = model(**{name: value for name, value in inputs.items() if name != "labels"}).logits
     for row in range(2):
         ids, labels = inputs["input_ids"][row], inputs["labels"][row]
@@ -59,7 +59,7 @@ def test_padding_side_and_order_of_rows_change_no_delta():
     left = mixed_batch(dtype=torch.float64, padding="left")
     deltas = []
     for inputs in (right, left):
-        looks = look_twice(adapter, DropImage(), adapter.prepare(inputs))
+        looks = compare_passes(adapter, DropImage(), adapter.prepare(inputs))
         deltas.append(looks.delta["logit"][looks.valid])
     # LLaMA counts positions from the padding on; rotary positions are relative, up to the float32 of its tables.
     torch.testing.assert_close(deltas[0], deltas[1], rtol=0, atol=1e-4)
@@ -69,10 +69,10 @@ def test_a_batch_without_any_picture_has_no_delta_and_no_second_pass():
     adapter = adapter_for(build_llava())
     batch = adapter.prepare(mixed_batch(images=(0, 0)))
     assert DropImage()(batch).input_ids.shape[0] == 0
-    looks = look_twice(adapter, DropImage(), batch)
+    looks = compare_passes(adapter, DropImage(), batch)
     assert looks.valid.any()
     assert not looks.delta["logit"].any()
-    assert not look_twice(adapter, MaskImage(), batch).delta["logit"].any()
+    assert not compare_passes(adapter, MaskImage(), batch).delta["logit"].any()
 
 
 def test_labels_left_on_image_tokens_are_ignored():
@@ -91,7 +91,7 @@ def test_the_first_word_of_a_plain_caption_is_read_at_the_last_text_token():
     labels = torch.tensor([[-100] * 5 + [5, 6, 7]])
     batch = adapter.prepare({"input_ids": ids, "labels": labels, "pixel_values": torch.randn(1, 3, 28, 28).double()})
     for contrast in (DropImage(), MaskImage()):
-        with_picture = look_twice(adapter, contrast, batch)
+        with_picture = compare_passes(adapter, contrast, batch)
         text = adapter.model(input_ids=torch.tensor([[1]])).logits[0, 0, 5]
         full = adapter.logits(adapter.hidden(batch)[0])[4, 5]
         torch.testing.assert_close(with_picture.delta["logit"][0, 4], full - text)
@@ -102,7 +102,7 @@ def test_a_label_with_no_text_before_it_has_delta_zero():
     ids = torch.tensor([[*[IMAGE_TOKEN] * 4, 5, 6]])
     labels = torch.tensor([[-100] * 4 + [5, 6]])
     batch = adapter.prepare({"input_ids": ids, "labels": labels, "pixel_values": torch.randn(1, 3, 28, 28)})
-    looks = look_twice(adapter, DropImage(), batch)
+    looks = compare_passes(adapter, DropImage(), batch)
     assert looks.delta["logit"][0, 3] == 0
     assert looks.delta["logit"][0, 4] != 0
 

@@ -14,14 +14,14 @@ from worlds.small_llava_next import TILE, build_llava_next, in_dtype, picture, p
 from contralign import CalConfig, ContrastiveAlignment
 from contralign.contrast.drop import DropImage
 from contralign.contrast.mask import MaskImage
-from contralign.core.passes import look_twice
+from contralign.core.passes import compare_passes
 from contralign.core.reference import reference_delta, reference_loss, reference_weights
 from contralign.data.batches.collator import VLCollator
 from contralign.data.records.messages import Sample, Turn
-from contralign.models.adapters import llava_next
+from contralign.models.adapters import llava
 from contralign.models.adapters.llava_next import LlavaNextAdapter
 from contralign.models.adapters.registry import adapter_for
-from contralign.models.anyres.anyres import as_original, num_tokens
+from contralign.models.anyres.tiling import num_tokens, use_original_tiling
 from contralign.run.trainable_parts import freeze_unread_layers, parameter_groups, part_of, train_only
 
 TEXT_ALONE = [Sample("text", (Turn("user", "what is this?"), Turn("assistant", "nothing but stripes")))] * 2
@@ -122,7 +122,7 @@ def test_dropping_image_tokens_equals_masking_them(padding, dtype, tolerance):
     model, processor = build_llava_next(dtype)
     adapter = adapter_for(model)
     batch = adapter.prepare(collated(processor, dtype=dtype, padding_side=padding))
-    dropped, masked = (look_twice(adapter, contrast, batch) for contrast in (DropImage(), MaskImage()))
+    dropped, masked = (compare_passes(adapter, contrast, batch) for contrast in (DropImage(), MaskImage()))
     seen = dropped.delta["logit"][dropped.valid & dropped.has_image.unsqueeze(1)]
     assert seen.std() > 0.5
     assert (dropped.delta["logit"] - masked.delta["logit"])[dropped.valid].abs().max() <= tolerance
@@ -208,7 +208,7 @@ def test_on_a_rank_with_text_alone_tower_projector_and_newline_take_part(monkeyp
     freeze_unread_layers(model)
     batch = collated(processor, TEXT_ALONE)
     alone = gradients_of(model, ContrastiveAlignment(model)(batch).loss)
-    monkeypatch.setattr(llava_next, "runs_on_many_ranks", lambda: True)
+    monkeypatch.setattr(llava, "runs_on_many_ranks", lambda: True)
     among_ranks = gradients_of(model, ContrastiveAlignment(model)(batch).loss)
     assert {part_of(name) for name in alone} == {"language_model"}
     assert among_ranks.keys() == {name for name, p in model.named_parameters() if p.requires_grad}
@@ -254,7 +254,7 @@ def test_a_processor_of_another_rule_is_refused_with_what_to_do():
     model, _ = build_llava_next()
     row = samples()[0]
     small = Sample(row.id, row.turns, (picture(10, 28),))
-    with pytest.raises(ValueError, match=r"as_original\(model, processor\)"):
+    with pytest.raises(ValueError, match=r"use_original_tiling\(model, processor\)"):
         adapter_for(model).prepare(collated(plain_processor(), [small]))
 
 
@@ -309,7 +309,7 @@ def test_a_pair_trained_in_both_stages_is_loaded_by_the_auto_classes_with_the_sa
         AutoModelForImageTextToText.from_pretrained(tmp_path).eval(),
         AutoProcessor.from_pretrained(tmp_path),
     )
-    as_original(again, reader)
+    use_original_tiling(again, reader)
     batch_again = collated(reader)
     assert all(torch.equal(batch[name], batch_again[name]) for name in batch)
     assert torch.equal(own_logits(again, batch_again), own_logits(model, batch))

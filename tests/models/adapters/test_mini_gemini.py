@@ -9,7 +9,7 @@ from worlds.small_mini_gemini import IMAGE_TOKEN, build_mini_gemini, picture_bat
 from contralign import CalConfig, ContrastiveAlignment
 from contralign.contrast.drop import DropImage
 from contralign.contrast.mask import MaskImage
-from contralign.core.passes import look_twice
+from contralign.core.passes import compare_passes
 from contralign.models.adapters import mini_gemini as mini_gemini_adapter
 from contralign.models.adapters.adapter import UnsupportedModel
 from contralign.models.adapters.mini_gemini import MiniGeminiAdapter
@@ -47,8 +47,8 @@ def test_dropping_image_tokens_equals_masking_them(grid, text, padding):
     model = build_mini_gemini(grid, text)
     adapter = adapter_for(model)
     batch = adapter.prepare(picture_batch(model, images=(1, 0, 2, 1, 2), padding=padding))
-    dropped = look_twice(adapter, DropImage(), batch, ("logit", "logprob"))
-    masked = look_twice(adapter, MaskImage(), batch, ("logit", "logprob"))
+    dropped = compare_passes(adapter, DropImage(), batch, ("logit", "logprob"))
+    masked = compare_passes(adapter, MaskImage(), batch, ("logit", "logprob"))
     for score in ("logit", "logprob"):
         seen = dropped.delta[score][dropped.valid & dropped.has_image.unsqueeze(1)]
         assert seen.std() > 0.5
@@ -59,7 +59,7 @@ def test_dropping_image_tokens_equals_masking_them(grid, text, padding):
 def test_delta_equals_a_forward_written_by_hand_row_by_row(grid):
     model = build_mini_gemini(grid, dtype=torch.float64)
     inputs = picture_batch(model, images=(1, 1))
-    looks = look_twice(adapter_for(model), DropImage(), adapter_for(model).prepare(inputs))
+    looks = compare_passes(adapter_for(model), DropImage(), adapter_for(model).prepare(inputs))
     full = model(**without_labels(inputs)).logits
     checked = 0
     for row in range(2):

@@ -6,8 +6,8 @@ from safetensors.torch import save_file
 
 from contralign.models.assembly import part_weights
 from contralign.models.assembly.part_weights import (
+    fetch_part,
     language_model_weights,
-    part_folder,
     projector_weights,
     vision_tower_weights,
 )
@@ -15,14 +15,14 @@ from contralign.models.assembly.part_weights import (
 
 def test_safetensors_are_fetched_before_pickled_files(monkeypatch, tmp_path):
     asked = fetches(monkeypatch, tmp_path, "model.safetensors")
-    assert part_folder("some/name") == tmp_path
+    assert fetch_part("some/name") == tmp_path
     assert ["*.safetensors" in patterns for patterns in asked] == [True]
     assert not any("*.bin" in patterns for patterns in asked)
 
 
 def test_pickled_files_are_fetched_where_there_is_nothing_else(monkeypatch, tmp_path):
     asked = fetches(monkeypatch, tmp_path, "pytorch_model.bin")
-    assert part_folder("some/name") == tmp_path
+    assert fetch_part("some/name") == tmp_path
     assert "*.bin" in asked[-1]
     assert all("tokenizer.model" not in patterns and "*.model" in patterns for patterns in asked)
 
@@ -42,13 +42,13 @@ def fetches(monkeypatch, folder, there):
 
 
 def test_a_directory_is_itself(tmp_path):
-    assert part_folder(str(tmp_path)) == tmp_path
+    assert fetch_part(str(tmp_path)) == tmp_path
 
 
 @pytest.mark.parametrize("name", ["no/such-part", "/no/such/folder"])
 def test_what_is_nowhere_is_refused(name):
     with pytest.raises(ValueError, match="is no directory and cannot be fetched"):
-        part_folder(name)
+        fetch_part(name)
 
 
 def test_rows_grow_by_the_mean_and_a_tied_head_follows(tmp_path):

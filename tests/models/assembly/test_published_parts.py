@@ -7,7 +7,7 @@ from transformers.initialization import no_init_weights
 from worlds.small_parts import WHOLE_CLIP, write_clip, write_convnext, write_llama
 
 from contralign.models.assembly.published_parts import GEMMA_2B, VICUNA_7B, VICUNA_13B, part_config
-from contralign.models.assembly.published_towers import CLIP_L_336, CONVNEXT_L_320
+from contralign.models.published_towers import CLIP_L_336, CONVNEXT_L_320
 
 
 def count(config, kind):

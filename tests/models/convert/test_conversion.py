@@ -11,8 +11,8 @@ from worlds.small_mini_gemini import build_mini_gemini, picture_batch
 from contralign.models.convert import ConversionError
 from contralign.models.convert.checkpoint import read_json, read_weights
 from contralign.models.convert.conversion import layout_of, to_hugging_face, to_original
-from contralign.models.convert.llava.llava import PROJECTOR_FILE
-from contralign.models.convert.mini_gemini.mini_gemini import save_original_mini_gemini
+from contralign.models.convert.llava.load import PROJECTOR_FILE
+from contralign.models.convert.mini_gemini.save import save_original_mini_gemini
 from contralign.models.convert.weight_files import write_tensors, write_weights
 
 GOLDEN = Path(__file__).parents[2] / "golden"

@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 from transformers import PreTrainedTokenizerFast
 
+from contralign.models.chat_templates import GEMMA_TEMPLATE
 from contralign.models.convert import ConversionError, load_original_llava
-from contralign.models.convert.processors import GEMMA_TEMPLATE, llava_processor, vicuna_template
+from contralign.models.convert.processors import llava_processor, vicuna_template
 from contralign.models.convert.tokenizers.sentencepiece_tokenizer import read_tokenizer
 from contralign.models.decoder.image_token import add_image_token
 

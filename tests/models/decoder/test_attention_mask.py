@@ -96,6 +96,6 @@ def test_the_decoder_is_given_one_mask_or_one_for_each_kind_of_layer():
     batch = batch_of()
     assert decoder_mask(batch, "sdpa") is batch.attention_mask
     causal = CAUSAL.expand(2, -1, -1)
-    assert decoder_mask(replace(batch, attends={EVERY_LAYER: causal}), "sdpa").shape == (2, 1, 4, 4)
-    kinds = decoder_mask(replace(batch, attends={"full_attention": causal, "sliding_attention": causal}), "sdpa")
+    assert decoder_mask(replace(batch, pair_masks={EVERY_LAYER: causal}), "sdpa").shape == (2, 1, 4, 4)
+    kinds = decoder_mask(replace(batch, pair_masks={"full_attention": causal, "sliding_attention": causal}), "sdpa")
     assert list(kinds) == ["full_attention", "sliding_attention"]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from contralign.models.decoder.image_token import rows_for
+from contralign.models.decoder.image_token import padded_vocab_size
 
 
 @pytest.mark.parametrize(
@@ -10,4 +10,4 @@ from contralign.models.decoder.image_token import rows_for
     [(32000, 32000, 32064), (31999, 32000, 32000), (32063, 32000, 32064), (32064, 32000, 32128), (0, 96, 96)],
 )
 def test_a_vocabulary_grows_in_steps_of_64_and_only_where_the_image_token_lies_behind_it(image_token_id, rows, wanted):
-    assert rows_for(image_token_id, rows) == wanted
+    assert padded_vocab_size(image_token_id, rows) == wanted

@@ -11,7 +11,7 @@ from contralign.core.head import LinearHead, OpaqueHead
 from contralign.core.label_loss import label_loss
 from contralign.core.label_readings import label_scores
 from contralign.models.adapters.registry import adapter_for
-from contralign.models.decoder.output_head import UNKNOWN, gathered_head, is_plain_linear, transform_behind
+from contralign.models.decoder.output_head import UNKNOWN, gathered_head, is_plain_linear, logit_transform
 
 
 def config(**values):
@@ -41,7 +41,7 @@ def head(dtype=torch.float32, bias=False):
 )
 def test_the_transform_is_found_or_said_to_be_unknown(applied, named, found, dtype):
     module = head(dtype, bias=True)
-    assert transform_behind(module, lambda rows: applied(module(rows)), config(**named)) == found
+    assert logit_transform(module, lambda rows: applied(module(rows)), config(**named)) == found
 
 
 def test_a_plain_linear_layer_is_told_from_a_wrapped_one():

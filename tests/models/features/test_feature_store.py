@@ -26,7 +26,7 @@ def test_a_full_memory_keeps_what_it_has_and_says_so_once(caplog):
     assert torch.equal(store.get("bb"), tensor(1))
     assert store.get("cc") is None
     assert store.bytes == 256
-    assert store.counts.turned_away == 2
+    assert store.counts.not_kept == 2
     assert caplog.text.count("the feature cache is full: 2 pictures") == 1
 
 

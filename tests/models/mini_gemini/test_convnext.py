@@ -7,8 +7,8 @@ import pytest
 import torch
 from transformers import ConvNextConfig
 
-from contralign.models.convert.mini_gemini.mini_gemini_names import AUX_TOWER, rename_mini_gemini_keys
-from contralign.models.convert.mini_gemini.mini_gemini_towers import convnext_settings
+from contralign.models.convert.mini_gemini.names import AUX_TOWER, rename_mini_gemini_keys
+from contralign.models.convert.mini_gemini.towers import convnext_settings
 from contralign.models.mini_gemini.convnext import MiniGeminiAuxTower
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "mgm_convnext.npz"

@@ -9,7 +9,7 @@ from worlds.small_smol import sheet, small_parts, small_smol, told
 
 from contralign.contrast.drop import DropImage
 from contralign.contrast.mask import MaskImage
-from contralign.core.passes import look_twice
+from contralign.core.passes import compare_passes
 from contralign.data.batches.collator import VLCollator
 from contralign.data.records.messages import IMAGE, Sample, Turn
 from contralign.models.adapters.registry import adapter_for
@@ -108,8 +108,8 @@ def drop_against_mask(model, batch):
     adapter = adapter_for(model)
     with torch.no_grad():
         prepared = adapter.prepare(batch)
-        dropped = look_twice(adapter, DropImage(), prepared).delta["logit"]
-        masked = look_twice(adapter, MaskImage(), prepared).delta["logit"]
+        dropped = compare_passes(adapter, DropImage(), prepared).delta["logit"]
+        masked = compare_passes(adapter, MaskImage(), prepared).delta["logit"]
     return float((dropped - masked).abs().max()), float(masked.abs().max())
 
 

@@ -17,12 +17,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from contralign.analysis.caption_delta import CaptionDelta, Piece
-from contralign.analysis.gallery import Exhibit
+from contralign.analysis.gallery import GallerySample
 from contralign.analysis.render.plots import training_curves
 from contralign.analysis.render.tables import result_tables
 from contralign.analysis.run_report import Report
 
-TOP_DELTA = 5.0
+FULL_COLOUR_DELTA = 5.0
 """Δ at which the colour is full: β of the paper."""
 
 SMALL_SIDE = 160
@@ -51,7 +51,7 @@ class Token:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
+class ColouredCaption:
     """The reference answers of one sample, coloured by one Δ of one arm."""
 
     arm: str
@@ -60,7 +60,7 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shown:
+class InlineImage:
     """A picture as an address of the form data:image/png."""
 
     src: str
@@ -74,15 +74,15 @@ class Card:
     Attributes:
         id: of the sample.
         pictures: of the sample.
-        first: the reading that is always shown.
+        first: the caption that is always shown.
         more: those that are folded away.
         said: (arm, its own caption).
     """
 
     id: str
-    pictures: tuple[Shown, ...]
-    first: Reading
-    more: tuple[Reading, ...]
+    pictures: tuple[InlineImage, ...]
+    first: ColouredCaption
+    more: tuple[ColouredCaption, ...]
     said: tuple[tuple[str, str], ...]
 
 
@@ -117,7 +117,7 @@ def render(report: Report) -> str:
         plots=plots,
         cards=gallery_cards(report.galleries),
         bad_records=[(stage, found) for stage, found in report.bad_records.items() if isinstance(found, Mapping)],
-        top_delta=f"{TOP_DELTA:g}",
+        top_delta=f"{FULL_COLOUR_DELTA:g}",
     )
 
 
@@ -138,52 +138,54 @@ def facts(environment: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(name, str(value)) for name, value in known.items() if value is not None]
 
 
-def gallery_cards(galleries: Mapping[str, Sequence[Exhibit]]) -> list[Card]:
+def gallery_cards(galleries: Mapping[str, Sequence[GallerySample]]) -> list[Card]:
     """One card for every sample of the galleries; first comes the last arm's Δ logit (paper, Figure 2a)."""
-    seen: dict[str, dict[str, Exhibit]] = {}
-    for arm, shown in galleries.items():
-        for exhibit in shown:
-            seen.setdefault(exhibit.caption.id, {})[arm] = exhibit
+    seen: dict[str, dict[str, GallerySample]] = {}
+    for arm, samples in galleries.items():
+        for sample in samples:
+            seen.setdefault(sample.caption.id, {})[arm] = sample
     cards = []
     for sample_id, by_arm in seen.items():
-        readings = [
-            _reading(arm, score, exhibit) for arm, exhibit in reversed(by_arm.items()) for score in _scores(exhibit)
+        captions = [
+            _coloured_caption(arm, score, sample)
+            for arm, sample in reversed(by_arm.items())
+            for score in _scores(sample)
         ]
-        any_exhibit = next(iter(by_arm.values()))
+        any_arm = next(iter(by_arm.values()))
         cards.append(
             Card(
                 id=sample_id,
-                pictures=tuple(map(_shown, any_exhibit.pictures)),
-                first=readings[0],
-                more=tuple(readings[1:]),
-                said=tuple((arm, exhibit.said) for arm, exhibit in by_arm.items()),
+                pictures=tuple(map(_inline_image, any_arm.pictures)),
+                first=captions[0],
+                more=tuple(captions[1:]),
+                said=tuple((arm, sample.said) for arm, sample in by_arm.items()),
             )
         )
     return cards
 
 
-def _shown(png: str) -> Shown:
+def _inline_image(png: str) -> InlineImage:
     with Image.open(io.BytesIO(base64.b64decode(png)), formats=["PNG"]) as picture:
-        return Shown(src=f"data:image/png;base64,{png}", is_small=max(picture.size) <= SMALL_SIDE)
+        return InlineImage(src=f"data:image/png;base64,{png}", is_small=max(picture.size) <= SMALL_SIDE)
 
 
-def _scores(exhibit: Exhibit) -> list[str]:
+def _scores(sample: GallerySample) -> list[str]:
     """Scores that the caption has, "" for a caption without a label."""
-    names = dict.fromkeys(score for piece in exhibit.caption.pieces for score in piece.delta)
+    names = dict.fromkeys(score for piece in sample.caption.pieces for score in piece.delta)
     return sorted(names, key=lambda score: list(SCORE_NAMES).index(score) if score in SCORE_NAMES else 9) or [""]
 
 
-def _reading(arm: str, score: str, exhibit: Exhibit) -> Reading:
-    caption: CaptionDelta = exhibit.caption
-    turns = zip(exhibit.requests, caption.turns, strict=False)
+def _coloured_caption(arm: str, score: str, sample: GallerySample) -> ColouredCaption:
+    caption: CaptionDelta = sample.caption
+    turns = zip(sample.requests, caption.turns, strict=False)
     coloured = ((asked, tuple(_token(piece, score) for piece in caption.of_turn(turn))) for asked, turn in turns)
-    return Reading(arm=arm, score=SCORE_NAMES.get(score, score), turns=tuple(coloured))
+    return ColouredCaption(arm=arm, score=SCORE_NAMES.get(score, score), turns=tuple(coloured))
 
 
 def _token(piece: Piece, score: str) -> Token:
     delta = piece.delta.get(score)
     sign = "" if delta is None else "less" if delta < 0 else "more"
-    share = 0.0 if delta is None else min(abs(delta) / TOP_DELTA, 1.0)
+    share = 0.0 if delta is None else min(abs(delta) / FULL_COLOUR_DELTA, 1.0)
     text = piece.text.lstrip()
     return Token(
         blank=piece.text[: len(piece.text) - len(text)],

@@ -44,7 +44,7 @@ CONTRASTS = {
     "patches": ("covered patches", "covered patches, share {}"),
     "blur": ("blurred picture", "blurred picture, σ = {}"),
 }
-"""Of a second look alone, and with its setting."""
+"""Title of a contrast alone, and with its setting."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +95,7 @@ def result_tables(results: Results) -> list[ResultTable]:
     for name in names:
         arms = {arm: evaluations.get(name, {}) for arm, evaluations in results.items()}
         layout = _LAYOUTS.get(name)
-        tables += layout(arms) if layout else _anything(name, arms)
+        tables += layout(arms) if layout else _unknown_evaluation(name, arms)
     return [table for table in tables if table.rows]
 
 
@@ -130,22 +130,22 @@ def _grounding(arms: Results) -> list[ResultTable]:
 
 
 def _delta(arms: Results) -> list[ResultTable]:
-    """A table a task: second looks from top to bottom, scores from left to right, arms below one another."""
+    """A table a task: contrasts from top to bottom, scores from left to right, arms below one another."""
     tables: list[ResultTable] = []
     for task, told_apart in TASKS.items():
-        scores = [score for score in SCORES if _measured(arms, task, score)]
+        scores = [score for score in SCORES if _has_area(arms, task, score)]
         rows = [
             Row(
                 group=arm if len(arms) > 1 else "",
-                name=_second_look(contrast),
-                cells=tuple(_cell(_at(by_score, (score, task)), _number) for score in scores),
+                name=_contrast_title(contrast),
+                cells=tuple(_cell(_value_at(by_score, (score, task)), _number) for score in scores),
             )
             for arm, found in arms.items()
             for contrast, by_score in found.get("auc", {}).items()
         ]
         tables.append(
             ResultTable(
-                title=f"Second looks compared: {told_apart}",
+                title=f"Contrasts compared: {told_apart}",
                 note="Area under the ROC curve; 0.5 is chance, 1 is perfect. Rows: what the second pass sees. Columns: "
                 "Δ as it comes, and as a weight, clamped to [1, 5] and averaged over 3. An area of exactly 0 or 1 has "
                 "no interval.",
@@ -156,13 +156,13 @@ def _delta(arms: Results) -> list[ResultTable]:
     return tables
 
 
-def _measured(arms: Results, task: str, score: str) -> bool:
-    """Whether some arm has an area of this task and score under some second look."""
+def _has_area(arms: Results, task: str, score: str) -> bool:
+    """Whether some arm has an area of this task and score under some contrast."""
     looks = [by_score for found in arms.values() for by_score in found.get("auc", {}).values()]
-    return any(_cell(_at(by_score, (score, task)), _number) for by_score in looks)
+    return any(_cell(_value_at(by_score, (score, task)), _number) for by_score in looks)
 
 
-def _second_look(name: str) -> str:
+def _contrast_title(name: str) -> str:
     """A contrast such as "blur:10" in words; a name that nothing is known about as it is."""
     word, colon, setting = name.partition(":")
     alone, with_setting = CONTRASTS.get(word, (name, name))
@@ -208,7 +208,7 @@ def _retrieval(arms: Results) -> list[ResultTable]:
     ]
 
 
-def _anything(name: str, arms: Results) -> list[ResultTable]:
+def _unknown_evaluation(name: str, arms: Results) -> list[ResultTable]:
     """Every number of an evaluation that nothing is known about."""
     paths = dict.fromkeys(path for found in arms.values() for path in _paths(found))
     rows = [_row(arms, ".".join(path[:-1]), path[-1], path, _number) for path in paths]
@@ -251,11 +251,11 @@ def _rows(
 
 def _row(arms: Results, group: str, name: str, path: Path, show: Show) -> Row | None:
     """None where no arm has a value."""
-    cells = tuple(_cell(_at(found, path), show) for found in arms.values())
+    cells = tuple(_cell(_value_at(found, path), show) for found in arms.values())
     return Row(group=group, name=name, cells=cells) if any(cells) else None
 
 
-def _at(numbers: Any, path: Path) -> Any:
+def _value_at(numbers: Any, path: Path) -> Any:
     for name in path:
         numbers = numbers.get(name) if isinstance(numbers, Mapping) else None
     return numbers

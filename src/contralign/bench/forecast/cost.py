@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from contralign.bench.forecast.state import Engine, Weights
+from contralign.bench.forecast.state import Engine, WeightCounts
 from contralign.bench.forecast.tokens import PREFIXES, RecordTokens
-from contralign.bench.plan.from_config import decoder_of, fine_tower_of, tower_of
+from contralign.bench.plan.from_config import aux_tower_of, decoder_of, tower_of
 from contralign.bench.plan.gpus import GIB, GPUS
 from contralign.bench.plan.predict import Plan, predict
 from contralign.bench.plan.shapes import Sample, Tower, VLModel
@@ -25,7 +25,7 @@ def cost_of(
     gpus: int,
     gpu: str,
     accumulation: int,
-    weights: Weights,
+    weights: WeightCounts,
 ) -> dict[str, Any]:
     """Memory and time of a stage, under the lightest engine that takes it and whose state fits, else the heaviest."""
     try:
@@ -64,14 +64,14 @@ def _engines(recipe: Recipe, cal: CalConfig | None, gpus: int, accumulation: int
     return ("zero2", "zero3")
 
 
-def weights_of(recipe: Recipe, config: Any, learning: int, frozen: int) -> Weights:
+def weights_of(recipe: Recipe, config: Any, learning: int, frozen: int) -> WeightCounts:
     """What is held of the model; of a quantised one the matrices of the language model's layers are in few bits."""
     settings = recipe.model
     quantized = 0
     if settings.quantization != "none":
         decoder = decoder_of(config)
         quantized = decoder.layers * decoder.layer_weights
-    return Weights(
+    return WeightCounts(
         learning=learning,
         frozen=frozen,
         quantized=quantized,
@@ -81,12 +81,12 @@ def weights_of(recipe: Recipe, config: Any, learning: int, frozen: int) -> Weigh
     )
 
 
-def _with_state(plan: Plan, weights: Weights, engine: Engine) -> Plan:
+def _with_state(plan: Plan, weights: WeightCounts, engine: Engine) -> Plan:
     """The plan with the state of these weights, and layer inputs as wide as the engine makes them.
 
     Autocast leaves the residual stream in float32, which is twice what the plan counts.
     """
-    state = weights.held(engine, plan.gpus) / GIB
+    state = weights.bytes_per_gpu(engine, plan.gpus) / GIB
     wide = engine in ("single", "ddp") or not weights.bf16
     inputs = plan.inputs_gib * (2 if wide else 1)
     held = state + inputs + plan.loss_gib
@@ -110,6 +110,6 @@ def _shape(recipe: Recipe, stage: StagePlan, config: Any, tokens: RecordTokens, 
         tiles=round(tokens.tiles) if tower is not None else 0,
         train_tower="vision_tower" in learns,
         train_decoder="language_model" in learns and recipe.model.lora is None,
-        fine=fine_tower_of(config, aux.image_size) if aux is not None else None,
+        aux=aux_tower_of(config, aux.image_size) if aux is not None else None,
         global_batch=global_batch,
     )

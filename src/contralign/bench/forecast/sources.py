@@ -16,7 +16,7 @@ from contralign.recipe.model_settings import ModelSettings
 from contralign.recipe.published_sizes import PUBLISHED
 from contralign.run.records import make_set
 
-LOOKED_AT = 500
+MAX_INSPECTED = 500
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class SourceForecast:
     problem: str | None = None
 
 
-def look_at_sources(data: DataSettings) -> list[SourceForecast]:
+def inspect_sources(data: DataSettings) -> list[SourceForecast]:
     """Every source of `data.train`; nothing is fetched, and no picture is decoded.
 
     Args:
@@ -51,7 +51,7 @@ def look_at_sources(data: DataSettings) -> list[SourceForecast]:
     return [_builtin(data, source) if is_builtin(source) else look(source, roots.get(source)) for source in data.train]
 
 
-def look_at_projector(model: ModelSettings) -> list[str]:
+def check_projector(model: ModelSettings) -> list[str]:
     """What is to be done about a trained projector that the start model takes; nothing if it takes none.
 
     Args:
@@ -64,7 +64,7 @@ def look_at_projector(model: ModelSettings) -> list[str]:
 
 def _builtin(data: DataSettings, source: str) -> SourceForecast:
     samples = make_set(source, data.source_settings(source))
-    stride = -(-len(samples) // LOOKED_AT)
+    stride = -(-len(samples) // MAX_INSPECTED)
     return SourceForecast(name=source, records=len(samples), found="built in", samples=tuple(samples[::stride]))
 
 
@@ -78,7 +78,7 @@ def _file(source: str, root: Path | None) -> SourceForecast:
     if root is not None and not root.is_dir():
         return SourceForecast(name=source, records=None, found="here", problem=f"image_root {root} is no folder")
     try:
-        preview = preview_data(path, root, LOOKED_AT)
+        preview = preview_data(path, root, MAX_INSPECTED)
     except ValueError as error:
         return SourceForecast(name=source, records=None, found="here, but unreadable", problem=str(error))
     return SourceForecast(
@@ -97,7 +97,7 @@ def _stream(source: str, root: Path | None) -> SourceForecast:
         stream = StreamedSamples(source, root, on_bad="skip", seed=None, passes=1)
     except ValueError as error:
         return SourceForecast(name=source, records=None, found="not here", problem=str(error))
-    first = tuple(islice(stream, LOOKED_AT))
+    first = tuple(islice(stream, MAX_INSPECTED))
     bad = stream.report.bad
     preview = DataPreview(num_records=0, samples=first, bad=bad)
     return SourceForecast(

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from contralign.bench.forecast.cost import cost_of, weights_of
-from contralign.bench.forecast.sources import SourceForecast, look_at_projector, look_at_sources
-from contralign.bench.forecast.tokens import RecordTokens, measure, reckon
+from contralign.bench.forecast.sources import SourceForecast, check_projector, inspect_sources
+from contralign.bench.forecast.tokens import RecordTokens, estimate, measure
 from contralign.bench.plan.gpus import GPUS
-from contralign.bench.plan.names import by_name
+from contralign.bench.plan.lookup import by_name
 from contralign.bench.plan.predict import Plan
 from contralign.recipe.data_settings import DataSettings
 from contralign.recipe.model_settings import TINY
@@ -102,7 +102,7 @@ class Forecast:
         """What is to be done before training, once each."""
         found = [source.problem for stage in self.stages for source in stage.sources]
         of_data = dict.fromkeys(problem for problem in found if problem is not None)
-        return [*look_at_projector(self.recipe.model), *of_data]
+        return [*check_projector(self.recipe.model), *of_data]
 
 
 def forecast(run: RunPlan, gpus: int | None = None, gpu: str = "a100") -> Forecast:
@@ -135,7 +135,7 @@ def _devices(recipe: Recipe) -> int:
 def _stage(run: RunPlan, planned: StagePlan, model: Any, gpus: int, gpu: str) -> StageForecast:
     recipe, stage, data = run.recipe, planned.settings, planned.data
     accumulation = planned.accumulation(gpus)
-    sources = look_at_sources(data)
+    sources = inspect_sources(data)
     counted = [source.records for source in sources]
     records = data.count if data.streaming else None if None in counted else sum(count or 0 for count in counted)
     tokens = _tokens(recipe, data, sources, model)
@@ -194,8 +194,8 @@ def _tokens(recipe: Recipe, data: DataSettings, sources: Sequence[SourceForecast
         if measured is not None:
             return measured
     if model is None:
-        return replace(reckon(samples, _NoConfig(), data.template, data.max_length), image=None, tiles=0.0)
-    return reckon(samples, model.config, data.template, data.max_length)
+        return replace(estimate(samples, _NoConfig(), data.template, data.max_length), image=None, tiles=0.0)
+    return estimate(samples, model.config, data.template, data.max_length)
 
 
 class _NoConfig:
@@ -203,7 +203,7 @@ class _NoConfig:
 
 
 def _learners(ready: Any, stage: Stage) -> tuple[dict[str, tuple[int, float]], int]:
-    """Weights that learn, by part and with their rate, and the number of all others."""
+    """WeightCounts that learn, by part and with their rate, and the number of all others."""
     counts: Counter[str] = Counter()
     frozen = 0
     for name, parameter in ready.named_parameters():

@@ -18,7 +18,7 @@ MOMENTS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class Weights:
+class WeightCounts:
     """What a stage holds.
 
     Attributes:
@@ -37,7 +37,7 @@ class Weights:
     quantization: str = "none"
     bf16: bool = True
 
-    def held(self, engine: Engine, gpus: int) -> float:
+    def bytes_per_gpu(self, engine: Engine, gpus: int) -> float:
         """Bytes on each of so many GPUs.
 
         Args:
@@ -45,7 +45,7 @@ class Weights:
             gpus: how many.
         """
         if engine in ("single", "ddp"):
-            return self._held_whole()
+            return self._unsharded_bytes()
         if engine == "fsdp2":
             return ((2 * BYTES["float32"] + MOMENTS) * self.learning + BYTES[self.dtype] * self.frozen) / gpus
         weight = BYTES["bfloat16" if self.bf16 else "float32"]
@@ -54,7 +54,7 @@ class Weights:
         shared = (weight + masters + MOMENTS) * self.learning  # gradients, masters, moments
         return everywhere + shared / gpus if engine == "zero2" else (everywhere + shared) / gpus
 
-    def _held_whole(self) -> float:
+    def _unsharded_bytes(self) -> float:
         copies = BYTES["bfloat16"] if self.bf16 else 0.0
         learning = (2 * BYTES["float32"] + MOMENTS + copies) * self.learning
         few_bits = BYTES[self.quantization] * self.quantized if self.quantized else 0.0

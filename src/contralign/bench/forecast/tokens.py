@@ -1,4 +1,4 @@
-"""How many tokens a record has: measured where the processor is here, reckoned or assumed where it is not."""
+"""How many tokens a record has: measured where the processor is here, estimated or assumed where it is not."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from contralign.data.batches.collator import VLCollator
 from contralign.data.records.bad_record import BadRecord
 from contralign.data.records.images import open_image
 from contralign.data.records.messages import IMAGE, Sample
-from contralign.models.anyres.anyres import best_grid, num_tokens
+from contralign.models.anyres.tiling import best_grid, num_tokens
 
 MEASURED = 32
 """Records whose pictures are opened to measure."""
@@ -83,7 +83,7 @@ def measure(samples: Sequence[Sample], collate: VLCollator, image_token_id: int)
     return RecordTokens(image=image, text=text, labels=label, tiles=tiles, how=how)
 
 
-def reckon(samples: Sequence[Sample], config: Any, template: str, max_length: int | None = None) -> RecordTokens:
+def estimate(samples: Sequence[Sample], config: Any, template: str, max_length: int | None = None) -> RecordTokens:
     """Lengths without a processor: words for tokens, and pictures by the rule of the family.
 
     Args:
@@ -102,7 +102,7 @@ def reckon(samples: Sequence[Sample], config: Any, template: str, max_length: in
     left = [1.0 if max_length is None else min(1.0, max_length / length) for length in whole]
     text = fmean(length * share for length, share in zip(whole, left, strict=True))
     labels = fmean(answer * share for answer, share in zip(answers, left, strict=True))
-    how = f"reckoned from {len(samples)} records, {TOKENS_A_WORD} tokens a word (no tokenizer here)"
+    how = f"estimated from {len(samples)} records, {TOKENS_A_WORD} tokens a word (no tokenizer here)"
     return RecordTokens(image=image, text=text, labels=max(1.0, labels), tiles=tiles, how=how)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from contralign.bench.plan.shapes import Decoder, FineTower, Tower
+from contralign.bench.plan.shapes import AuxTower, Decoder, Tower
 
 
 def decoder_of(config: Any) -> Decoder:
@@ -52,7 +52,7 @@ def tower_of(config: Any) -> Tower | None:
     )
 
 
-def fine_tower_of(config: Any, side: int) -> FineTower | None:
+def aux_tower_of(config: Any, side: int) -> AuxTower | None:
     """The second tower of a Mini-Gemini, None for other models.
 
     Args:
@@ -62,7 +62,7 @@ def fine_tower_of(config: Any, side: int) -> FineTower | None:
     aux = getattr(config, "aux_config", None)
     if aux is None:
         return None
-    return FineTower(
+    return AuxTower(
         side=side,
         widths=tuple(aux.hidden_sizes),
         depths=tuple(aux.depths),

@@ -14,8 +14,8 @@ docs/plan.md:
 
 from __future__ import annotations
 
-from contralign.bench.plan.names import by_name
-from contralign.bench.plan.shapes import Decoder, FineTower, Sample, VLModel
+from contralign.bench.plan.lookup import by_name
+from contralign.bench.plan.shapes import AuxTower, Decoder, Sample, VLModel
 
 VICUNA_7B = Decoder(hidden=4096, layers=32, heads=32, kv_heads=32, intermediate=11008, vocab=32000)
 VICUNA_13B = Decoder(hidden=5120, layers=40, heads=40, kv_heads=40, intermediate=13824, vocab=32000)
@@ -48,7 +48,7 @@ def _mgm(name: str, decoder: Decoder, prefix: int = V1_PREFIX, hd: bool = False)
         decoder=decoder,
         sample=Sample(image=2880 if hd else 576, text=TEXT, labels=LABELS, prefix=prefix),
         tiles=5 if hd else 1,
-        fine=FineTower(side=1536 if hd else 768),
+        aux=AuxTower(side=1536 if hd else 768),
         samples=MGM_SAMPLES,
         sharding="zero2",
     )

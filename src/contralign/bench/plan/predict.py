@@ -1,7 +1,7 @@
 """Seconds, hours and bytes of training on GPUs that need not be here.
 
 Ratios of two modes hardly depend on how much of its peak a GPU reaches; hours do, and for them one number is
-calibrated, on a run without CAL (`checks.calibrate`).
+calibrated, on a run without CAL (`validation.calibrate`).
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 
 from contralign.bench.plan.cluster import Cluster, Efficiency
 from contralign.bench.plan.gpus import GIB, GPUS
+from contralign.bench.plan.lookup import by_name
 from contralign.bench.plan.models import find_model
-from contralign.bench.plan.names import by_name
 from contralign.bench.plan.operations.counting import MODES, Counting, Mode, check_mode
 from contralign.bench.plan.operations.counts import count
 from contralign.bench.plan.operations.logits import loss_memory
@@ -107,30 +107,9 @@ def predict(
     return _plan(cluster, mode, replace(counting, rows=cluster.micro_batch))
 
 
-def predict_all(
-    model: VLModel | str,
-    *,
-    gpus: int,
-    gpu: str,
-    checkpointing: bool = True,
-    accumulation: int = 1,
-    efficiency: Efficiency | None = None,
-    node_bandwidth: float | None = None,
-) -> list[Plan]:
-    """All modes side by side; arguments and errors as of `predict`."""
-    return [
-        predict(
-            model,
-            mode,
-            gpus=gpus,
-            gpu=gpu,
-            checkpointing=checkpointing,
-            accumulation=accumulation,
-            efficiency=efficiency,
-            node_bandwidth=node_bandwidth,
-        )
-        for mode in MODES
-    ]
+def predict_all(model: VLModel | str, *, gpus: int, gpu: str) -> list[Plan]:
+    """All modes side by side, with checkpointing; arguments and errors as of `predict`."""
+    return [predict(model, mode, gpus=gpus, gpu=gpu) for mode in MODES]
 
 
 def _plan(cluster: Cluster, mode: Mode, counting: Counting) -> Plan:

@@ -9,18 +9,9 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from contralign.bench.plan.predict import Plan, predict_all
+from contralign.bench.plan.predict import Plan
 
 FITS = {True: "yes", False: "no", None: "?"}
-
-
-def plan_table(name: str, gpus: int, gpu: str) -> Table:
-    """All modes of one model on so many GPUs, with checkpointing.
-
-    Raises:
-        ValueError: unknown model or GPU (names the known ones), or a number of GPUs that does not divide the batch.
-    """
-    return table(predict_all(name, gpus=gpus, gpu=gpu))
 
 
 def table(plans: Sequence[Plan]) -> Table:
@@ -59,7 +50,7 @@ def table(plans: Sequence[Plan]) -> Table:
 
 
 def plan_dict(plans: Sequence[Plan]) -> dict[str, Any]:
-    """Plans of one model by mode, with the `floor` of a CAL that looks twice; ready for JSON.
+    """Plans of one model by mode, with the `floor` of a CAL with two passes; ready for JSON.
 
     Raises:
         ValueError: no plans, or plans of different models.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from contralign.bench.plan import checks
+from contralign.bench.plan import validation
 from contralign.bench.plan.models import MODELS
 from contralign.bench.plan.operations.counting import Counting, Mode
 from contralign.bench.plan.operations.counts import flop_ratio
@@ -31,17 +31,17 @@ def _table_10() -> Iterator[str]:
     rows = (
         (
             *(c.model, c.baseline, f"{plain:.1f}", c.with_cal, f"{cal:.1f}"),
-            *(f"{c.with_cal / c.baseline:.3f}", f"{ratio:.3f}", f"{checks.calibrate(c):.3f}"),
+            *(f"{c.with_cal / c.baseline:.3f}", f"{ratio:.3f}", f"{validation.calibrate(c):.3f}"),
         )
-        for c, plain, cal, ratio in checks.table_10()
+        for c, plain, cal, ratio in validation.table_10()
     )
     return _markdown(heads, rows)
 
 
 def _assumptions() -> Iterator[str]:
     """How far the predicted ratio of the released style moves when one assumption is changed."""
-    names = [column.model for column in checks.TABLE_10]
-    plain = checks.COUNTING_2024
+    names = [column.model for column in validation.TABLE_10]
+    plain = validation.COUNTING_2024
     changes: dict[str, tuple[Counting, dict[str, object]]] = {
         "as above": (plain, {}),
         "attention of masked keys computed, not skipped": (replace(plain, hidden_keys="computed"), {}),
@@ -80,7 +80,7 @@ def _prototype() -> Iterator[str]:
             *(case.cal, f"{ours['cal']:.3f}", f"{ours['cal_whole']:.3f}", case.cal_time),
             *(case.cal_over_fused, f"{ours['cal_over_fused']:.3f}"),
         )
-        for case, ours in checks.prototype()
+        for case, ours in validation.prototype()
     )
     return _markdown(heads, rows)
 
@@ -105,7 +105,7 @@ def _savings() -> Iterator[str]:
 
 
 def _public_hours() -> Iterator[str]:
-    rows = ((r.model, r.gpus, r.source, r.hours, f"{predicted:.1f}") for r, predicted in checks.public_hours())
+    rows = ((r.model, r.gpus, r.source, r.hours, f"{predicted:.1f}") for r, predicted in validation.public_hours())
     return _markdown(("model", "A100", "source", "hours stated", "predicted"), rows)
 
 

@@ -108,7 +108,7 @@ class Tower:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FineTower:
+class AuxTower:
     """Mini-Gemini's second, frozen tower (ConvNeXt-L) with the mining that reads it (training spec, section 4).
 
     Attributes:
@@ -190,7 +190,7 @@ class VLModel:
         train_tower: the tower has gradients.
         train_decoder: the language model's weights have gradients; False is alignment pre-training, whose backward pass
             still runs through all of it, to the projector.
-        fine: a second, frozen tower.
+        aux: a second, frozen tower.
         global_batch: samples an optimizer step.
         samples: samples of the one epoch.
         sharding: "zero3" gathers weights for every pass, "zero2" once a step.
@@ -203,7 +203,7 @@ class VLModel:
     tiles: int = 1
     train_tower: bool = False
     train_decoder: bool = True
-    fine: FineTower | None = None
+    aux: AuxTower | None = None
     global_batch: int = 128
     samples: int = 665_298
     sharding: Literal["zero2", "zero3"] = "zero3"
@@ -216,7 +216,7 @@ class VLModel:
     @property
     def mining_weights(self) -> int:
         """Weights of the three matrices that mine the second tower."""
-        return self.tower.hidden**2 + 2 * sum(self.fine.widths) * self.fine.mined if self.fine else 0
+        return self.tower.hidden**2 + 2 * sum(self.aux.widths) * self.aux.mined if self.aux else 0
 
     @property
     def trained_parameters(self) -> int:
@@ -227,6 +227,6 @@ class VLModel:
     @property
     def frozen_parameters(self) -> int:
         """Weights without."""
-        fine = self.fine.parameters if self.fine else 0
+        fine = self.aux.parameters if self.aux else 0
         decoder = (not self.train_decoder) * self.decoder.parameters
         return fine + decoder + (not self.train_tower) * self.tower.parameters

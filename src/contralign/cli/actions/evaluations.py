@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from contralign.analysis.gallery import exhibits, write_gallery
+from contralign.analysis.gallery import gallery_samples, write_gallery
 from contralign.analysis.run_report import GALLERY_FILE
 from contralign.analysis.token_delta import token_delta
 from contralign.data.batches.collator import VLCollator
@@ -44,7 +44,7 @@ def gallery(
         No numbers.
     """
     chosen = draw(data.samples, samples, data.seed, GALLERY)
-    shown = exhibits(
+    shown = gallery_samples(
         chosen, token_delta(model, collator, chosen), generate(model, collator, chosen, max_new_tokens=max_new_tokens)
     )
     write_gallery(folder / GALLERY_FILE, shown)

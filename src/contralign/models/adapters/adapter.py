@@ -15,7 +15,7 @@ from torch import Tensor
 from contralign.batch import IGNORE_INDEX, VLBatch, column_indices
 from contralign.core.head import Head, LinearHead, OpaqueHead
 from contralign.core.sharding import Sharding, sharding_of
-from contralign.models.adapters.measured import MEASURED
+from contralign.models.adapters.verified import VERIFIED_MODELS
 from contralign.models.decoder.attention_mask import PAIR_MASKS, decoder_mask, sliding_window
 from contralign.models.decoder.last_layer import LastLayer
 from contralign.models.decoder.output_head import (
@@ -23,13 +23,13 @@ from contralign.models.decoder.output_head import (
     gathered_head,
     is_gathered_linear,
     is_plain_linear,
-    transform_behind,
+    logit_transform,
 )
 
 PictureEncoder = Callable[[Sequence[Image.Image]], Mapping[str, Any]]
 
 ALL_CONTRASTS = frozenset({"drop", "mask", "shuffle", "mean", "patches", "blur"})
-TAKING_OUT = frozenset({"drop", "mean", "shuffle"})
+REMOVING_CONTRASTS = frozenset({"drop", "mean", "shuffle"})
 """Contrasts that take image tokens out of the sequence, be it of a lone row: right only where "drop" is.
 
 They are for LLaVA; for a model behind the generic adapter the first batch has to show it. The other contrasts change
@@ -44,21 +44,21 @@ class UnsupportedModel(ValueError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Handed:
+class DecoderInputs:
     """What a model hands its decoder for a batch; `VLBatch` says what the parts are."""
 
     embeds: Float[Tensor, "batch seq hidden"]
     positions: Int[Tensor, "*axes batch seq"]
-    beside: Mapping[str, Shaped[Tensor, "batch seq *parts"]] = field(default_factory=dict)
-    out_of_line: Mapping[str, Any] = field(default_factory=dict)
-    attends: Mapping[str, Bool[Tensor, "batch seq seq"]] | None = None
+    token_inputs: Mapping[str, Shaped[Tensor, "batch seq *parts"]] = field(default_factory=dict)
+    cross_attention_inputs: Mapping[str, Any] = field(default_factory=dict)
+    pair_masks: Mapping[str, Bool[Tensor, "batch seq seq"]] | None = None
 
 
 class Adapter(ABC):
     """A model as the two passes see it.
 
-    A family is one subclass with three methods: `placeholders`, `embed`, `logits`. One whose decoder reads more than
-    embeddings and positions has `handed` in the place of `embed`.
+    A family is one subclass with three methods: `placeholder_mask`, `embed`, `logits`. Where its decoder reads more
+    than embeddings and positions, it has `decoder_inputs` in the place of `embed`.
 
     Attributes:
         model: the bare Hugging Face model, its wrappers taken off.
@@ -85,7 +85,7 @@ class Adapter(ABC):
             self.contrasts, self.proven = self.contrasts - {"mask"}, True
 
     @abstractmethod
-    def placeholders(self, input_ids: Int[Tensor, "batch seq"]) -> Bool[Tensor, "batch seq"]:
+    def placeholder_mask(self, input_ids: Int[Tensor, "batch seq"]) -> Bool[Tensor, "batch seq"]:
         """True at image tokens."""
 
     @abstractmethod
@@ -101,16 +101,16 @@ class Adapter(ABC):
         The vision tower and the projector run here and nowhere else.
         """
 
-    def handed(
+    def decoder_inputs(
         self,
         input_ids: Int[Tensor, "batch seq"],
         attention_mask: Int[Tensor, "batch seq"],
         position_ids: Int[Tensor, "*axes batch seq"] | None,
         vision_inputs: Mapping[str, Any],
-    ) -> Handed:
+    ) -> DecoderInputs:
         """All that the decoder reads, beside and in place of what `embed` gives."""
         embeds, positions = self.embed(input_ids, attention_mask, position_ids, vision_inputs)
-        return Handed(embeds=embeds, positions=positions)
+        return DecoderInputs(embeds=embeds, positions=positions)
 
     @abstractmethod
     def logits(self, hidden: Float[Tensor, "tokens hidden"]) -> Float[Tensor, "tokens vocab"]:
@@ -135,14 +135,14 @@ class Adapter(ABC):
             attention_mask=decoder_mask(batch, self._attention),
             position_ids=_once(batch.position_ids),
             use_cache=False,
-            **self.beside(batch),
-            **batch.out_of_line,
+            **self.token_arguments(batch),
+            **batch.cross_attention_inputs,
             **arguments,
         ).last_hidden_state
 
-    def beside(self, batch: VLBatch) -> dict[str, Any]:
+    def token_arguments(self, batch: VLBatch) -> dict[str, Any]:
         """Arguments of the decoder for what it reads of every token beside its embedding."""
-        return dict(batch.beside)
+        return dict(batch.token_inputs)
 
     def hidden_at(self, batch: VLBatch, at: Bool[Tensor, "batch seq"]) -> Float[Tensor, "tokens hidden"]:
         """Last hidden states where `at` is True, in reading order; if it can be, the last layer runs there alone."""
@@ -161,7 +161,7 @@ class Adapter(ABC):
         gathered = self.sharded and is_gathered_linear(module)
         if gathered or (self.sharding != "modules" and is_plain_linear(module)):
             if self._transform is None:
-                self._transform = transform_behind(module, self.logits, self.model.config)
+                self._transform = logit_transform(module, self.logits, self.model.config)
             if self._transform != UNKNOWN:
                 scale, cap = self._transform
                 if gathered:
@@ -183,7 +183,7 @@ class Adapter(ABC):
         return self.sharding != "none"
 
     @property
-    def packs(self) -> bool:
+    def supports_packing(self) -> bool:
         """True where the decoder can be given an attention mask over pairs of tokens."""
         recurrent = set(getattr(self.model.config.get_text_config(), "layer_types", None) or ()) & _RECURRENT
         return self._attention in PAIR_MASKS and self.window is None and not recurrent
@@ -193,9 +193,9 @@ class Adapter(ABC):
         return str(self.model.config.get_text_config()._attn_implementation)
 
     @property
-    def measured(self) -> bool:
+    def verified(self) -> bool:
         """True where "drop" and "mask" were measured to be both right for models of this class (docs/models.md)."""
-        return type(self.model).__name__.removeprefix("FSDP") in MEASURED  # fully_shard renames the class
+        return type(self.model).__name__.removeprefix("FSDP") in VERIFIED_MODELS  # fully_shard renames the class
 
     def check_contrast(self, name: str, num_tokens: int) -> None:
         """Refuse a contrast that this model cannot be given on rows of `num_tokens`.
@@ -208,7 +208,7 @@ class Adapter(ABC):
                 f"contrast={name!r} is not right for {type(self.model).__name__}; "
                 f"use one of {', '.join(sorted(self.contrasts))}"
             )
-        if name in TAKING_OUT and self.window is not None and num_tokens > self.window:
+        if name in REMOVING_CONTRASTS and self.window is not None and num_tokens > self.window:
             raise UnsupportedModel(
                 f"contrast={name!r} on rows of {num_tokens} tokens with a sliding window of {self.window}: taking "
                 "image tokens out lets the window reach further back (windows count places, not positions); use "
@@ -235,25 +235,25 @@ class Adapter(ABC):
         for name, value in (("labels", given["labels"]), ("attention_mask", attention_mask)):
             if value.shape != ids.shape:
                 raise ValueError(f"{name} {tuple(value.shape)} and input_ids {tuple(ids.shape)}: wanted one shape")
-        image_mask = self.placeholders(ids)
+        image_mask = self.placeholder_mask(ids)
         vision_inputs = {name: value for name, value in given.items() if name not in _TEXT_INPUTS}
-        handed = self.handed(ids, attention_mask, given.get("position_ids"), vision_inputs)
+        read = self.decoder_inputs(ids, attention_mask, given.get("position_ids"), vision_inputs)
         rows, columns = column_indices(ids)
         return VLBatch(
             input_ids=ids,
             attention_mask=attention_mask,
             labels=given["labels"].masked_fill(image_mask, IGNORE_INDEX),
             image_mask=image_mask,
-            position_ids=handed.positions,
-            inputs_embeds=handed.embeds,
+            position_ids=read.positions,
+            inputs_embeds=read.embeds,
             row_index=rows,
             token_index=columns,
             pictures=given.get("pictures"),
             vision_inputs=vision_inputs,
             draw=draw,
-            beside=handed.beside,
-            out_of_line=handed.out_of_line,
-            attends=handed.attends,
+            token_inputs=read.token_inputs,
+            cross_attention_inputs=read.cross_attention_inputs,
+            pair_masks=read.pair_masks,
         )
 
     def encode(self, batch: VLBatch) -> VLBatch:
@@ -277,8 +277,8 @@ class Adapter(ABC):
                 name: value.to(batch.input_ids.device) if isinstance(value, Tensor) else value
                 for name, value in encoded.items()
             }
-        handed = self.handed(batch.input_ids, batch.attention_mask, batch.position_ids, vision_inputs)
-        return replace(batch, inputs_embeds=handed.embeds, beside=handed.beside, vision_inputs=vision_inputs)
+        read = self.decoder_inputs(batch.input_ids, batch.attention_mask, batch.position_ids, vision_inputs)
+        return replace(batch, inputs_embeds=read.embeds, token_inputs=read.token_inputs, vision_inputs=vision_inputs)
 
 
 def counted_positions(input_ids: Tensor, position_ids: Tensor | None) -> Tensor:

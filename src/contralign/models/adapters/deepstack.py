@@ -22,26 +22,26 @@ _MASK, _LEVELS = "visual_pos_masks", "deepstack_visual_embeds"
 class DeepstackAdapter(GenericAdapter):
     """Qwen3-VL and those that hand their decoder `visual_pos_masks` and `deepstack_visual_embeds` as it does."""
 
-    known = frozenset({_MASK, _LEVELS})
+    token_input_names = frozenset({_MASK, _LEVELS})
 
-    def recorded(self, handed: Mapping[str, Any]) -> dict[str, Float[Tensor, "batch seq levels hidden"]]:
+    def record_token_inputs(self, arguments: Mapping[str, Any]) -> dict[str, Float[Tensor, "batch seq levels hidden"]]:
         """The features of every level at their tokens, 0 at text."""
-        embeds: Tensor = handed["inputs_embeds"]
-        if _LEVELS not in handed:
+        embeds: Tensor = arguments["inputs_embeds"]
+        if _LEVELS not in arguments:
             levels = len(self.model.config.vision_config.deepstack_visual_indexes)
             return {_LEVELS: embeds.new_zeros(()).expand(*embeds.shape[:2], levels, embeds.shape[2])}
-        features = torch.stack([level.to(embeds) for level in handed[_LEVELS]], dim=1)
+        features = torch.stack([level.to(embeds) for level in arguments[_LEVELS]], dim=1)
         empty = embeds.new_zeros(*embeds.shape[:2], *features.shape[1:])
-        return {_LEVELS: empty.masked_scatter(handed[_MASK][..., None, None], features)}
+        return {_LEVELS: empty.masked_scatter(arguments[_MASK][..., None, None], features)}
 
-    def beside(self, batch: VLBatch) -> dict[str, Any]:
+    def token_arguments(self, batch: VLBatch) -> dict[str, Any]:
         """The features as the decoder takes them: where they stand, and a list of levels."""
-        features = batch.beside[_LEVELS]
+        features = batch.token_inputs[_LEVELS]
         at = (features != 0).flatten(2).any(dim=2)
         return {_MASK: at, _LEVELS: list(features[at].unbind(dim=1))}
 
     def hidden_at(self, batch: VLBatch, at: Bool[Tensor, "batch seq"]) -> Float[Tensor, "tokens hidden"]:
         """As every adapter, but nothing may join a last layer that is computed at some tokens alone."""
-        if batch.beside[_LEVELS].shape[2] >= len(self.decoder.layers):  # type: ignore[arg-type]
+        if batch.token_inputs[_LEVELS].shape[2] >= len(self.decoder.layers):  # type: ignore[arg-type]
             return self.hidden(batch)[at]
         return super().hidden_at(batch, at)

@@ -23,23 +23,23 @@ _PER_LAYER = "per_layer_inputs"
 class Gemma3Adapter(GenericAdapter):
     """Bidirectional pictures, sliding windows."""
 
-    masks_by_place = True
+    makes_own_masks = True
 
 
 class Gemma4Adapter(Gemma3Adapter):
     """Gemma 3's, and for every layer an embedding of each token beside the one in line."""
 
-    known = frozenset({_PER_LAYER})
+    token_input_names = frozenset({_PER_LAYER})
 
-    def recorded(self, handed: Mapping[str, Any]) -> dict[str, Float[Tensor, "batch seq layers part"]]:
+    def record_token_inputs(self, arguments: Mapping[str, Any]) -> dict[str, Float[Tensor, "batch seq layers part"]]:
         """Embeddings for the layers; models that have none hand none."""
-        return {_PER_LAYER: handed[_PER_LAYER]} if _PER_LAYER in handed else {}
+        return {_PER_LAYER: arguments[_PER_LAYER]} if _PER_LAYER in arguments else {}
 
 
 class PaliGemmaAdapter(GenericAdapter):
     """Bidirectional prefix; positions that count from 1."""
 
-    masks_by_place = True
+    makes_own_masks = True
 
     def prepare(self, inputs: Mapping[str, Any], draw: int = 0) -> VLBatch:
         """As every adapter.
@@ -62,7 +62,7 @@ class PaliGemmaAdapter(GenericAdapter):
                 "token_type_ids are 0, which is prefix and read in both directions, at a label or behind one: wanted 1 "
                 "from the first label of a row on, and so one question and one answer a row"
             )
-        if batch.attends is None:
+        if batch.pair_masks is None:
             raise UnsupportedModel(
                 f"attention {self._attention!r} cannot read a prefix in both directions and the answer in one: load "
                 "the model with attn_implementation='sdpa' or 'eager'"

@@ -19,9 +19,15 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from contralign.batch import VLBatch
 from contralign.core.sharding import ranks_agree
-from contralign.models.adapters.adapter import Adapter, Handed, PictureEncoder, UnsupportedModel, counted_positions
+from contralign.models.adapters.adapter import (
+    Adapter,
+    DecoderInputs,
+    PictureEncoder,
+    UnsupportedModel,
+    counted_positions,
+)
 from contralign.models.decoder.attention_mask import PAIR_MASKS, own_masks
-from contralign.models.decoder.recorder import NothingElse, forward_replaced, named_arguments
+from contralign.models.decoder.recorder import forward_replaced, recorded_arguments
 
 _READ = frozenset({"inputs_embeds", "attention_mask", "position_ids"})
 _HARMLESS = frozenset(
@@ -34,31 +40,31 @@ class GenericAdapter(Adapter):
     """A model served through what it hands to its own decoder.
 
     Attributes:
-        masks_by_place: True where the model always hands its decoder masks over pairs of tokens: its sliding windows
+        makes_own_masks: True where the model always hands its decoder masks over pairs of tokens: its sliding windows
             are in them, so that image tokens may be taken out of rows of any length.
-        known: arguments of its decoder that a family adapter takes care of in `recorded`.
-        out_of_line: arguments of its decoder that the pass with the pictures is given as they are, and no other.
+        token_input_names: arguments of its decoder that a family adapter takes care of in `record_token_inputs`.
+        cross_attention_names: arguments of its decoder that only the pass with the image is given, as they are.
     """
 
     proven = False
-    masks_by_place: bool = False
-    known: frozenset[str] = frozenset()
-    out_of_line: frozenset[str] = frozenset()
+    makes_own_masks: bool = False
+    token_input_names: frozenset[str] = frozenset()
+    cross_attention_names: frozenset[str] = frozenset()
 
     def __init__(self, model: PreTrainedModel, encode_pictures: PictureEncoder | None = None) -> None:
         super().__init__(model, encode_pictures)
-        self.picture_ids, self.other_ids = _placeholder_ids(model)
+        self.image_token_ids, self.other_token_ids = _read_token_ids(model)
         self.body: nn.Module = model.base_model
         self.decoder: nn.Module = model.get_decoder()
         self._refuse_by_structure(model)
         self._output_type: type[Any] = BaseModelOutputWithPast
-        self._seen_in_line = False
-        if self.masks_by_place and self._attention in PAIR_MASKS:
+        self._checked_in_line = False
+        if self.makes_own_masks and self._attention in PAIR_MASKS:
             self.window = None
 
-    def placeholders(self, input_ids: Int[Tensor, "batch seq"]) -> Bool[Tensor, "batch seq"]:
+    def placeholder_mask(self, input_ids: Int[Tensor, "batch seq"]) -> Bool[Tensor, "batch seq"]:
         """True at image, video and audio tokens of the configuration."""
-        return _is_one_of(input_ids, [*self.picture_ids, *self.other_ids])
+        return _is_one_of(input_ids, [*self.image_token_ids, *self.other_token_ids])
 
     def embed(
         self,
@@ -67,17 +73,17 @@ class GenericAdapter(Adapter):
         position_ids: Int[Tensor, "*axes batch seq"] | None,
         vision_inputs: Mapping[str, Any],
     ) -> tuple[Float[Tensor, "batch seq hidden"], Int[Tensor, "*axes batch seq"]]:
-        """Embeddings and positions of `handed`."""
-        handed = self.handed(input_ids, attention_mask, position_ids, vision_inputs)
-        return handed.embeds, handed.positions
+        """Embeddings and positions of `decoder_inputs`."""
+        read = self.decoder_inputs(input_ids, attention_mask, position_ids, vision_inputs)
+        return read.embeds, read.positions
 
-    def handed(
+    def decoder_inputs(
         self,
         input_ids: Int[Tensor, "batch seq"],
         attention_mask: Int[Tensor, "batch seq"],
         position_ids: Int[Tensor, "*axes batch seq"] | None,
         vision_inputs: Mapping[str, Any],
-    ) -> Handed:
+    ) -> DecoderInputs:
         """Record what the model hands to its decoder for these inputs.
 
         Raises:
@@ -87,34 +93,29 @@ class GenericAdapter(Adapter):
         pictured = any(isinstance(value, Tensor) and value.is_floating_point() for value in vision_inputs.values())
         if self.sharded:
             self._refuse_unlike_ranks(pictured, input_ids.device)
-        handed: dict[str, Any] = {}
-        decoder_forward = self.decoder.forward
-
-        def record(*args: Any, **kwargs: Any) -> NothingElse:
-            handed.update(named_arguments(decoder_forward, args, kwargs))
-            return NothingElse(last_hidden_state=handed.get("inputs_embeds"))
-
         given = dict(vision_inputs) if position_ids is None else {**vision_inputs, "position_ids": position_ids}
-        with forward_replaced(self.decoder, record):
-            outputs = self.body(input_ids=input_ids, attention_mask=attention_mask, use_cache=False, **given)
+        arguments, outputs = recorded_arguments(
+            self.decoder,
+            lambda: self.body(input_ids=input_ids, attention_mask=attention_mask, use_cache=False, **given),
+        )
         self._output_type = type(outputs)
-        if self.out_of_line and "input_ids" in handed:
-            handed["inputs_embeds"] = self.embed_text(handed["input_ids"])
-        self._refuse_by_call(handed)
-        embeds = handed["inputs_embeds"]
-        if pictured and not self._seen_in_line:
+        if self.cross_attention_names and "input_ids" in arguments:
+            arguments["inputs_embeds"] = self.embed_text(arguments["input_ids"])
+        self._refuse_by_call(arguments)
+        embeds = arguments["inputs_embeds"]
+        if pictured and not self._checked_in_line:
             self._check_in_line(input_ids, embeds)
-        positions = counted_positions(input_ids, handed.get("position_ids"))
-        return Handed(
+        positions = counted_positions(input_ids, arguments.get("position_ids"))
+        return DecoderInputs(
             embeds=embeds,
             positions=positions.expand(*positions.shape[:-2], *input_ids.shape),
-            beside=self.recorded(handed),
-            out_of_line={name: handed[name] for name in self.out_of_line if name in handed},
-            attends=self._own_masks(handed.get("attention_mask"), attention_mask),
+            token_inputs=self.record_token_inputs(arguments),
+            cross_attention_inputs={name: arguments[name] for name in self.cross_attention_names if name in arguments},
+            pair_masks=self._own_masks(arguments.get("attention_mask"), attention_mask),
         )
 
-    def recorded(self, handed: Mapping[str, Any]) -> dict[str, Tensor]:
-        """`VLBatch.beside` of what was handed to the decoder; a family that has some says which arguments it knows."""
+    def record_token_inputs(self, arguments: Mapping[str, Any]) -> dict[str, Tensor]:
+        """`VLBatch.token_inputs`, made of the decoder's arguments `token_input_names`."""
         return {}
 
     def encode(self, batch: VLBatch) -> VLBatch:
@@ -123,7 +124,7 @@ class GenericAdapter(Adapter):
         Raises:
             ValueError: no way to encode pictures was given, or the batch holds videos or sounds, which would be lost.
         """
-        if batch.inputs_embeds is None and bool(_is_one_of(batch.input_ids, self.other_ids).any()):
+        if batch.inputs_embeds is None and bool(_is_one_of(batch.input_ids, self.other_token_ids).any()):
             raise ValueError(
                 "this contrast encodes degraded pictures, and the batch holds a video or a sound: use contrast='drop' "
                 "or another that encodes nothing"
@@ -143,9 +144,9 @@ class GenericAdapter(Adapter):
         name, text = type(model).__name__, model.config.get_text_config()
         if getattr(model.config, "is_encoder_decoder", False) or getattr(text, "is_encoder_decoder", False):
             raise UnsupportedModel(f"{name} is an encoder-decoder; wanted causal attention over text and image tokens")
-        if getattr(text, "cross_attention_layers", None) and not self.out_of_line:
+        if getattr(text, "cross_attention_layers", None) and not self.cross_attention_names:
             raise UnsupportedModel(f"{name} reads pictures by cross-attention; there are no image tokens to take out")
-        if getattr(text, "use_bidirectional_attention", None) and not self.masks_by_place:
+        if getattr(text, "use_bidirectional_attention", None) and not self.makes_own_masks:
             raise UnsupportedModel(f"{name} attends in both directions; wanted causal text attention")
         if self.body is model or self.decoder is self.body or self.decoder is model:
             raise UnsupportedModel(f"{name} keeps body, decoder and head in one module; a family adapter is needed")
@@ -159,12 +160,12 @@ class GenericAdapter(Adapter):
                 "on all ranks or none. Put a row with a picture into every batch, or train with DDP or ZeRO-2"
             )
 
-    def _refuse_by_call(self, handed: Mapping[str, Any]) -> None:
+    def _refuse_by_call(self, arguments: Mapping[str, Any]) -> None:
         name = type(self.model).__name__
-        if "inputs_embeds" not in handed:
-            raise UnsupportedModel(f"{name} gives its decoder no inputs_embeds (only {sorted(handed)})")
-        accepted = _READ | _HARMLESS | self.known | self.out_of_line
-        extra = [key for key, value in handed.items() if key not in accepted and _holds_tensor(value)]
+        if "inputs_embeds" not in arguments:
+            raise UnsupportedModel(f"{name} gives its decoder no inputs_embeds (only {sorted(arguments)})")
+        accepted = _READ | _HARMLESS | self.token_input_names | self.cross_attention_names
+        extra = [key for key, value in arguments.items() if key not in accepted and _holds_tensor(value)]
         if extra:
             raise UnsupportedModel(
                 f"{name} gives its decoder {', '.join(sorted(extra))} besides inputs_embeds (cross-attention, features "
@@ -173,19 +174,19 @@ class GenericAdapter(Adapter):
 
     def _own_masks(self, mask: Any, attention_mask: Int[Tensor, "batch seq"]) -> dict[str, Tensor] | None:
         try:
-            attends = own_masks(mask, attention_mask)
+            masks = own_masks(mask, attention_mask)
         except ValueError as error:
             raise UnsupportedModel(f"{type(self.model).__name__} gives its decoder {error}") from error
-        if attends is not None and self._attention not in PAIR_MASKS:
+        if masks is not None and self._attention not in PAIR_MASKS:
             raise UnsupportedModel(
                 f"{type(self.model).__name__} makes the attention mask of its decoder itself, and attention "
                 f"{self._attention!r} takes none that a second pass could be given: load the model with "
                 "attn_implementation='sdpa' or 'eager'"
             )
-        return attends
+        return masks
 
     def _check_in_line(self, input_ids: Tensor, embeds: Tensor) -> None:
-        image_mask = self.placeholders(input_ids)
+        image_mask = self.placeholder_mask(input_ids)
         if embeds.shape[:2] != input_ids.shape:
             raise UnsupportedModel(
                 f"{type(self.model).__name__} turns {tuple(input_ids.shape)} tokens into {tuple(embeds.shape[:2])}: "
@@ -199,10 +200,10 @@ class GenericAdapter(Adapter):
                 raise UnsupportedModel(
                     f"{type(self.model).__name__}: pictures change embeddings of text tokens, by {float(moved):.3g}"
                 )
-            self._seen_in_line = True
+            self._checked_in_line = True
 
 
-def _placeholder_ids(model: PreTrainedModel) -> tuple[list[int], list[int]]:
+def _read_token_ids(model: PreTrainedModel) -> tuple[list[int], list[int]]:
     """Ids that pictures stand at, and those of videos and sounds."""
     names = ("image_token_id", "video_token_id", "audio_token_id")
     picture, *others = [getattr(model.config, name, None) for name in names]

@@ -21,7 +21,5 @@ class MiniGeminiAdapter(LlavaAdapter):
         config = self.model.config
         side, large = config.vision_config.image_size, config.aux_config.image_size
         slots = () if config.image_grid == 1 else (config.image_grid**2 + 1,)
-        made = self.model.get_image_features(
-            pixel_values=like.new_zeros(1, *slots, 3, side, side), pixel_values_aux=like.new_zeros(1, 3, large, large)
-        )
-        return torch.cat(list(made.pooler_output))
+        pictures = {"pixel_values": (1, *slots, 3, side, side), "pixel_values_aux": (1, 3, large, large)}
+        return torch.cat(self._image_features({name: like.new_zeros(shape) for name, shape in pictures.items()}))

@@ -20,7 +20,9 @@ class MllamaAdapter(GenericAdapter):
     """
 
     contrasts = frozenset({"drop", "mask"})
-    out_of_line = frozenset({"cross_attention_states", "cross_attention_mask", "full_text_row_masked_out_mask"})
+    cross_attention_names = frozenset(
+        {"cross_attention_states", "cross_attention_mask", "full_text_row_masked_out_mask"}
+    )
 
     def prepare(self, inputs: Mapping[str, Any], draw: int = 0) -> VLBatch:
         """As every adapter.

@@ -13,4 +13,4 @@ class Ovis2Adapter(GenericAdapter):
 
     def __init__(self, model: PreTrainedModel, encode_pictures: PictureEncoder | None = None) -> None:
         super().__init__(model, encode_pictures)
-        self.picture_ids += list(model.config.visual_indicator_token_ids)
+        self.image_token_ids += list(model.config.visual_indicator_token_ids)

@@ -1,4 +1,13 @@
-"""Which adapter serves a model: families by class name, everything else by the generic adapter or not at all."""
+"""Which adapter serves a model, and where a model family is added.
+
+A family is a model class of transformers that CAL trains in its own way: a file in this folder and a line in
+`ADAPTERS`. A class without a line is served by `GenericAdapter`, or refused with the reason. Nothing else has to know
+it. `verified.py` names the classes whose contrasts a test has compared with the model's own forward.
+
+The families of the paper can do two things more, each with a table of its own: be put together from a language model
+and towers (`assembly/architectures.py`, the recipe key `model.family`), and be converted from and to their authors'
+checkpoints (`convert/original_formats.py`).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names of the families that models are put together in; `families` says what they are, and imports transformers."""
+"""Values of the recipe key `model.family`; `architectures` says what they are, and imports transformers."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ SPECIAL_TOKENS = {
 marks of a turn stand further back)."""
 
 
-def tokenizer_of_part(folder: Path) -> PreTrainedTokenizerFast:
+def load_part_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     """The tokenizer that a directory holds, giving the ids of the original, with `<image>` behind its words.
 
     It pads on the right, with the unknown token where there is no pad token, as LLaVA does.
@@ -38,7 +38,7 @@ def tokenizer_of_part(folder: Path) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def learnt_tokenizer(
+def train_part_tokenizer(
     model_type: str, texts: Iterable[str], vocab_size: int, max_length: int
 ) -> PreTrainedTokenizerFast:
     """A small tokenizer with the special tokens of a LLaMA's or a Gemma's, and `<image>` behind its words."""

@@ -1,4 +1,4 @@
-"""Weights of the parts, under the names they have in the memory of a whole model.
+"""Weights of the parts, renamed to the parameters of the whole model.
 
 Files are read raw and renamed, and the whole model is then filled: what a file lacks is missing by name and never
 random. Nothing is unpickled beyond plain tensors.
@@ -16,8 +16,9 @@ from safetensors import safe_open
 from torch import Tensor
 
 from contralign.models.convert.checkpoint import read_tensors, read_weights
-from contralign.models.convert.llava.llava import DERIVED
-from contralign.models.convert.mini_gemini.mini_gemini_towers import convnext_tower
+from contralign.models.convert.mini_gemini.names import PREFIXES
+from contralign.models.convert.mini_gemini.towers import convnext_tower
+from contralign.models.convert.original_layout import DERIVED
 
 TEXT_FILES = ("*.json", "*.model", "*.txt")
 
@@ -27,16 +28,14 @@ NOT_OF_THE_TOWER = ("text_model.", "text_projection.", "visual_projection.", "lo
 PROJECTOR_MODULES = ("multi_modal_projector.", "patch_mining.", "image_newline")
 
 ORIGINAL_PROJECTOR = {
-    "mm_projector.0.": "multi_modal_projector.linear_1.",
-    "mm_projector.2.": "multi_modal_projector.linear_2.",
-    "vlm_uni_query_projector.": "patch_mining.query.",
-    "vlm_uni_aux_projector.": "patch_mining.key.",
-    "vlm_uni_val_projector.": "patch_mining.value.",
+    original.removeprefix("model."): name.removeprefix("model.")
+    for original, name in PREFIXES.items()
+    if "projector" in original
 }
 """Name in a file of the original trainers, mm_projector.bin among them -> name in memory; what is before it goes."""
 
 
-def part_folder(name: str) -> Path:
+def fetch_part(name: str) -> Path:
     """Where the files of a part lie: the directory itself, or that of the hub's cache, fetched if need be.
 
     Safetensors are fetched where there are any, else pickled files.
@@ -72,11 +71,13 @@ def language_model_weights(folder: Path, rows: int, tied: bool) -> dict[str, Ten
     state = {}
     for name, tensor in read_weights(folder).items():
         if not name.endswith(DERIVED):
-            state[_in_model(name)] = tensor
+            state[_model_name(name)] = tensor
     embeddings, head = "model.language_model.embed_tokens.weight", "lm_head.weight"
     if tied and embeddings in state:
         state[head] = state[embeddings]
-    return {name: _grown(tensor, rows) if name in (embeddings, head) else tensor for name, tensor in state.items()}
+    return {
+        name: _padded_rows(tensor, rows) if name in (embeddings, head) else tensor for name, tensor in state.items()
+    }
 
 
 def vision_tower_weights(folder: Path) -> dict[str, Tensor]:
@@ -113,7 +114,7 @@ def projector_weights(source: str | Path) -> dict[str, Tensor]:
     if path.is_dir() and (path / "mm_projector.bin").is_file():
         path = path / "mm_projector.bin"
     held = _read_projector_of(path) if path.is_dir() else read_tensors(path) if path.is_file() else {}
-    state = {f"model.{place}": tensor for name, tensor in held.items() if (place := _projector_place(name))}
+    state = {f"model.{place}": tensor for name, tensor in held.items() if (place := _projector_name(name))}
     if not state:
         raise ValueError(
             f"projector={str(source)!r}: no projector in it; wanted a model directory with safetensors, or a file such "
@@ -122,12 +123,12 @@ def projector_weights(source: str | Path) -> dict[str, Tensor]:
     return state
 
 
-def _in_model(name: str) -> str:
+def _model_name(name: str) -> str:
     """model.layers.0 -> model.language_model.layers.0; the head stays beside the model."""
     return name if name.startswith("lm_head.") else f"model.language_model.{name.removeprefix('model.')}"
 
 
-def _grown(weight: Tensor, rows: int) -> Tensor:
+def _padded_rows(weight: Tensor, rows: int) -> Tensor:
     new = rows - len(weight)
     return weight if new <= 0 else torch.cat([weight, weight.float().mean(0, keepdim=True).to(weight).expand(new, -1)])
 
@@ -137,11 +138,11 @@ def _read_projector_of(folder: Path) -> Mapping[str, Tensor]:
     found = {}
     for file in sorted(folder.glob("*.safetensors")):
         with safe_open(file, framework="pt") as tensors:
-            found |= {name: tensors.get_tensor(name) for name in tensors.keys() if _projector_place(name)}  # noqa: SIM118
+            found |= {name: tensors.get_tensor(name) for name in tensors.keys() if _projector_name(name)}  # noqa: SIM118
     return found
 
 
-def _projector_place(name: str) -> str | None:
+def _projector_name(name: str) -> str | None:
     """Place in the model below `model.`, from the file's name in either layout; None for what is no projector."""
     for original, place in ORIGINAL_PROJECTOR.items():
         if original in name:

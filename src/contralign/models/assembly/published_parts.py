@@ -12,8 +12,8 @@ from typing import Any
 
 from transformers import AutoConfig, CLIPVisionConfig, ConvNextConfig, GemmaConfig, LlamaConfig, PreTrainedConfig
 
-from contralign.models.assembly.published_towers import CLIP_L_336, CLIP_LARGE, CONVNEXT_L_320, CONVNEXT_LARGE
-from contralign.models.convert.mini_gemini.mini_gemini_towers import OPEN_CLIP_FILES, convnext_tower
+from contralign.models.convert.mini_gemini.towers import OPEN_CLIP_FILES, convnext_tower
+from contralign.models.published_towers import CLIP_L_336, CLIP_LARGE, CONVNEXT_L_320, CONVNEXT_LARGE
 
 VICUNA_7B = "lmsys/vicuna-7b-v1.5"
 VICUNA_13B = "lmsys/vicuna-13b-v1.5"
@@ -37,7 +37,7 @@ def _vicuna(hidden_size: int, intermediate_size: int, layers: int, heads: int) -
     )
 
 
-KNOWN_PARTS: dict[str, Callable[[], PreTrainedConfig]] = {
+PUBLISHED_PARTS: dict[str, Callable[[], PreTrainedConfig]] = {
     VICUNA_7B: lambda: _vicuna(hidden_size=4096, intermediate_size=11008, layers=32, heads=32),
     VICUNA_13B: lambda: _vicuna(hidden_size=5120, intermediate_size=13824, layers=40, heads=40),
     GEMMA_2B: lambda: GemmaConfig(
@@ -71,13 +71,13 @@ def part_config(name: str) -> PreTrainedConfig:
     """The configuration of a language model or a tower.
 
     Args:
-        name: a directory, a name of `KNOWN_PARTS` (nothing is fetched), or another name on the hub.
+        name: a directory, a name of `PUBLISHED_PARTS` (nothing is fetched), or another name on the hub.
 
     Raises:
         ValueError: there is none.
     """
-    if not Path(name).is_dir() and name in KNOWN_PARTS:
-        return KNOWN_PARTS[name]()
+    if not Path(name).is_dir() and name in PUBLISHED_PARTS:
+        return PUBLISHED_PARTS[name]()
     if has_open_clip_file(name):
         return convnext_tower(Path(name))[0]
     try:
@@ -85,6 +85,6 @@ def part_config(name: str) -> PreTrainedConfig:
     except OSError as error:
         raise ValueError(
             f"{name!r} is no model directory, cannot be fetched, and is none of the names whose shapes are known: "
-            f"{', '.join(KNOWN_PARTS)}"
+            f"{', '.join(PUBLISHED_PARTS)}"
         ) from error
     return config.vision_config if config.model_type == "clip" else config

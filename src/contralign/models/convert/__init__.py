@@ -2,9 +2,10 @@
 
 from contralign.models.convert.checkpoint import ConversionError
 from contralign.models.convert.conversion import Conversion, to_hugging_face, to_original
-from contralign.models.convert.llava.llava import load_original_llava, load_original_llava_next, rename_llava_keys
-from contralign.models.convert.llava.original_llava import save_original_llava
-from contralign.models.convert.mini_gemini.mini_gemini import load_original_mini_gemini, save_original_mini_gemini
+from contralign.models.convert.llava.load import load_original_llava, load_original_llava_next, rename_llava_keys
+from contralign.models.convert.llava.save import save_original_llava
+from contralign.models.convert.mini_gemini.load import load_original_mini_gemini
+from contralign.models.convert.mini_gemini.save import save_original_mini_gemini
 from contralign.models.convert.tokenizers.sentencepiece_tokenizer import read_tokenizer
 
 __all__ = [

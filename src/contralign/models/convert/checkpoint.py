@@ -68,7 +68,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     Raises:
         ConversionError: the file cannot be read as such.
     """
-    with reading(path):
+    with conversion_errors(path):
         if path.suffix == ".safetensors":
             return load_file(path)
         tensors = torch.load(path, map_location="cpu", weights_only=True)
@@ -78,7 +78,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[None]:
+def conversion_errors(path: Path) -> Iterator[None]:
     """What the readers raise on bytes that are not theirs, as one line that names the file.
 
     Raises:
@@ -105,7 +105,7 @@ def tensor_names(directory: Path) -> list[str]:
             return sorted(_weight_map(directory, name))
     whole = directory / WHOLE_FILES[0]
     if whole.is_file():
-        with reading(whole), safe_open(whole, framework="pt") as file:
+        with conversion_errors(whole), safe_open(whole, framework="pt") as file:
             return sorted(file.keys())
     return sorted(read_weights(directory))
 

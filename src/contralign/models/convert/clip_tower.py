@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig
 
-from contralign.models.assembly.published_towers import CLIP_DEVIATION, CLIP_L_336, CLIP_LARGE, CLIP_MEAN
 from contralign.models.convert.checkpoint import ConversionError, read_json, read_weights
-from contralign.models.convert.hub_cache import cached_snapshot
+from contralign.models.convert.sources import cached_snapshot
+from contralign.models.published_towers import CLIP_DEVIATION, CLIP_L_336, CLIP_LARGE, CLIP_MEAN
 
 CLIP_TOWER = "model.vision_tower.vision_tower."
 """Where a tower's weights stand in an original checkpoint."""
 
-KNOWN_CLIPS = {Path(CLIP_L_336).name: CLIP_LARGE}
+PUBLISHED_CLIPS = {Path(CLIP_L_336).name: CLIP_LARGE}
 """By the last part of the name, hub repository or directory, for checkpoints that carry the weights themselves."""
 
 
@@ -65,7 +65,7 @@ def clip_config(name: str, directory: Path) -> CLIPVisionConfig:
         ConversionError: it is neither there nor known, or no CLIP tower.
     """
     if not directory.is_dir():
-        known = KNOWN_CLIPS.get(Path(name).name)
+        known = PUBLISHED_CLIPS.get(Path(name).name)
         if known is None:
             raise ConversionError(
                 f"the CLIP tower {name!r} is not at {directory}: give tower_root, the directory that this name is "
@@ -88,7 +88,7 @@ def clip_weights(name: str, directory: Path) -> dict[str, Tensor]:
     Raises:
         ConversionError: there are none.
     """
-    must_be_there("CLIP tower", name, directory)
+    check_tower_directory("CLIP tower", name, directory)
     state = read_weights(directory)
     inside = {key: tensor for key, tensor in state.items() if key.startswith("vision_model.")}
     if not inside:
@@ -96,7 +96,7 @@ def clip_weights(name: str, directory: Path) -> dict[str, Tensor]:
     return {CLIP_TOWER + key: tensor for key, tensor in inside.items()}
 
 
-def must_be_there(what: str, name: str, directory: Path) -> None:
+def check_tower_directory(what: str, name: str, directory: Path) -> None:
     """Refuse a checkpoint without a tower whose own directory is not there either.
 
     Raises:

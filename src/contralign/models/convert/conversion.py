@@ -14,10 +14,10 @@ import torch
 from transformers import AutoModelForImageTextToText, GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils import logging
 
-from contralign.models.convert.checkpoint import ConversionError, read_json, reading, tensor_names
-from contralign.models.convert.families import FAMILIES, family_of_converted, family_of_original
-from contralign.models.convert.llava.llava import DERIVED
-from contralign.models.convert.output import free_place, written_beside
+from contralign.models.convert.checkpoint import ConversionError, conversion_errors, read_json, tensor_names
+from contralign.models.convert.original_formats import ORIGINAL_FORMATS, converted_format_of, original_format_of
+from contralign.models.convert.original_layout import DERIVED
+from contralign.models.convert.output_directory import atomic_directory, check_output_directory
 from contralign.models.convert.sources import find_source, whole_checkpoint
 from contralign.models.convert.tokenizers.sentencepiece_tokenizer import (
     ADDED_FILE,
@@ -26,7 +26,7 @@ from contralign.models.convert.tokenizers.sentencepiece_tokenizer import (
     SETTINGS_FILE,
     read_tokenizer,
 )
-from contralign.models.convert.tokenizers.vocabulary import add_image_row, original_rows
+from contralign.models.convert.tokenizers.vocabulary import add_image_row, original_vocab_size
 from contralign.models.decoder.image_token import add_image_token
 
 ORIGINAL_TOKENIZER = "original_tokenizer"
@@ -97,10 +97,10 @@ def to_hugging_face(
         ConversionError: something has no place, no value, or no effect; all of a kind are named.
     """
     path = find_source(source)
-    out = free_place(Path(out), path, overwrite)
+    out = check_output_directory(Path(out), path, overwrite)
     original = read_json(path / "config.json")
-    name = family_of_original(original)
-    family = FAMILIES[name]
+    name = original_format_of(original)
+    family = ORIGINAL_FORMATS[name]
     base_path = None if base is None else find_source(base)
     tokenizer_path = _tokenizer_directory(tokenizer, path, base_path)
     words = read_tokenizer(tokenizer_path)
@@ -108,11 +108,11 @@ def to_hugging_face(
         model = family.load(whole, tower_root=tower_root, dtype=dtype)
         derived = [key for key in tensor_names(whole) if key.endswith(DERIVED)]
     notes = [f"tokenizer: {tokenizer_path}"]
-    notes += _give_image_token(model, words, family.image_row, keep_vocabulary)
+    notes += _set_image_token(model, words, family.image_row, keep_vocabulary)
     notes += _set_generation(model, path, words)
     processor = family.processor(model, words, tower_root)
     if not dry_run:
-        with written_beside(out, _size(model)) as folder:
+        with atomic_directory(out, _size(model)) as folder:
             model.save_pretrained(folder)
             processor.save_pretrained(folder)
             _copy_files(tokenizer_path, folder / ORIGINAL_TOKENIZER, TOKENIZER_FILES)
@@ -144,13 +144,13 @@ def to_original(
         ConversionError: the source does not fill its model, or the original has no word for it.
     """
     path = find_source(source)
-    out = free_place(Path(out), path, overwrite)
-    name = family_of_converted(read_json(path / "config.json"))
-    formats = FAMILIES[name].formats
+    out = check_output_directory(Path(out), path, overwrite)
+    name = converted_format_of(read_json(path / "config.json"))
+    formats = ORIGINAL_FORMATS[name].formats
     if weight_format is not None and weight_format not in formats:
         raise ConversionError(f"--format {weight_format}: {name} is written as {' or '.join(formats)}")
     model, derived = _load_whole(path, dtype)
-    notes = _rows_taken_off(model)
+    notes = _removed_rows(model)
     kept = path / ORIGINAL_TOKENIZER if tokenizer is None else find_source(tokenizer)
     if (kept / MODEL_FILE).is_file():
         notes.append(f"tokenizer: {kept}")
@@ -159,8 +159,8 @@ def to_original(
     else:
         notes.append(f"no {MODEL_FILE} is known: copy that of the language model into {out}, or give --tokenizer")
     if not dry_run:
-        with written_beside(out, _size(model)) as folder:
-            FAMILIES[name].save(model, folder, weight_format=weight_format or formats[0])
+        with atomic_directory(out, _size(model)) as folder:
+            ORIGINAL_FORMATS[name].save(model, folder, weight_format=weight_format or formats[0])
             _copy_files(kept, folder, TOKENIZER_FILES)
     return Conversion(
         family=name, to="original", parts=_parts(model), dtype=_dtype(model), derived=derived, notes=notes
@@ -176,7 +176,7 @@ def _tokenizer_directory(tokenizer: str | Path | None, path: Path, base: Path | 
     raise ConversionError(f"no tokenizer in {path}: wanted {MODEL_FILE}; give --tokenizer DIR")
 
 
-def _give_image_token(
+def _set_image_token(
     model: PreTrainedModel, words: PreTrainedTokenizerFast, image_row: bool, keep_vocabulary: bool
 ) -> list[str]:
     rows: int = model.config.get_text_config().vocab_size
@@ -214,7 +214,7 @@ def _load_whole(path: Path, dtype: torch.dtype | None) -> tuple[PreTrainedModel,
     Raises:
         ConversionError: the files and the model do not fill each other.
     """
-    with reading(path), _quiet():
+    with conversion_errors(path), _quiet():
         loaded: Any = AutoModelForImageTextToText.from_pretrained(
             path,
             dtype=dtype or "auto",
@@ -243,9 +243,9 @@ def _quiet() -> Iterator[None]:
         logging.set_verbosity(before)
 
 
-def _rows_taken_off(model: PreTrainedModel) -> list[str]:
+def _removed_rows(model: PreTrainedModel) -> list[str]:
     now: int = model.config.get_text_config().vocab_size
-    taken = now - original_rows(model)
+    taken = now - original_vocab_size(model)
     return [f"{taken} rows from {now - taken} on taken off the vocabulary"] if taken else []
 
 

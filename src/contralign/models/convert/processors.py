@@ -1,4 +1,4 @@
-"""What a converted model needs beside its weights: pictures as the original cuts them, and its chat template."""
+"""Processors of converted models: images resized and cropped as the original does, and its chat template."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from contralign.models.assembly.published_towers import CLIP_DEVIATION, CLIP_MEAN
+from contralign.models.chat_templates import GEMMA_TEMPLATE, VICUNA_TEMPLATE
 from contralign.models.convert.checkpoint import ConversionError, read_json
 from contralign.models.convert.clip_tower import clip_settings, tower_directory
 from contralign.models.decoder.image_token import IMAGE_TOKEN
 from contralign.models.mini_gemini import MiniGeminiForConditionalGeneration, MiniGeminiProcessor
+from contralign.models.published_towers import CLIP_DEVIATION, CLIP_MEAN
 
-PICTURE_SETTINGS = (
+IMAGE_SETTINGS = (
     "do_resize",
     "size",
     "resample",
@@ -34,55 +35,6 @@ PICTURE_SETTINGS = (
     "image_std",
     "do_convert_rgb",
 )
-
-# A text, or parts with the pictures in front as the original puts them; what is said stays as it is. GAP is a space
-# where the tokenizer puts none behind <image>: the original tokenises the text behind a picture alone, and there its
-# tokenizer puts one in front.
-SAY = """\
-{%- macro say(content) -%}
-{%- if content is string -%}{{ content }}
-{%- else -%}
-{%- for part in content if part['type'] == 'image' -%}{{ '<image>GAP\\n' }}{%- endfor -%}
-{%- for part in content if part['type'] != 'image' -%}{{ part['text'] }}{%- endfor -%}
-{%- endif -%}
-{%- endmacro -%}
-"""
-
-VICUNA_TEMPLATE = (
-    SAY
-    + """\
-{%- if messages[0]['role'] != 'system' -%}
-{{ "A chat between a curious user and an artificial intelligence assistant. " }}
-{{- "The assistant gives helpful, detailed, and polite answers to the user's questions. " }}
-{%- endif -%}
-{%- for message in messages -%}
-{%- if message['role'] == 'assistant' -%}
-{{ 'ASSISTANT:' }}{%- generation -%}{{ ' ' + say(message['content']) + eos_token }}{%- endgeneration -%}
-{%- elif message['role'] == 'system' -%}{{ say(message['content']) + ' ' }}
-{%- else -%}{{ 'USER: ' + say(message['content']) + ' ' }}
-{%- endif -%}
-{%- endfor -%}
-{%- if add_generation_prompt -%}{{ 'ASSISTANT:' }}{%- endif -%}
-"""
-)
-"""The original's `vicuna_v1` (spec 2.2); see `vicuna_template`."""
-
-GEMMA_TEMPLATE = (
-    SAY.replace("GAP", "")
-    + """\
-{%- for message in messages -%}
-{%- if message['role'] == 'assistant' -%}
-{{ '<start_of_turn>model\\n' }}
-{%- generation -%}{{ say(message['content']) + '<end_of_turn>\\n<eos>' }}{%- endgeneration -%}
-{%- elif message['role'] == 'user' -%}
-{{ '<start_of_turn>user\\n' + say(message['content']) + '<end_of_turn>\\n' }}
-{%- else -%}{{ raise_exception('gemma has no place for a turn of the ' + message['role']) }}
-{%- endif -%}
-{%- endfor -%}
-{%- if add_generation_prompt -%}{{ '<start_of_turn>model\\n' }}{%- endif -%}
-"""
-)
-"""The original's `gemma` (spec 2.2), which MGM-2B is trained on."""
 
 
 def vicuna_template(tokenizer: PreTrainedTokenizerFast) -> str:
@@ -98,6 +50,11 @@ def vicuna_template(tokenizer: PreTrainedTokenizerFast) -> str:
     raise ConversionError("this tokenizer gives other ids behind a picture than for the same text alone")
 
 
+def chat_template_for(model_type: str, tokenizer: PreTrainedTokenizerFast) -> str:
+    """The template that conversations of a language model are written in: vicuna_v1 for LLaMA, gemma for Gemma."""
+    return GEMMA_TEMPLATE if model_type == "gemma" else vicuna_template(tokenizer)
+
+
 def llava_processor(
     model: LlavaForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, tower_root: str | Path | None
 ) -> LlavaProcessor:
@@ -110,8 +67,8 @@ def llava_processor(
     """
     pads = model.config.original_settings.get("image_aspect_ratio") == "pad"
     return LlavaProcessor(
-        image_processor=LlavaImageProcessorPil(do_pad=pads, **_picture_settings(model, tower_root)),
-        **_processor_settings(model, tokenizer),
+        image_processor=LlavaImageProcessorPil(do_pad=pads, **_image_settings(model, tower_root)),
+        **llava_processor_settings(model.config, tokenizer),
     )
 
 
@@ -121,9 +78,9 @@ def llava_next_processor(
     """The processor of a converted LLaVA-NeXT, with the grids of the model's config (height, width)."""
     return LlavaNextProcessor(
         image_processor=LlavaNextImageProcessorPil(
-            image_grid_pinpoints=list(model.config.image_grid_pinpoints or ()), **_picture_settings(model, tower_root)
+            image_grid_pinpoints=list(model.config.image_grid_pinpoints or ()), **_image_settings(model, tower_root)
         ),
-        **_processor_settings(model, tokenizer),
+        **llava_processor_settings(model.config, tokenizer),
     )
 
 
@@ -141,25 +98,25 @@ def mini_gemini_processor(
     processor = MiniGeminiProcessor.for_config(
         model.config, tokenizer, do_pad=pads, image_mean=CLIP_MEAN, image_std=CLIP_DEVIATION
     )
-    gemma = model.config.get_text_config().model_type == "gemma"
-    processor.chat_template = GEMMA_TEMPLATE if gemma else vicuna_template(tokenizer)
+    processor.chat_template = chat_template_for(model.config.get_text_config().model_type, tokenizer)
     return processor
 
 
-def _picture_settings(model: Any, tower_root: str | Path | None) -> dict[str, Any]:
+def _image_settings(model: Any, tower_root: str | Path | None) -> dict[str, Any]:
     file = tower_directory(model.config.original_settings, tower_root) / "preprocessor_config.json"
     said = read_json(file) if file.is_file() else {}
     return clip_settings(model.config.vision_config.image_size) | {
-        name: said[name] for name in PICTURE_SETTINGS if name in said
+        name: said[name] for name in IMAGE_SETTINGS if name in said
     }
 
 
-def _processor_settings(model: Any, tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
+def llava_processor_settings(config: Any, tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
+    """What a `LlavaProcessor` or `LlavaNextProcessor` takes besides its image processor."""
     return {
         "tokenizer": tokenizer,
-        "patch_size": model.config.vision_config.patch_size,
-        "vision_feature_select_strategy": model.config.vision_feature_select_strategy,
+        "patch_size": config.vision_config.patch_size,
+        "vision_feature_select_strategy": config.vision_feature_select_strategy,
         "num_additional_image_tokens": 1,  # the class token, which the strategy "default" takes away again
-        "chat_template": vicuna_template(tokenizer),
+        "chat_template": chat_template_for(config.text_config.model_type, tokenizer),
         "image_token": IMAGE_TOKEN,
     }

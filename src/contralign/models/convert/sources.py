@@ -9,12 +9,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
 from contralign.models.convert.checkpoint import INDEX_FILES, WHOLE_FILES, ConversionError, read_json
-from contralign.models.convert.hub_cache import cached_snapshot
-from contralign.models.convert.llava.llava import PROJECTOR_FILE
+from contralign.models.convert.projector_file import PROJECTOR_FILE
 
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 LORA_FILES = ("adapter_config.json", "non_lora_trainables.bin", "adapter_model.bin", "adapter_model.safetensors")
+
+
+def cached_snapshot(name: str) -> Path | None:
+    """The newest snapshot of a hub name in the cache; None if there is none, or the name is no hub name."""
+    try:
+        return Path(snapshot_download(name, local_files_only=True))
+    except (LocalEntryNotFoundError, HFValidationError):
+        return None
 
 
 def find_source(name: str | Path) -> Path:
@@ -64,10 +74,10 @@ def whole_checkpoint(path: Path, base: Path | None) -> Iterator[Path]:
             f"{path} holds an adapter alone ({PROJECTOR_FILE}): give the language model it was trained on with --base"
         )
     with tempfile.TemporaryDirectory(prefix="contralign-convert-") as folder:
-        yield _laid_together(path, base, Path(folder))
+        yield _linked_checkpoint(path, base, Path(folder))
 
 
-def _laid_together(path: Path, base: Path, folder: Path) -> Path:
+def _linked_checkpoint(path: Path, base: Path, folder: Path) -> Path:
     if not has_weights(base):
         raise ConversionError(f"--base {base} holds no weights: wanted one of {', '.join(INDEX_FILES + WHOLE_FILES)}")
     weights = [file for file in base.iterdir() if file.suffix in (".bin", ".safetensors") or file.name in INDEX_FILES]

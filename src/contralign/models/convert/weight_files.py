@@ -53,14 +53,14 @@ def write_weights(
 
 def write_tensors(state: Mapping[str, Tensor], path: Path) -> None:
     """One file of tensors; the ending says which kind. A part of a larger tensor is written without the rest of it."""
-    whole = {name: _alone(tensor.detach().cpu()) for name, tensor in state.items()}
+    whole = {name: _own_storage(tensor.detach().cpu()) for name, tensor in state.items()}
     if path.suffix == ".safetensors":
         save_file(whole, path, metadata={"format": "pt"})
     else:
         torch.save(whole, path)
 
 
-def _alone(tensor: Tensor) -> Tensor:
+def _own_storage(tensor: Tensor) -> Tensor:
     shared = tensor.untyped_storage().nbytes() != _size(tensor)
     return tensor.clone(memory_format=torch.contiguous_format) if shared else tensor.contiguous()
 

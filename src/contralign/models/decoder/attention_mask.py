@@ -32,30 +32,30 @@ def decoder_mask(batch: VLBatch, attention: str) -> Any:
     Returns:
         The plain mask of keys where that says everything, else one over pairs of tokens, or one for each kind of layer.
     """
-    if batch.attends is None:
+    if batch.pair_masks is None:
         return pair_mask(batch, attention) if batch.packed else batch.attention_mask
-    masks = {kind: pair_mask(batch, attention, attends) for kind, attends in batch.attends.items()}
+    masks = {kind: pair_mask(batch, attention, mask) for kind, mask in batch.pair_masks.items()}
     return masks.get(EVERY_LAYER, masks)
 
 
 def pair_mask(
-    batch: VLBatch, attention: str, attends: Bool[Tensor, "batch seq seq"] | None = None
+    batch: VLBatch, attention: str, mask: Bool[Tensor, "batch seq seq"] | None = None
 ) -> Bool[Tensor, "rows 1 width width"] | Float[Tensor, "rows 1 width width"]:
     """Which token may attend to which, of its own sample or shared by all beside it.
 
     Args:
         batch: a collated batch or a view of one.
         attention: implementation; "sdpa" takes truth values, "eager" adds the mask to the scores.
-        attends: of the collated batch; None is every token to those before it.
+        mask: of the collated batch, (query, key); None is causal.
     """
     width = batch.input_ids.shape[1]
     keys, queries = batch.row_index.unsqueeze(1), batch.row_index.unsqueeze(2)
     allowed = (keys == queries) | (keys == SHARED)
     allowed &= batch.attention_mask.bool().unsqueeze(1)
-    if attends is None:
+    if mask is None:
         allowed &= torch.ones(width, width, dtype=torch.bool, device=allowed.device).tril()
     else:
-        allowed &= _picked(attends, batch.row_index, batch.token_index)
+        allowed &= _picked(mask, batch.row_index, batch.token_index)
     # A token that may attend to nothing attends to itself, so that its softmax has something to sum; nobody reads it.
     allowed |= torch.eye(width, dtype=torch.bool, device=allowed.device) & ~allowed.any(dim=2, keepdim=True)
     allowed = allowed.unsqueeze(1)
@@ -98,7 +98,7 @@ def _truth(mask: Tensor | None, attention_mask: Int[Tensor, "batch seq"]) -> Boo
 
 
 def _picked(
-    attends: Bool[Tensor, "batch seq seq"], rows: Int[Tensor, "rows width"], columns: Int[Tensor, "rows width"]
+    mask: Bool[Tensor, "batch seq seq"], rows: Int[Tensor, "rows width"], columns: Int[Tensor, "rows width"]
 ) -> Bool[Tensor, "rows width width"]:
     """Its entries at the tokens of a view; what is shared attends as it does in any row beside it."""
     beside = rows.max(dim=1, keepdim=True).values

@@ -1,9 +1,8 @@
-"""The last decoder layer, computed only where somebody reads it.
+"""The last decoder layer, computed only at the tokens whose output is read.
 
-Once the tokens of the last layer have looked at each other, every one is on its own, and the loss reads few of them:
-the answer's, none of the picture's hundreds. So the output projection of attention, the feed-forward and the norms
-behind it run on the tokens that are read. The layer's own modules run; only their order is written here, and it is
-compared with the layer's own forward before it is trusted.
+Behind the last layer's attention no token reads another, and the loss reads label tokens alone. So the output
+projection of attention, the feed-forward and the norms behind it run on those tokens. The layer's own modules run; only
+their order is written here, and it is compared with the layer's own forward before it is trusted.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from contralign.core.passes import second_look
+from contralign.core.passes import eval_no_grad
 
 logger = logging.getLogger(__name__)
 
@@ -60,11 +59,11 @@ class LastLayer:
         Args:
             read_at: flat indices over (batch, seq), ascending.
         """
-        return {} if self.works is False else {READ_AT: _Places(read_at, self)}
+        return {} if self.works is False else {READ_AT: _ReadPositions(read_at, self)}
 
     def decide(self, layer: Any, hidden_states: Tensor, read_at: Tensor, **kwargs: Any) -> None:
         """Read the tokens both ways, without dropout, and see whether they are equal."""
-        with second_look(layer):
+        with eval_no_grad(layer):
             theirs = type(layer).forward(layer, hidden_states, **kwargs).flatten(0, 1)[read_at]
             try:
                 ours = _read(layer, hidden_states, read_at, **kwargs).squeeze(0)
@@ -79,7 +78,7 @@ class LastLayer:
             )
 
 
-class _Places:
+class _ReadPositions:
     """Where to read, and whose comparison says whether that may be done."""
 
     def __init__(self, read_at: Tensor, owner: LastLayer) -> None:
@@ -109,7 +108,7 @@ def _install(layer: Any) -> bool:
 
 
 def _forward(self: Any, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    places: _Places | None = kwargs.pop(READ_AT, None)
+    places: _ReadPositions | None = kwargs.pop(READ_AT, None)
     if places is None:
         return type(self).forward(self, hidden_states, *args, **kwargs)
     read_at, owner = places.read_at, places.owner

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
-from contralign.core.head import GatheredHead, LinearHead, accurate
+from contralign.core.head import GatheredHead, LinearHead, upcast
 from contralign.models.decoder.recorder import forward_replaced
 
 Transform = tuple[float, float | None]
@@ -65,7 +65,7 @@ def gathered_head(module: nn.Linear, scale: float = 1.0, cap: float | None = Non
     return GatheredHead(within, module.out_features)
 
 
-def transform_behind(module: nn.Linear, logits: Callable[[Tensor], Tensor], config: Any) -> Transform:
+def logit_transform(module: nn.Linear, logits: Callable[[Tensor], Tensor], config: Any) -> Transform:
     """Which transform the model applies to the logits of its head; rows of known logits go through it.
 
     Args:
@@ -82,11 +82,11 @@ def transform_behind(module: nn.Linear, logits: Callable[[Tensor], Tensor], conf
             rows, raw = gathered_head(module).within(nothing, _probe)
         else:
             rows, raw = _probe(LinearHead(weight=module.weight, bias=module.bias))
-        wanted = accurate(logits(rows))
+        wanted = upcast(logits(rows))
     tolerance = _TOLERANCE.get(wanted.dtype if rows.dtype == wanted.dtype else rows.dtype, _HALF_TOLERANCE)
     if wanted.shape != raw.shape:
         return UNKNOWN
-    for scale, cap in _suggested(config):
+    for scale, cap in _candidates(config):
         ours = LinearHead(weight=rows, scale=scale, cap=cap).transformed(raw)
         if bool((ours - wanted).abs().max() <= tolerance * wanted.abs().max().clamp(min=1e-6)):
             return scale, cap
@@ -98,10 +98,10 @@ def _probe(head: LinearHead, _: Tensor | None = None) -> tuple[Tensor, Tensor]:
     direction = head.weight[:: max(len(head.weight) // _PROBED, 1)][:_PROBED]
     unit = direction / direction.float().norm(dim=-1, keepdim=True).clamp(min=1e-6).square().to(direction.dtype)
     rows = torch.cat([unit * size for size in _SIZES])
-    return rows, accurate(head.logits(rows))
+    return rows, upcast(head.logits(rows))
 
 
-def _suggested(config: Any) -> Iterator[Transform]:
+def _candidates(config: Any) -> Iterator[Transform]:
     scales: list[float] = [1.0]
     caps: list[float | None] = [None]
     for part in (config, config.get_text_config()):

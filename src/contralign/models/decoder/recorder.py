@@ -1,4 +1,4 @@
-"""Look into a model's forward: what it hands to a part of itself, without that part running."""
+"""Record the arguments that a model's forward hands to one of its modules, without running that module."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch import nn
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
 
-class NothingElse(BaseModelOutputWithPast):
-    """What a part of a model that did not run gives back: None for every field that its family has besides."""
+class EmptyOutput(BaseModelOutputWithPast):
+    """Output of a module that did not run: None for every other field of the family's own output class."""
 
     def __getattr__(self, name: str) -> None:
         """See above; methods are found without it."""
@@ -32,6 +32,20 @@ def forward_replaced(module: nn.Module, forward: Callable[..., Any]) -> Iterator
             del module.forward
         else:
             module.forward = before  # type: ignore[method-assign]
+
+
+def recorded_arguments(module: nn.Module, call: Callable[[], Any]) -> tuple[dict[str, Any], Any]:
+    """What `call` hands to a module of the model, by name, and what it returns; the module itself does not run."""
+    arguments: dict[str, Any] = {}
+    own_forward = module.forward
+
+    def record(*args: Any, **kwargs: Any) -> EmptyOutput:
+        arguments.update(named_arguments(own_forward, args, kwargs))
+        return EmptyOutput(last_hidden_state=arguments.get("inputs_embeds"))
+
+    with forward_replaced(module, record):
+        returned = call()
+    return arguments, returned
 
 
 def named_arguments(forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a frozen vision tower gives for a picture never changes: encode every picture once.
+"""Features of a frozen vision tower, encoded once for every picture and kept.
 
 The cache stands in the tower's own forward, so no data path knows of it. Features are found by a digest of the pixels,
 so the same picture in another order, batch, stage or arm is a hit, and a degraded one is just another picture. What is
@@ -82,7 +82,7 @@ class FeatureCache:
         kept = torch.stack(self.features(pixel_values))
         states = {layer: kept[:, index] for index, layer in enumerate(self.layers)}
         last = kept[:, -1] if -1 in self.layers else None
-        return BaseModelOutputWithPooling(last_hidden_state=last, hidden_states=_Read(states))  # type: ignore[arg-type]
+        return BaseModelOutputWithPooling(last_hidden_state=last, hidden_states=_LayerStates(states))  # type: ignore[arg-type]
 
     def _install(self) -> None:
         if "forward" in self.tower.__dict__:
@@ -147,12 +147,12 @@ class FeatureCache:
             )
 
 
-class _Read(tuple[Tensor, ...]):
+class _LayerStates(tuple[Tensor, ...]):
     """Hidden states by the number of their layer; only those that are kept."""
 
     states: dict[int, Tensor]
 
-    def __new__(cls, states: dict[int, Tensor]) -> _Read:
+    def __new__(cls, states: dict[int, Tensor]) -> _LayerStates:
         made = super().__new__(cls, tuple(states.values()))
         made.states = states
         return made

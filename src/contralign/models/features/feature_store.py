@@ -24,13 +24,13 @@ class StoreCounts:
         in_memory: found in memory.
         in_folder: found in the folder.
         missing: found nowhere.
-        turned_away: not kept in memory, because it was full.
+        not_kept: not kept in memory, because it was full.
     """
 
     in_memory: int = 0
     in_folder: int = 0
     missing: int = 0
-    turned_away: int = 0
+    not_kept: int = 0
 
 
 class FeatureStore:
@@ -88,14 +88,14 @@ class FeatureStore:
             self._kept[key] = features
             self.bytes += size
             return
-        if not self.counts.turned_away:
+        if not self.counts.not_kept:
             logger.warning(
                 "the feature cache is full: %d pictures in %.2f GiB; further ones are %s. Raise model.feature_gib",
                 len(self._kept),
                 self.bytes / GIB,
                 "encoded again every time" if self.folder is None else "read from its folder every time",
             )
-        self._count("turned_away")
+        self._count("not_kept")
 
     def _read(self, key: str) -> Tensor | None:
         if self.folder is None:

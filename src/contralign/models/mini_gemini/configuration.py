@@ -7,7 +7,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
-from contralign.models.assembly.published_towers import CLIP_LARGE, CONVNEXT_LARGE
+from contralign.models.published_towers import CLIP_LARGE, CONVNEXT_LARGE
 
 GELUS = {"tanh": "gelu_pytorch_tanh", "exact": "gelu_python"}
 """Gemma's two activations by their names in transformers, which reads a plain "gelu" in a Gemma as tanh."""

@@ -22,7 +22,7 @@ def read_gguf_language_model(path: Path) -> PreTrainedModel:
     Raises:
         ValueError: the `gguf` package is missing.
     """
-    _need_gguf()
+    _require_gguf()
     model = AutoModelForCausalLM.from_pretrained(
         path.parent, gguf_file=path.name, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
     )
@@ -39,7 +39,7 @@ def read_gguf_tokenizer(path: Path, image_token: str) -> PreTrainedTokenizerFast
     Raises:
         ValueError: the `gguf` package is missing.
     """
-    _need_gguf()
+    _require_gguf()
     read = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
     backend = read.backend_tokenizer
     backend.pre_tokenizer = pre_tokenizers.Sequence(
@@ -57,6 +57,6 @@ def read_gguf_tokenizer(path: Path, image_token: str) -> PreTrainedTokenizerFast
     )
 
 
-def _need_gguf() -> None:
+def _require_gguf() -> None:
     if find_spec("gguf") is None:
         raise ValueError("reading a GGUF language model needs gguf: pip install 'contralign[smol]'")

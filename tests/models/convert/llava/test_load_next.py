@@ -12,7 +12,7 @@ from transformers import CLIPVisionModel, LlamaConfig, LlamaForCausalLM
 
 from contralign.models.convert import ConversionError, load_original_llava, load_original_llava_next
 from contralign.models.convert.checkpoint import read_weights
-from contralign.models.convert.llava.llava_config import grid_pinpoints
+from contralign.models.convert.llava.config import grid_pinpoints
 from contralign.models.convert.processors import llava_next_processor
 from contralign.models.convert.tokenizers.sentencepiece_tokenizer import read_tokenizer
 from contralign.models.convert.weight_files import write_weights

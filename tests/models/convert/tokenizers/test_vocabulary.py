@@ -3,7 +3,7 @@ from pathlib import Path
 import torch
 
 from contralign.models.convert import load_original_llava
-from contralign.models.convert.tokenizers.vocabulary import add_image_row, original_rows
+from contralign.models.convert.tokenizers.vocabulary import add_image_row, original_vocab_size
 
 TOWERS = Path(__file__).parents[3] / "golden" / "ckpt"
 
@@ -22,7 +22,7 @@ def test_added_rows_are_the_mean_and_leave_the_other_logits_as_they_were():
     )
     embeddings = model.get_input_embeddings().weight
     torch.testing.assert_close(embeddings[128], embeddings[:128].mean(dim=0))
-    assert model.config.image_token_id == 128 and original_rows(model) == 128
+    assert model.config.image_token_id == 128 and original_vocab_size(model) == 128
 
 
 def test_a_row_inside_the_vocabulary_is_taken_as_it_is():
@@ -30,4 +30,4 @@ def test_a_row_inside_the_vocabulary_is_taken_as_it_is():
     weight = model.lm_head.weight.clone()
     assert add_image_row(model, 127) == 0
     assert model.config.image_token_id == 127 and torch.equal(model.lm_head.weight, weight)
-    assert original_rows(model) == 128
+    assert original_vocab_size(model) == 128

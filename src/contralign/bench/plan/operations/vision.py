@@ -14,8 +14,8 @@ def vision_forward(model: VLModel) -> Work:
         return Work()
     tower = _tower_pass(model.tower, model.tower.layers).forward() + _patch_embedding(model.tower)
     flops = model.tiles * tower + _projector(model)
-    if model.fine:
-        flops += 2 * (model.fine.tower_products + model.tiles * model.fine.mining_products)
+    if model.aux:
+        flops += 2 * (model.aux.tower_products + model.tiles * model.aux.mining_products)
     return Work(flops)
 
 
@@ -28,10 +28,10 @@ def vision_backward(model: VLModel, counting: Counting) -> Work:
     if not model.tiles:
         return Work()
     flops = 2 * _projector(model)
-    if not model.train_tower and model.fine is None:
+    if not model.train_tower and model.aux is None:
         flops -= 2 * model.tiles * model.tower.patches * model.tower.hidden * model.decoder.hidden
-    if model.fine:
-        flops += 2 * model.tiles * model.fine.mining_products
+    if model.aux:
+        flops += 2 * model.tiles * model.aux.mining_products
     if model.train_tower:
         read = _tower_pass(model.tower, model.tower.read_layers)
         flops += model.tiles * (read.recomputed(counting) + read.backward(counting) + _patch_embedding(model.tower))

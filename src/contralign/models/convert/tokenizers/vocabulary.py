@@ -7,13 +7,11 @@ logits of the original rows stay what they were.
 
 from __future__ import annotations
 
-import torch
 from transformers import PreTrainedModel
 
-from contralign.models.decoder.image_token import ROWS_AT_ONCE, rows_for
+from contralign.models.decoder.image_token import PAD_TO_MULTIPLE_OF, grow_vocabulary, padded_vocab_size
 
 
-@torch.no_grad()
 def add_image_row(model: PreTrainedModel, image_token_id: int) -> int:
     """Make the id the model's image token, with a row in the embeddings and in the head.
 
@@ -21,19 +19,10 @@ def add_image_row(model: PreTrainedModel, image_token_id: int) -> int:
         How many rows were added; 0 where the id lies inside the vocabulary.
     """
     model.config.image_token_id = image_token_id
-    before: int = model.config.get_text_config().vocab_size
-    after = rows_for(image_token_id, before)
-    if after == before:
-        return 0
-    model.resize_token_embeddings(after, mean_resizing=False)
-    for module in (model.get_input_embeddings(), model.get_output_embeddings()):
-        assert module is not None
-        (weight,) = module.parameters()
-        weight[before:] = weight[:before].float().mean(dim=0).to(weight.dtype)
-    return after - before
+    return grow_vocabulary(model, padded_vocab_size(image_token_id, model.config.get_text_config().vocab_size))
 
 
-def original_rows(model: PreTrainedModel) -> int:
+def original_vocab_size(model: PreTrainedModel) -> int:
     """How many rows the original vocabulary has.
 
     A model that was converted keeps the number. In another one (llava-hf's, say) the rows from the image token on are
@@ -44,4 +33,4 @@ def original_rows(model: PreTrainedModel) -> int:
     if before is not None:
         return min(now, before)
     image_token_id: int = model.config.image_token_id
-    return image_token_id if 0 <= now - image_token_id <= ROWS_AT_ONCE else now
+    return image_token_id if 0 <= now - image_token_id <= PAD_TO_MULTIPLE_OF else now
