@@ -35,16 +35,16 @@ class LlavaNextAdapter(LlavaAdapter):
         return torch.cat(self._image_features({"pixel_values": tiles, "image_sizes": sizes}))
 
     def _check_counts(self, image_mask: Tensor, counts: list[int], num_pictures: int) -> None:
-    """Refuse pictures that do not fill the runs of image tokens one after the other, even where the sums agree."""
-    after = image_mask.roll(-1, dims=1)
-    after[:, -1] = False
-    run_ends = image_mask.flatten().cumsum(0)[(image_mask & ~after).flatten()]
+        """Refuse pictures that do not fill the runs of image tokens one after the other, even where the sums agree."""
+        after = image_mask.roll(-1, dims=1)
+        after[:, -1] = False
+        run_ends = image_mask.flatten().cumsum(0)[(image_mask & ~after).flatten()]
         picture_ends = torch.tensor(counts, device=image_mask.device).cumsum(0)
-    num_tokens = int(image_mask.sum())
+        num_tokens = int(image_mask.sum())
         if num_tokens != sum(counts) or not bool(torch.isin(run_ends, picture_ends).all()):
-        raise ValueError(
-            f"{num_tokens} image tokens in the batch (a row: {image_mask.sum(dim=1).tolist()}) but "
-            f"{sum(picture_tokens)} image features (a picture: {picture_tokens}): were image tokens cut off by a "
-            "maximum length, do pictures stand in another order than their tokens, or do processor and model follow "
-            "different rules? Call contralign.models.use_original_tiling(model, processor) once both are loaded"
-        )
+            raise ValueError(
+                f"{num_tokens} image tokens in the batch (a row: {image_mask.sum(dim=1).tolist()}) but "
+                f"{sum(counts)} image features (a picture: {counts}): were image tokens cut off by a maximum "
+                "length, do pictures stand in another order than their tokens, or do processor and model follow "
+                "different rules? Call contralign.models.use_original_tiling(model, processor) once both are loaded"
+            )

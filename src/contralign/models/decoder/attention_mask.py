@@ -103,7 +103,7 @@ def _picked(
     """Its entries at the tokens of a view; what is shared attends as it does in any row beside it."""
     beside = rows.max(dim=1, keepdim=True).values
     source = torch.where(rows == SHARED, beside, rows).unsqueeze(2)
-    return attends[source, columns.unsqueeze(2), columns.unsqueeze(1)]
+    return mask[source, columns.unsqueeze(2), columns.unsqueeze(1)]
 
 
 def sliding_window(text_config: Any, layer_types: set[str]) -> int | None:
