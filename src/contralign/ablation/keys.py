@@ -3,7 +3,8 @@
 A key is a digest of settings and of the key before it, down to the model that training starts from, and of contralign's
 version. Settings that cannot change a step are left out of its key: what is evaluated, the sizes of held-out sets,
 swapped pictures in a step that reads texts alone. So are those left at their defaults, so that a setting which a later
-version adds makes nothing anew. Files are named by path, size and time of change.
+version adds makes nothing anew. Files are named by path, size and time of change, and names that a package adds with
+the package's version.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from contralign import __version__
-from contralign.recipe.data_settings import DataSettings, is_builtin
+from contralign.recipe.data_settings import DataSettings, is_builtin, set_name
 from contralign.recipe.model_settings import PARTS
+from contralign.recipe.packages import packages_of, packages_of_cal
 from contralign.recipe.recipe import Recipe, plain
 from contralign.training.config import CalConfig
 
@@ -61,13 +63,14 @@ def step_key(parent: str, recipe: Recipe, stage: str, cal: CalConfig | None) -> 
         if recipe.trainer.get("eval_strategy", "no") != "no":
             parts.append(_records(recipe.data, recipe.data.eval))
         if cal is not None and settings.cal:
-            parts.append([stated(cal), _stamp(cal.scores)])
+            parts += [[stated(cal), _stamp(cal.scores)], *packages_of_cal(cal)]
     return digest("step", *parts)
 
 
 def result_key(last: str, recipe: Recipe) -> str:
     """Of the evaluations of what the step `last` ends in."""
-    return digest("result", last, recipe.evaluate, _records(recipe.data, recipe.data.eval))
+    packages = packages_of("evaluations", recipe.evaluate)
+    return digest("result", last, recipe.evaluate, _records(recipe.data, recipe.data.eval), *packages)
 
 
 def digest(*parts: Any) -> str:
@@ -96,7 +99,8 @@ def _records(data: DataSettings, sources: Sequence[str]) -> Any:
     """Which records are read, with nothing that changes their pictures afterwards."""
     read = [[source, data.source_settings(source) if is_builtin(source) else _stamp(source)] for source in sources]
     roots = list(data.image_root) if not all(map(is_builtin, sources)) else []
-    return [read, roots, data.on_bad]
+    packages = packages_of("sets", [set_name(source) for source in sources if is_builtin(source)])
+    return [read, roots, data.on_bad, *packages]
 
 
 def _layout(data: DataSettings) -> Any:

@@ -24,6 +24,7 @@ from accelerate import PartialState
 
 from contralign.checkpoints.saving import is_partial, remove, write_text
 from contralign.data.records.mixture import LoadReport
+from contralign.recipe.packages import packages_behind
 from contralign.recipe.recipe import Recipe, plain
 from contralign.recipe.recipe_file import dump_recipe, load_recipe
 from contralign.recipe.schema import RecipeError
@@ -32,6 +33,8 @@ from contralign.training.config import CalConfig
 
 SHARED = "shared"
 OVERWRITTEN = ".overwritten"
+PACKAGES = "packages.json"
+"""Packages whose names the recipe has, with versions: a run does not go on with others."""
 MAY_CHANGE = r"stages\..+\.on_nan|trainer\.(save_|dataloader_(?!drop_last)|logging_steps).*|report"
 """Settings that change nothing about what is learnt: a run may go on with others."""
 
@@ -166,6 +169,9 @@ class RunDirectory:
             if is_partial(path):
                 remove(path)
         write_text(self.path / "recipe.yaml", dump_recipe(self.recipe))
+        packages = packages_behind(self.recipe)
+        if packages:
+            _write_json(self.path / PACKAGES, packages)
 
     def _empty(self) -> None:
         """Remove what is there, so that an interruption leaves nothing that looks like a run."""
@@ -234,6 +240,7 @@ class RunDirectory:
         """Dotted settings in which the run that is there differs, at most three."""
         there = load_recipe(self.path / "recipe.yaml").without_place()
         unequal = _unequal(plain(there), plain(self.recipe.without_place()), "")
+        unequal += _unequal(_read_json(self.path / PACKAGES), packages_behind(self.recipe), "the package of")
         found = [words for words in unequal if re.fullmatch(MAY_CHANGE, words.partition(" was ")[0]) is None]
         return found[:3] + (["…"] if len(found) > 3 else [])
 
