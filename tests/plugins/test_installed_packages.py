@@ -97,7 +97,7 @@ def test_a_recipe_and_the_command_line_use_the_names(installed, tmp_path):
         "contrasts grey": package,
     }
     scores = tmp_path / "grey.parquet"
-    scored = contralign(installed, "score", run / "start", "squares:train", "--contrast", "grey", "-o", scores)
+    scored = contralign(installed, "score", run / "mle", "squares:train", "--contrast", "grey", "-o", scores)
     assert scored.returncode == 0, scored.stderr
     changes = [f"output_dir={tmp_path / 'other'}", f"arms.cal.scores={scores}", "cal.contrast={name: grey, shade: 0}"]
     refused = contralign(installed, "train", recipe, *changes)

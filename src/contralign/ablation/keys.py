@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from contralign import __version__
+from contralign.contrast.registry import read_spelling
 from contralign.recipe.data_settings import DataSettings, is_builtin, set_name
 from contralign.recipe.model_settings import PARTS
 from contralign.recipe.packages import packages_of, packages_of_cal
 from contralign.recipe.recipe import Recipe, plain
+from contralign.training.cal_settings import FORMER, NONE
 from contralign.training.config import CalConfig
 
 OF_PARTS = ("family", *PARTS, "tokenizer", "projector")
@@ -63,7 +65,7 @@ def step_key(parent: str, recipe: Recipe, stage: str, cal: CalConfig | None) -> 
         if recipe.trainer.get("eval_strategy", "no") != "no":
             parts.append(_records(recipe.data, recipe.data.eval))
         if cal is not None and settings.cal:
-            parts += [[stated(cal), _stamp(cal.scores)], *packages_of_cal(cal)]
+            parts += [[_stated_cal(cal), _stamp(cal.scores)], *packages_of_cal(cal)]
     return digest("step", *parts)
 
 
@@ -93,6 +95,17 @@ def stated(settings: Any) -> dict[str, Any]:
 
     values = {item.name: getattr(settings, item.name) for item in fields(settings)}
     return {item.name: plain(values[item.name]) for item in fields(settings) if values[item.name] != default(item)}
+
+
+def _stated_cal(cal: CalConfig) -> dict[str, Any]:
+    """The same of CAL's settings, with one name for all spellings of a contrast: that of its former fields."""
+    told = stated(cal)
+    if "contrast" in told and cal.contrast != NONE:
+        name, settings = read_spelling(told.pop("contrast"))
+        former = {place: field for field, place in FORMER.items()}
+        told |= {former.get((name, setting), f"contrast.{setting}"): value for setting, value in settings.items()}
+        told |= {} if name == "drop" else {"contrast": name}
+    return told
 
 
 def _records(data: DataSettings, sources: Sequence[str]) -> Any:

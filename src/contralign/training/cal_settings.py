@@ -18,7 +18,7 @@ START = "start"
 NONE = "none"
 """`CalSettings.contrast` that takes no second look."""
 
-_FORMER = {
+FORMER = {
     "patch_ratio": ("patches", "ratio"),
     "patch_fill": ("patches", "fill"),
     "patch_seed": ("patches", "seed"),
@@ -146,15 +146,15 @@ def check_spelling(settings: Mapping[str, Any], place: str = "") -> None:
     Raises:
         ValueError: with the user's own values in the new spelling.
     """
-    former = [name for name in settings if name in _FORMER]
+    former = [name for name in settings if name in FORMER]
     if not former:
         return
     first = former[0]
     where = f"{place}.{first}" if place else first
     if settings[first] is None:
         raise ValueError(f"{where}: null is the contrast's own default: leave it out")
-    owner = _FORMER[first][0]
-    own = {_FORMER[name][1]: settings[name] for name in former if _FORMER[name][0] == owner}
+    owner = FORMER[first][0]
+    own = {FORMER[name][1]: settings[name] for name in former if FORMER[name][0] == owner}
     given = {setting: value for setting, value in own.items() if value is not None}
     (setting, value), *more = given.items()
     short = not more and setting == MAIN_SETTING[owner][0] and _plain(value) == str(value)
