@@ -2,7 +2,7 @@
 
 A weighting is one file: a dataclass here, a line in `contralign.weighting.registry`, a test. Its settings are its
 fields; those that `CalConfig` has too (alpha, beta, window, form, score) come from there, the others from
-`CalConfig(options=...)`.
+`CalConfig(options=...)`. Packages add theirs by entry points (docs/extending.md).
 """
 
 from __future__ import annotations
