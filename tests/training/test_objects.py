@@ -143,8 +143,8 @@ def test_former_keywords_are_answered_with_today_s_spelling():
         CalConfig(contrast="mean", mean_tokens=2)
     with pytest.raises(ValueError, match="contrast='drop:an image'"):
         CalConfig(prompt="an image")
-    with pytest.raises(TypeError, match="unexpected keyword argument 'alhpa'"):
-        CalConfig(alhpa=1)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'alpah'"):
+        CalConfig(alpah=1)
 
 
 def test_a_class_of_ones_own_weighs_and_looks_in_a_step():

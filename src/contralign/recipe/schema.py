@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from contralign.nearest import nearest
-from contralign.training.cal_settings import CalSettings, check_spelling
+from contralign.training.cal_settings import CalSettings, respelled
 
 T = TypeVar("T")
 
@@ -49,7 +49,7 @@ def from_mapping(kind: type[T], values: Any, path: str = "") -> T:
     fields = {field.name: field for field in dataclasses.fields(kind) if field.init}  # type: ignore[arg-type]
     if issubclass(kind, CalSettings):
         try:
-            check_spelling(values, where)
+            values = respelled(values, where)
         except ValueError as error:
             raise RecipeError(str(error)) from error
     for key in values:
