@@ -5,12 +5,16 @@ import sys
 
 import pytest
 
-import contralign
+import contralign.contrast
+import contralign.weighting
 
 
-@pytest.mark.parametrize("name", contralign.__all__)
-def test_every_public_name_is_there_and_documented(name):
-    assert getattr(contralign, name).__doc__
+@pytest.mark.parametrize(
+    "package", [contralign, contralign.contrast, contralign.weighting], ids=lambda one: one.__name__
+)
+def test_every_public_name_is_there_and_documented(package):
+    assert package.__all__ == dir(package)
+    assert all(getattr(package, name).__doc__ for name in package.__all__)
 
 
 def test_a_name_that_is_not_there_is_answered_with_those_that_are():

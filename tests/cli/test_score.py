@@ -128,7 +128,10 @@ def test_changes_to_the_recipe_are_those_of_train(tmp_path, model, recipe):
         (["scenes:train", "--setting", "scenes=5"], "data.settings.scenes: wanted settings"),
         (["scenes:train", "--setting", "scenes.count=5", "--template", "vicunja"], "data.template: got 'vicunja'"),
         (["scenes:train", "--setting", "scenes.count=5", "--contrast", "none"], "there is no Δ to score"),
-        (["scenes:train", "--setting", "scenes.count=5", "--contrast", "wipe"], "cal: contrast='wipe': wanted one of drop, mask"),
+        (
+            ["scenes:train", "--setting", "scenes.count=5", "--contrast", "wipe"],
+            "cal: contrast='wipe': wanted one of drop, mask",
+        ),
         (
             ["scenes:train", "--setting", "scenes.count=5", "--score", "logits"],
             "--score logits: wanted logit, centred, logprob or both",
