@@ -72,7 +72,7 @@ def test_names_are_added_and_a_package_that_fails_harms_nobody_else(installed):
     }
     of_class = {"class": "gaze.grey.GreyPicture", "package": "contralign-gaze 1.2", "shade": 128}
     assert said["scored"] == {"contrast": "grey", "contrast_settings": of_class}
-    for kind, message in zip(("weighting", "contrast", "built-in set", "evaluation"), said["torn"], strict=True):
+    for kind, message in zip(("weighting", "contrast", "data set", "evaluation"), said["torn"], strict=True):
         assert message.startswith(f"{kind} 'torn' is added by contralign-torn 0.3 (entry point contralign.")
         assert "RuntimeError: torn needs something that is not there" in message
     assert "contralign-torn 0.3" in said["config"]

@@ -129,11 +129,12 @@ def check_spelled_contrast(contrast: str | Mapping[str, Any]) -> None:
     Raises:
         ValueError: with all names, or with what is wrong in the spelling.
     """
-    if isinstance(contrast, str) and contrast.partition(":")[0] not in CONTRASTS:
-        if contrast != NONE:
-            raise ValueError(f"contrast={contrast!r}: {one_of(contrast, [*CONTRASTS, NONE])}")
-    else:
-        read_spelling(contrast)
+    if contrast == NONE:
+        return
+    name = contrast if isinstance(contrast, Mapping) else str(contrast).partition(":")[0]
+    if isinstance(name, str) and name not in CONTRASTS:
+        raise ValueError(f"contrast={contrast!r}: {one_of(name, [*CONTRASTS, NONE])}")
+    read_spelling(contrast)
 
 
 def check_spelling(settings: Mapping[str, Any], place: str = "") -> None:
