@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-import contralign
+import contralign.contrast
+import contralign.weighting
 
 ROOMS = [f"contralign.{room.name}" for room in pkgutil.iter_modules(contralign.__path__) if room.ispkg]
 PACKAGES = ["contralign", *(room for room in ROOMS if hasattr(importlib.import_module(room), "__all__"))]

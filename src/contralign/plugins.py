@@ -76,12 +76,6 @@ class Registry:
         module, attribute = self.built_in[name].split(":")
         return getattr(importlib.import_module(module), attribute)
 
-    def origin(self, name: str) -> str | None:
-        """The package and version that add a name; None for what contralign has itself."""
-        if name in self.built_in:
-            return None
-        return next((_package(point) for point in self._added().get(name, [])), None)
-
     def _added(self) -> dict[str, list[EntryPoint]]:
         return _entry_points()[self.group]
 
@@ -93,6 +87,11 @@ class Registry:
                 f"{self.kind} {point.name!r} is added by {_described(point)}, which fails when it is imported: "
                 f"{type(error).__name__}: {error}. Mend or uninstall that package; every other name works without it"
             ) from error
+
+
+def package_adding(group: str, name: str) -> str | None:
+    """The package and version that add a name to a group; None for what contralign has itself."""
+    return next((_package(point) for point in _entry_points()[group].get(name, [])), None)
 
 
 def package_of(kind: type) -> str | None:

@@ -6,7 +6,7 @@ import logging
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import fields, replace
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -26,6 +26,7 @@ from contralign.core.sharding import any_rank
 from contralign.data.batches.collator import VLCollator
 from contralign.data.batches.encoded_batch import EncodedBatch
 from contralign.data.records.messages import Sample
+from contralign.description import describe, is_own
 from contralign.models.adapters.adapter import REMOVING_CONTRASTS, Adapter, UnsupportedModel
 from contralign.models.adapters.registry import adapter_for
 
@@ -166,10 +167,21 @@ def default_contrast(adapter: Adapter) -> Contrast:
 
 
 def contrast_settings(contrast: Contrast) -> dict[str, Any]:
-    """A contrast in the settings of a score file: its name, and its settings that are set and change Δ."""
-    told = {part.name: getattr(contrast, part.name) for part in fields(contrast) if part.compare}  # type: ignore[arg-type]
-    settings = {name: value for name, value in told.items() if name != "pack" and value is not None}
-    return {"contrast": contrast.name, "contrast_settings": settings}
+    """A contrast as a score file names it: its word, and those of its settings that are set and change Δ.
+
+    One that is not contralign's own is named with its class, and with its package where that adds names to contralign.
+
+    Raises:
+        ValueError: its settings are not plain, so that another one could not be told from it.
+    """
+    told = describe(contrast)
+    if told["settings"] is None:
+        raise ValueError(
+            f"contrast={contrast!r}: a score file has to name its settings, and not all of them are plain numbers, "
+            "texts, lists or mappings: make it a dataclass, with field(compare=False) for what changes no Δ"
+        )
+    settings = {name: value for name, value in told.pop("settings").items() if name != "pack" and value is not None}
+    return {"contrast": contrast.name, "contrast_settings": settings if is_own(contrast) else {**told, **settings}}
 
 
 def adapt_contrast(contrast: Contrast, adapter: Adapter, tokenizer: Any) -> Contrast:

@@ -10,6 +10,7 @@ from contralign.ablation.ablation_file import load_ablation
 from contralign.ablation.cells import expand
 from contralign.ablation.keys import origin_key
 from contralign.ablation.plan import plan
+from contralign.recipe import packages
 
 
 def chain(folder, *overrides, noise="0", arm="cal", seed=0, **changes):
@@ -126,3 +127,18 @@ def test_a_part_that_was_written_anew_is_another(tmp_path):
     before = origin(tmp_path, projector=str(projector))
     os.utime(projector, (1, 1))
     assert before != origin(tmp_path, projector=str(projector))
+
+
+def test_a_contrast_has_one_name_however_it_is_spelled(tmp_path):
+    short = chain(tmp_path, "cal.contrast=blur:3")
+    assert differing(short, chain(tmp_path, "cal.contrast={name: blur, sigma: 3.0}")) == []
+    assert differing(short, chain(tmp_path, "cal.contrast=blur:4")) == ["last", "result"]
+    assert differing(chain(tmp_path), chain(tmp_path, "cal.contrast={name: drop}")) == []
+
+
+def test_another_version_of_a_package_makes_another_name(tmp_path, monkeypatch):
+    before = chain(tmp_path)
+    monkeypatch.setattr(packages, "package_adding", lambda group, name: "gaze 1" if name == "drop" else None)
+    first = chain(tmp_path)
+    monkeypatch.setattr(packages, "package_adding", lambda group, name: "gaze 2" if name == "drop" else None)
+    assert differing(before, first) == differing(first, chain(tmp_path)) == ["last", "result"]

@@ -98,8 +98,8 @@ def test_our_own_contrasts_are_scored_and_named_in_the_file(words, settings, tmp
 
 def test_a_recipe_trains_from_scores_of_the_contrast_it_names_and_of_no_other(tmp_path, model, recipe):
     output = tmp_path / "scores.parquet"
-    assert run("score", model, "--recipe", recipe, "cal.prompt=it is", "-o", output).exit_code == 0
-    trained = run("train", recipe, f"arms.cal.scores={output}", "cal.prompt=it is")
+    assert run("score", model, "--recipe", recipe, "cal.contrast=drop:it is", "-o", output).exit_code == 0
+    trained = run("train", recipe, f"arms.cal.scores={output}", "cal.contrast=drop:it is")
     assert trained.exit_code == 0, trained.output
     refused = run("train", recipe, f"arms.cal.scores={output}", f"output_dir={tmp_path / 'other'}")
     assert refused.exit_code == 2
@@ -128,7 +128,10 @@ def test_changes_to_the_recipe_are_those_of_train(tmp_path, model, recipe):
         (["scenes:train", "--setting", "scenes=5"], "data.settings.scenes: wanted settings"),
         (["scenes:train", "--setting", "scenes.count=5", "--template", "vicunja"], "data.template: got 'vicunja'"),
         (["scenes:train", "--setting", "scenes.count=5", "--contrast", "none"], "there is no Δ to score"),
-        (["scenes:train", "--setting", "scenes.count=5", "--contrast", "wipe"], "cal.contrast: got 'wipe'"),
+        (
+            ["scenes:train", "--setting", "scenes.count=5", "--contrast", "wipe"],
+            "cal: contrast='wipe': wanted one of drop, mask",
+        ),
         (
             ["scenes:train", "--setting", "scenes.count=5", "--score", "logits"],
             "--score logits: wanted logit, centred, logprob or both",
@@ -140,10 +143,10 @@ def test_changes_to_the_recipe_are_those_of_train(tmp_path, model, recipe):
         (["--recipe", "nowhere"], "nowhere: no such recipe"),
         (["--recipe", "RECIPE", "--template", "plain"], "data.template: the recipe says so already"),
         (["--recipe", "RECIPE", "--contrast", "mask"], "with cal.contrast=VALUE instead of an option"),
-        (["--recipe", "RECIPE", "--prompt", "it is"], "with cal.prompt=VALUE instead of an option"),
+        (["--recipe", "RECIPE", "--prompt", "it is"], "with cal.contrast=VALUE instead of an option"),
         (
             ["scenes:train", "--contrast", "mask", "--prompt", "it is"],
-            "prompt=it is has no effect with contrast='mask'",
+            "contrast 'mask' has no setting 'prompt'",
         ),
         (
             ["scenes:train", "--setting", "scenes.count=5", "--contrast", "shuffle", "--batch-size", "1"],

@@ -177,7 +177,7 @@ BAD = {
         "arms: {cal: {contrast: patches, patch_ratio: 0.7, patch_seed: 3}}",
         "arms.cal.patch_ratio: 0.7 is written with the contrast now: contrast: {name: patches, ratio: 0.7, seed: 3}",
     ),
-    "contrast that is none": ("cal: {contrast: blurr}", "did you mean 'blur'?"),
+    "contrast that is none": ("cal: {contrast: blurs}", "did you mean 'blur'?"),
     "stage that is null": ("stages: {it: null}", "stages.it: wanted settings (key: value), got None"),
 }
 
@@ -280,6 +280,11 @@ def test_settings_of_a_source_go_before_those_of_its_set():
 def test_a_plain_recipe_builds_the_same_recipe_again():
     recipe = recipe_with("{model: {lora: {r: 4}}, cal: {beta: .inf, contrast: {name: patches, fill: [1, 2, 3]}}}")
     assert from_mapping(Recipe, plain(recipe)) == recipe
+
+
+def test_a_recipe_that_an_earlier_version_resolved_is_read():
+    recipe = recipe_with("cal: {contrast: mask, patch_ratio: null, blur_sigma: null, prompt: null, mean_tokens: null}")
+    assert recipe == recipe_with("cal: {contrast: mask}")
 
 
 def test_the_tokenizer_learns_from_the_stages_that_are_named():

@@ -212,9 +212,9 @@ def test_a_degraded_picture_is_encoded_again_without_gradient(contrast):
         return {"pixel_values": torch.stack(pixels)}
 
     inputs = mixed_batch(images=(1, 0, 2)) | encode(pictures) | {"pictures": ((pictures[0],), (), tuple(pictures[1:]))}
-    settings = {"patch_ratio": 0.9} if contrast == "patches" else {"blur_sigma": 3.0}
+    spelled = "patches:0.9" if contrast == "patches" else "blur:3.0"
     model = build_llava()
-    cal = ContrastiveAlignment(model, CalConfig(contrast=contrast, **settings), encode_pictures=encode)
+    cal = ContrastiveAlignment(model, CalConfig(contrast=spelled), encode_pictures=encode)
     cal.draw = 3
     out = cal(inputs)
     out.loss.backward()
@@ -280,9 +280,9 @@ def a_tokenizer():
 @pytest.mark.parametrize(
     ("settings", "contrast"),
     [
-        ({"contrast": "mean", "mean_tokens": 2}, MeanPicture(tokens=2)),
+        ({"contrast": "mean:2"}, MeanPicture(tokens=2)),
         ({"contrast": "shuffle"}, ShufflePictures()),
-        ({"prompt": "red"}, None),
+        ({"contrast": "drop:red"}, None),
     ],
 )
 def test_a_step_weighs_by_the_contrast_that_is_named(settings, contrast):
@@ -319,12 +319,12 @@ def test_the_mean_picture_moves_in_training_and_stays_in_evaluation():
 
 def test_a_prompt_needs_a_tokenizer_and_words():
     with pytest.raises(ValueError, match=r"prompt='red' has to be cut into tokens: pass processor=\.\.\."):
-        ContrastiveAlignment(build_llava(), CalConfig(prompt="red"))
+        ContrastiveAlignment(build_llava(), CalConfig(contrast="drop:red"))
     with pytest.raises(ValueError, match="prompt=''"):
-        ContrastiveAlignment(build_llava(), CalConfig(prompt=""), processor=a_tokenizer())
+        ContrastiveAlignment(build_llava(), CalConfig(contrast="drop:"), processor=a_tokenizer())
 
 
-@pytest.mark.parametrize("settings", [{}, {"prompt": "red"}, {"contrast": "mean"}, {"contrast": "shuffle"}])
+@pytest.mark.parametrize("settings", [{}, {"contrast": "drop:red"}, {"contrast": "mean"}, {"contrast": "shuffle"}])
 def test_whatever_takes_tokens_out_is_proven_first(settings):
     cal = ContrastiveAlignment(build_llava(), CalConfig(**settings), processor=a_tokenizer())
     cal.adapter, cal._proven = Reversed(cal.adapter.model), False

@@ -274,12 +274,12 @@ def test_evaluation_with_a_degraded_picture_gets_pictures_to_degrade(world, tmp_
     model, collator, _ = world
     keeping = VLCollator(collator.processor, keep_pictures=True)
     file = scored(tmp_path / "s.parquet", model, keeping, SAMPLES, contrast=MaskPatches(ratio=1.0))
-    cal = CalConfig(scores=str(file.path), contrast="patches", patch_ratio=1.0)
+    cal = CalConfig(scores=str(file.path), contrast="patches:1.0")
     trainer = trainer_of(world, tmp_path, cal=cal, eval_dataset=load_samples(SAMPLES[:4]))
     trainer.train()
     assert trainer.evaluate()["eval_weight_mean"] > 1
     with pytest.raises(ScoreMismatch, match=r"contrast_settings was .*'ratio': 1.0.* is .*'ratio': 0.5"):
-        trainer_of(world, tmp_path, cal=replace(cal, patch_ratio=0.5))
+        trainer_of(world, tmp_path, cal=replace(cal, contrast="patches:0.5"))
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,8 @@
 A key is a digest of settings and of the key before it, down to the model that training starts from, and of contralign's
 version. Settings that cannot change a step are left out of its key: what is evaluated, the sizes of held-out sets,
 swapped pictures in a step that reads texts alone. So are those left at their defaults, so that a setting which a later
-version adds makes nothing anew. Files are named by path, size and time of change.
+version adds makes nothing anew. Files are named by path, size and time of change, and names that a package adds
+with the package's version.
 
 The machine is not in a key. Workers on several machines may share a folder or a store, and a run that was stopped may
 go on elsewhere: what one machine has made is then taken for all of them, so that pairs of equal seed keep one start.
@@ -21,11 +22,13 @@ from pathlib import Path
 from typing import Any
 
 from contralign import __version__
-from contralign.recipe.data_settings import DataSettings, is_builtin
+from contralign.contrast.registry import read_spelling
+from contralign.recipe.data_settings import DataSettings, is_builtin, set_name
 from contralign.recipe.model_settings import PARTS
+from contralign.recipe.packages import packages_of, packages_of_cal
 from contralign.recipe.plan import RunPlan, StagePlan
 from contralign.recipe.recipe import Recipe, plain
-from contralign.training.cal_settings import CalSettings
+from contralign.training.cal_settings import FORMER, NONE, CalSettings
 
 OF_PARTS = ("family", *PARTS, "tokenizer", "projector")
 """Settings of a model that is put together."""
@@ -67,13 +70,14 @@ def step_key(parent: str, recipe: Recipe, stage: StagePlan, cal: CalSettings | N
         if recipe.trainer.get("eval_strategy", "no") != "no":
             parts.append(_records(recipe.data, recipe.data.eval))
         if cal is not None and settings.cal:
-            parts.append([stated(cal), _stamp(cal.scores)])
+            parts += [[_stated_cal(cal), _stamp(cal.scores)], *packages_of_cal(cal)]
     return digest("step", *parts)
 
 
 def result_key(last: str, recipe: Recipe) -> str:
     """Of the evaluations of what the step `last` ends in."""
-    return digest("result", last, recipe.evaluate, _records(recipe.data, recipe.data.eval))
+    packages = packages_of("evaluations", recipe.evaluate)
+    return digest("result", last, recipe.evaluate, _records(recipe.data, recipe.data.eval), *packages)
 
 
 def digest(*parts: Any) -> str:
@@ -98,11 +102,23 @@ def stated(settings: Any) -> dict[str, Any]:
     return {item.name: plain(values[item.name]) for item in fields(settings) if values[item.name] != default(item)}
 
 
+def _stated_cal(cal: CalSettings) -> dict[str, Any]:
+    """The same of CAL's settings, with one name for all spellings of a contrast: that of its former fields."""
+    told = stated(cal)
+    if "contrast" in told and cal.contrast != NONE:
+        name, settings = read_spelling(told.pop("contrast"))
+        former = {place: field for field, place in FORMER.items()}
+        told |= {former.get((name, setting), f"contrast.{setting}"): value for setting, value in settings.items()}
+        told |= {} if name == "drop" else {"contrast": name}
+    return told
+
+
 def _records(data: DataSettings, sources: Sequence[str]) -> Any:
     """Which records are read, with nothing that changes their pictures afterwards."""
     read = [[source, data.source_settings(source) if is_builtin(source) else _stamp(source)] for source in sources]
     roots = list(data.image_root) if not all(map(is_builtin, sources)) else []
-    return [read, roots, data.on_bad]
+    packages = packages_of("sets", [set_name(source) for source in sources if is_builtin(source)])
+    return [read, roots, data.on_bad, *packages]
 
 
 def _layout(data: DataSettings) -> Any:

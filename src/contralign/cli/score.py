@@ -41,10 +41,11 @@ ImageAspect = Annotated[str | None, typer.Option(help="processor (default), pad 
 MaxLength = Annotated[int | None, typer.Option(help="Tokens of a record, image tokens included; longer ones are cut.")]
 OnBad = Annotated[str | None, typer.Option(help="error (default) or skip: what a broken record does.")]
 ContrastOption = Annotated[
-    str | None, typer.Option("--contrast", help="drop (default), mask, patches, blur, shuffle or mean.")
+    str | None,
+    typer.Option("--contrast", help="drop (default), mask, patches, blur, shuffle, mean, or NAME:SETTING: blur:10."),
 ]
 Prompt = Annotated[
-    str | None, typer.Option("--prompt", help="With drop: a short text in the picture's place, such as 'an image'.")
+    str | None, typer.Option("--prompt", help="As --contrast 'drop:TEXT': a short text in the picture's place.")
 ]
 ScoreOption = Annotated[
     str,
@@ -89,7 +90,8 @@ def score(
         given = _given(
             image_root=image_root, template=template, image_aspect=image_aspect, max_length=max_length, on_bad=on_bad
         )
-        cal = _given(contrast=contrast, prompt=prompt)
+        spelled = contrast if prompt is None else {"name": contrast or "drop", "prompt": prompt}
+        cal = {} if spelled is None else {"contrast": spelled}
         if recipe is None:
             if stage is not None:
                 raise ValueError(f"--stage {stage} has no effect without --recipe")

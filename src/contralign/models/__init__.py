@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from contralign.public import lazy
 
 if TYPE_CHECKING:
-    from contralign.models.adapters.adapter import Adapter, Handed, UnsupportedModel
+    from contralign.models.adapters.adapter import Adapter, DecoderInputs, UnsupportedModel
     from contralign.models.adapters.generic import GenericAdapter
     from contralign.models.adapters.registry import adapter_for
     from contralign.models.anyres.tiling import use_original_tiling
@@ -29,8 +29,8 @@ __all__ = [
     "Adapter",
     "Conversion",
     "ConversionError",
+    "DecoderInputs",
     "GenericAdapter",
-    "Handed",
     "MiniGeminiConfig",
     "MiniGeminiForConditionalGeneration",
     "MiniGeminiProcessor",
@@ -54,7 +54,7 @@ __getattr__, __dir__ = lazy(
         "Conversion": "contralign.models.convert",
         "ConversionError": "contralign.models.convert",
         "GenericAdapter": "contralign.models.adapters.generic",
-        "Handed": "contralign.models.adapters.adapter",
+        "DecoderInputs": "contralign.models.adapters.adapter",
         "MiniGeminiConfig": "contralign.models.mini_gemini",
         "MiniGeminiForConditionalGeneration": "contralign.models.mini_gemini",
         "MiniGeminiProcessor": "contralign.models.mini_gemini",

@@ -21,7 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from contralign.nearest import nearest
-from contralign.training.cal_settings import CalSettings, check_spelling
+from contralign.training.cal_settings import CalSettings, respelled
 
 T = TypeVar("T")
 MOST_VALUES = 100_000
@@ -94,7 +94,7 @@ def _plain_values(value: Any, kind: Any, path: str, count: list[int]) -> Any:
     if isinstance(value, Mapping):
         if _without_none(kind) is CalSettings:
             try:
-                check_spelling(value, path)
+                value = respelled(value, path)
             except ValueError as error:
                 raise RecipeError(str(error)) from error
         fields = fields_of(kind)
@@ -107,7 +107,7 @@ def _plain_values(value: Any, kind: Any, path: str, count: list[int]) -> Any:
         return [_plain_values(item, Any, f"{path}[{index}]", count) for index, item in enumerate(value)]
     if value is not None and get_origin(_without_none(kind)) is tuple:
         return _plain_values([value], kind, path, count)
-    if isinstance(value, bool) and get_origin(kind) is Literal and value not in map(str, get_args(kind)):
+    if isinstance(value, bool) and get_origin(kind) is Literal:
         raise RecipeError(_not_among(path, value, get_args(kind)))  # to Python, and so to pydantic, True is 1
     if value is None or isinstance(value, str | int | float):
         return value

@@ -25,6 +25,7 @@ from accelerate import PartialState
 from contralign.atomic_write import is_partial, remove
 from contralign.checkpoints.saving import write_text
 from contralign.data.records.mixture import LoadReport
+from contralign.recipe.packages import packages_behind
 from contralign.recipe.plan import RunPlan, StagePlan
 from contralign.recipe.recipe import plain
 from contralign.recipe.recipe_file import dump_recipe, load_recipe
@@ -34,6 +35,8 @@ from contralign.training.config import CalConfig
 
 SHARED = "shared"
 OVERWRITTEN = ".overwritten"
+PACKAGES = "packages.json"
+"""Packages whose names the recipe has, with versions: a run does not go on with others."""
 MAY_CHANGE = r"output_dir|stages\..+\.on_nan|trainer\.(save_|dataloader_(?!drop_last)|logging_steps).*|report"
 """Settings that change nothing about what is learnt: a run may go on with others."""
 
@@ -168,6 +171,9 @@ class RunDirectory:
             if is_partial(path):
                 remove(path)
         write_text(self.path / "recipe.yaml", dump_recipe(self.recipe))
+        packages = packages_behind(self.plan)
+        if packages:
+            _write_json(self.path / PACKAGES, packages)
 
     def _empty(self) -> None:
         """Remove what is there, so that an interruption leaves nothing that looks like a run."""
@@ -237,6 +243,7 @@ class RunDirectory:
         """Dotted settings in which the run that is there differs, at most three."""
         there = load_recipe(self.path / "recipe.yaml")
         unequal = _unequal(plain(there), plain(self.recipe), "")
+        unequal += _unequal(_read_json(self.path / PACKAGES), packages_behind(self.plan), "the package of")
         found = [words for words in unequal if re.fullmatch(MAY_CHANGE, words.partition(" was ")[0]) is None]
         return found[:3] + (["…"] if len(found) > 3 else [])
 

@@ -18,7 +18,7 @@ START = "start"
 NONE = "none"
 """`CalSettings.contrast` that takes no second look."""
 
-_FORMER = {
+FORMER = {
     "patch_ratio": ("patches", "ratio"),
     "patch_fill": ("patches", "fill"),
     "patch_seed": ("patches", "seed"),
@@ -129,11 +129,12 @@ def check_spelled_contrast(contrast: str | Mapping[str, Any]) -> None:
     Raises:
         ValueError: with all names, or with what is wrong in the spelling.
     """
-    if isinstance(contrast, str) and contrast.partition(":")[0] not in CONTRASTS:
-        if contrast != NONE:
-            raise ValueError(f"contrast={contrast!r}: {one_of(contrast, [*CONTRASTS, NONE])}")
-    else:
-        read_spelling(contrast)
+    if contrast == NONE:
+        return
+    name = contrast if isinstance(contrast, Mapping) else str(contrast).partition(":")[0]
+    if isinstance(name, str) and name not in CONTRASTS:
+        raise ValueError(f"contrast={contrast!r}: {one_of(name, [*CONTRASTS, NONE])}")
+    read_spelling(contrast)
 
 
 def check_spelling(settings: Mapping[str, Any], place: str = "") -> None:
@@ -146,21 +147,28 @@ def check_spelling(settings: Mapping[str, Any], place: str = "") -> None:
     Raises:
         ValueError: with the user's own values in the new spelling.
     """
-    former = [name for name in settings if name in _FORMER]
+    former = [name for name, value in settings.items() if name in FORMER and value is not None]
     if not former:
         return
     first = former[0]
     where = f"{place}.{first}" if place else first
-    if settings[first] is None:
-        raise ValueError(f"{where}: null is the contrast's own default: leave it out")
-    owner = _FORMER[first][0]
-    own = {_FORMER[name][1]: settings[name] for name in former if _FORMER[name][0] == owner}
-    given = {setting: value for setting, value in own.items() if value is not None}
+    owner = FORMER[first][0]
+    given = {FORMER[name][1]: settings[name] for name in former if FORMER[name][0] == owner}
     (setting, value), *more = given.items()
     short = not more and setting == MAIN_SETTING[owner][0] and _plain(value) == str(value)
     new: Any = f"{owner}:{value}" if short else {"name": owner, **given}
     spelled = f"contrast: {new if short else _flow(new)}" if place else f"contrast={new!r}"
     raise ValueError(f"{where}: {_plain(settings[first])} is written with the contrast now: {spelled}")
+
+
+def respelled(settings: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """The settings of a recipe without former ones that are null, as recipes resolved by earlier versions hold them.
+
+    Raises:
+        ValueError: see `check_spelling`.
+    """
+    check_spelling(settings, place)
+    return {name: value for name, value in settings.items() if name not in FORMER}
 
 
 def _flow(settings: Mapping[str, Any]) -> str:

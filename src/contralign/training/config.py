@@ -9,6 +9,7 @@ from typing import Any
 
 from contralign.contrast.base import Contrast, check_contrast
 from contralign.contrast.registry import contrast_named
+from contralign.description import describe
 from contralign.training.cal_settings import NONE, CalSettings, check_spelled_contrast
 from contralign.weighting.base import Weighting, check_weighting, main_reading, stored_reading
 from contralign.weighting.registry import build_weighting, check_name
@@ -128,6 +129,11 @@ class CalConfig(CalSettings):
         if isinstance(self.contrast, str | Mapping):
             return contrast_named(self.contrast)
         return copy.deepcopy(self.contrast)
+
+    def described(self) -> dict[str, Any]:
+        """What weighting and contrast are, as JSON holds it: see `contralign.description.describe`."""
+        contrast = replace(self, scores=None).second_look() if self.compares else None
+        return {"weighting": describe(self.token_weighting()), "contrast": contrast and describe(contrast)}
 
     @property
     def compares(self) -> bool:

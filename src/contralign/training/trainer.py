@@ -9,6 +9,7 @@ synchronised and before they are clipped.
 from __future__ import annotations
 
 import functools
+import json
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,11 +26,13 @@ from transformers.trainer_utils import EvalLoopOutput
 from contralign.checkpoints.resuming_trainer import ResumingTrainer
 from contralign.core.loss import ratio
 from contralign.data.batches.collator import VLCollator
+from contralign.description import check_same
 from contralign.reading import check_batch_size
 from contralign.training.alignment import CACHED, CalOutput, ContrastiveAlignment
 from contralign.training.config import CalConfig
 from contralign.training.scores import with_cached_scores
 from contralign.training.statistics import CalStatistics
+from contralign.weighting.cal import Cal
 
 logger = logging.getLogger(__name__)
 
@@ -66,8 +69,8 @@ class _CALMixin(ResumingTrainer):
         )
 
     def _no_statistics(self) -> CalStatistics:
-        cal = self.cal_config
-        return CalStatistics(cal.alpha, cal.beta) if cal.weighting == "cal" else CalStatistics()
+        weighting = self.alignment.weighting
+        return CalStatistics(weighting.alpha, weighting.beta) if isinstance(weighting, Cal) else CalStatistics()
 
     def _take_cached_scores(self) -> None:
         """Training takes Δ from the file, and evaluation, whose samples are not in it, from the model itself."""
@@ -113,15 +116,22 @@ class _CALMixin(ResumingTrainer):
         return placed if cached is None else {**placed, CACHED: cached.to(self.args.device)}
 
     def exact_state(self) -> dict[str, Tensor]:
-        """See `ResumingTrainer`; CAL adds its draws, its running mean, and what it counts for the next log."""
+        """See `ResumingTrainer`; CAL adds its settings, its draws, its running mean, and what it counts for a log."""
+        settings = bytearray(json.dumps(self.cal_config.described()).encode())
         parts = {"alignment": self.alignment.state_dict(), "statistics": self._train_statistics.state()}
         if self.eval_alignment is not self.alignment:
             parts["eval_alignment"] = self.eval_alignment.state_dict()
         own = {f"{part}/{name}": value for part, state in parts.items() for name, value in state.items()}
-        return {**super().exact_state(), **own}
+        return {**super().exact_state(), **own, "settings": torch.frombuffer(settings, dtype=torch.uint8)}
 
     def load_exact_state(self, state: Mapping[str, Tensor]) -> None:
-        """See `ResumingTrainer`."""
+        """See `ResumingTrainer`.
+
+        Raises:
+            ValueError: the checkpoint is of another weighting or contrast.
+        """
+        if "settings" in state:
+            check_same(json.loads(bytes(state["settings"].tolist())), self.cal_config.described())
         super().load_exact_state(state)
 
         def part(name: str) -> dict[str, Tensor]:

@@ -2,7 +2,7 @@
 
 A weighting is one file: a dataclass here, a line in `contralign.weighting.registry`, a test. Its settings are its
 fields; those that `CalConfig` has too (alpha, beta, window, form, score) come from there, the others from
-`CalConfig(options=...)`.
+`CalConfig(options=...)`. Packages add theirs by entry points (docs/extending.md).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, get_args, runtime_checkable
+from typing import Any, Literal, Protocol, cast, get_args, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -89,7 +89,7 @@ def check_weighting(weighting: Any) -> Weighting:
     readings, known = weighting.readings, (*get_args(Reading), "reference_nll")
     if not isinstance(readings, tuple) or not set(readings) <= set(known):
         raise ValueError(f"weighting={name}: readings={readings!r}: wanted a tuple of some of {', '.join(known)}")
-    return weighting
+    return cast(Weighting, weighting)
 
 
 def main_reading(weighting: Weighting) -> Wanted | None:

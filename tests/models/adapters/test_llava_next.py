@@ -133,8 +133,8 @@ def test_dropping_image_tokens_equals_masking_them(padding, dtype, tolerance):
 def test_every_contrast_takes_a_step_with_weights_that_vary(contrast):
     model, processor = build_llava_next()
     collator = VLCollator(processor, keep_pictures=True)
-    settings = {"patches": {"patch_ratio": 0.9}, "blur": {"blur_sigma": 10.0}}.get(contrast, {})
-    cal = ContrastiveAlignment(model, CalConfig(contrast=contrast, **settings), encode_pictures=collator.image_inputs)
+    spelled = {"patches": "patches:0.9", "blur": "blur:10.0"}.get(contrast, contrast)
+    cal = ContrastiveAlignment(model, CalConfig(contrast=spelled), encode_pictures=collator.image_inputs)
     out = cal(collator(samples()))
     out.loss.backward()
     assert out.weights[out.valid].std() > 0.1 and (out.weights[1][out.valid[1]] == 1).all()
@@ -144,9 +144,7 @@ def test_every_contrast_takes_a_step_with_weights_that_vary(contrast):
 def test_degraded_pictures_take_as_many_tokens_and_tiles_as_whole_ones():
     model, processor = build_llava_next()
     collator = VLCollator(processor, keep_pictures=True)
-    cal = ContrastiveAlignment(
-        model, CalConfig(contrast="blur", blur_sigma=10.0), encode_pictures=collator.image_inputs
-    )
+    cal = ContrastiveAlignment(model, CalConfig(contrast="blur:10.0"), encode_pictures=collator.image_inputs)
     batch = cal.adapter.prepare(collator(samples()))
     view = cal.adapter.encode(cal.contrast(batch))
     assert torch.equal(view.vision_inputs["image_sizes"], batch.vision_inputs["image_sizes"])

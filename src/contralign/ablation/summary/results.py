@@ -224,5 +224,5 @@ def _measure(planned: PlannedCell, record: Mapping[str, Any], metric: Metric) ->
 def _grid_order(ablation: Ablation, planned: PlannedCell) -> list[int]:
     """Place of the cell's labels in the file, the arms after them."""
     places = [list(axis.changes).index(planned.cell.point[name]) for name, axis in ablation.grid.items()]
-    arms = list(planned.cell.recipe.arm_configs())
+    arms = list(planned.cell.plan.arms)
     return [*places, arms.index(planned.cell.arm), ablation.seeds.index(planned.cell.seed)]

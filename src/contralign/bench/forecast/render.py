@@ -38,7 +38,7 @@ def _head(forecast: Forecast) -> str:
         parts = [name for name in (model.language_model, model.vision_tower, model.aux_tower) if name]
         what = f"{model.family}{' in tiny shape' if model.shape == 'tiny' else ''}: {' + '.join(parts)}"
     size = UNKNOWN if forecast.parameters is None else f"{_count(forecast.parameters)} parameters"
-    arms = "" if len(recipe.arm_configs()) == 1 else f"; arms: {', '.join(recipe.arm_configs())}"
+    arms = "" if len(recipe.arms) < 2 else f"; arms: {', '.join(recipe.arms)}"
     return escape(f"{recipe.name}\nModel: {what}; {size}{arms}")
 
 

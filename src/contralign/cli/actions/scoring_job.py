@@ -100,7 +100,7 @@ def job_from_recipe(model: str, name: str, changes: Sequence[str], stage: str | 
         model=from_mapping(ModelSettings, own, "model"),
         data=plan.stages[_stage(recipe, name, stage)].data,
         seed=recipe.seed,
-        cal=recipe.cal,
+        cal=CalConfig.of(recipe.cal),
     )
 
 

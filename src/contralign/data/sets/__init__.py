@@ -9,7 +9,7 @@ from contralign.plugins import Registry
 
 SETS = Registry(
     "contralign.sets",
-    "built-in set",
+    "data set",
     {
         "scenes": "contralign.data.sets.scenes.scenes:scenes",
         "easy_vqa": "contralign.data.sets.easy_vqa:easy_vqa",

@@ -200,10 +200,12 @@ class Adapter(ABC):
     def check_contrast(self, name: str, num_tokens: int) -> None:
         """Refuse a contrast that this model cannot be given on rows of `num_tokens`.
 
+        Of one that is not contralign's own nothing is known: it is let through.
+
         Raises:
             UnsupportedModel: with the reason and the contrasts that are right.
         """
-        if name not in self.contrasts:
+        if name in ALL_CONTRASTS and name not in self.contrasts:
             raise UnsupportedModel(
                 f"contrast={name!r} is not right for {type(self.model).__name__}; "
                 f"use one of {', '.join(sorted(self.contrasts))}"

@@ -1,0 +1,3 @@
+"""A package that was made for another version of something."""
+
+raise RuntimeError("torn needs something that is not there")
