@@ -35,20 +35,4 @@ __all__ = [
     "with_cal",
 ]
 
-__getattr__, __dir__ = lazy(
-    __name__,
-    {
-        "CALTrainer": "contralign.training.trainer",
-        "CalConfig": "contralign.training.config",
-        "ContrastiveAlignment": "contralign.training.alignment",
-        "StopCallback": "contralign.checkpoints.stopping",
-        "SampleReader": "contralign.reading",
-        "StopRequest": "contralign.checkpoints.stopping",
-        "VLBatch": "contralign.batch",
-        "cal_loss": "contralign.core.loss",
-        "cal_weights": "contralign.core.weights",
-        "contrast_delta": "contralign.core.delta",
-        "freeze_unread_layers": "contralign.run.trainable_parts",
-        "with_cal": "contralign.training.trainer",
-    },
-)
+__getattr__, __dir__ = lazy(__name__)

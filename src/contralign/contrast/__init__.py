@@ -17,15 +17,4 @@ if TYPE_CHECKING:
 
 __all__ = ["BlurPicture", "Contrast", "DropImage", "MaskImage", "MaskPatches", "MeanPicture", "ShufflePictures"]
 
-__getattr__, __dir__ = lazy(
-    __name__,
-    {
-        "BlurPicture": "contralign.contrast.blur",
-        "Contrast": "contralign.contrast.base",
-        "DropImage": "contralign.contrast.drop",
-        "MaskImage": "contralign.contrast.mask",
-        "MaskPatches": "contralign.contrast.patches",
-        "MeanPicture": "contralign.contrast.mean",
-        "ShufflePictures": "contralign.contrast.shuffle",
-    },
-)
+__getattr__, __dir__ = lazy(__name__)

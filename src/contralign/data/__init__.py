@@ -29,20 +29,4 @@ __all__ = [
     "load_samples",
 ]
 
-__getattr__, __dir__ = lazy(
-    __name__,
-    {
-        "BadRecord": "contralign.data.records.bad_record",
-        "IMAGE": "contralign.data.records.messages",
-        "LoadReport": "contralign.data.records.mixture",
-        "Sample": "contralign.data.records.messages",
-        "SampleSet": "contralign.data.records.mixture",
-        "ScoreFile": "contralign.data.scores.score_file",
-        "ScoreMismatch": "contralign.data.scores.score_file",
-        "Span": "contralign.data.records.messages",
-        "StreamedSamples": "contralign.data.streams.streaming",
-        "Turn": "contralign.data.records.messages",
-        "VLCollator": "contralign.data.batches.collator",
-        "load_samples": "contralign.data.records.mixture",
-    },
-)
+__getattr__, __dir__ = lazy(__name__)

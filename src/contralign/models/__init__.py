@@ -47,27 +47,4 @@ __all__ = [
     "use_original_tiling",
 ]
 
-__getattr__, __dir__ = lazy(
-    __name__,
-    {
-        "Adapter": "contralign.models.adapters.adapter",
-        "Conversion": "contralign.models.convert",
-        "ConversionError": "contralign.models.convert",
-        "GenericAdapter": "contralign.models.adapters.generic",
-        "DecoderInputs": "contralign.models.adapters.adapter",
-        "MiniGeminiConfig": "contralign.models.mini_gemini",
-        "MiniGeminiForConditionalGeneration": "contralign.models.mini_gemini",
-        "MiniGeminiProcessor": "contralign.models.mini_gemini",
-        "UnsupportedModel": "contralign.models.adapters.adapter",
-        "adapter_for": "contralign.models.adapters.registry",
-        "use_original_tiling": "contralign.models.anyres.tiling",
-        "assemble": "contralign.models.assembly.assemble",
-        "load_original_llava": "contralign.models.convert",
-        "load_original_llava_next": "contralign.models.convert",
-        "load_original_mini_gemini": "contralign.models.convert",
-        "save_original_llava": "contralign.models.convert",
-        "save_original_mini_gemini": "contralign.models.convert",
-        "to_hugging_face": "contralign.models.convert",
-        "to_original": "contralign.models.convert",
-    },
-)
+__getattr__, __dir__ = lazy(__name__)

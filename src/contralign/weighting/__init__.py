@@ -34,20 +34,4 @@ __all__ = [
     "Weighting",
 ]
 
-__getattr__, __dir__ = lazy(
-    __name__,
-    {
-        "Cal": "contralign.weighting.cal",
-        "Dft": "contralign.weighting.dft",
-        "Pgpo": "contralign.weighting.pgpo",
-        "Prior": "contralign.weighting.prior",
-        "Quantile": "contralign.weighting.quantile",
-        "Rho1": "contralign.weighting.rho1",
-        "TokenReadings": "contralign.weighting.base",
-        "Tpo": "contralign.weighting.tpo",
-        "Uniform": "contralign.weighting.uniform",
-        "Vig": "contralign.weighting.vig",
-        "Vppo": "contralign.weighting.vppo",
-        "Weighting": "contralign.weighting.base",
-    },
-)
+__getattr__, __dir__ = lazy(__name__)
