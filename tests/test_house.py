@@ -20,6 +20,7 @@ WITHOUT_A_ROOM = {
     "parity": "whole steps against slow loops and the released code",
     "worlds": "what tests share",
     "ranks": "scripts that tests launch on several processes",
+    "plugins": "packages that tests install",
 }
 BUSY = {
     "data/sets": "the table of sets",

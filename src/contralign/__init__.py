@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from contralign.core.loss import cal_loss
     from contralign.core.weights import cal_weights
     from contralign.reading import SampleReader
-    from contralign.run.trainable_parts import freeze_unread_layers
+    from contralign.run.learning.trainable_parts import freeze_unread_layers
     from contralign.training.alignment import ContrastiveAlignment
     from contralign.training.config import CalConfig
     from contralign.training.trainer import CALTrainer, with_cal

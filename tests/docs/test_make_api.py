@@ -24,7 +24,7 @@ def test_every_public_name_has_an_entry_with_its_arguments_and_methods(script):
     lines = script.page().splitlines()
     for name in contralign.__all__:
         assert lines.count(f"### {name}") == 1
-    assert "    contrast: ContrastName = 'drop'," in lines
+    assert "    contrast: str | Mapping[str, Any] | Contrast = 'drop'," in lines
     assert "#### CalConfig.adaptive" in lines and "@classmethod" in lines
     assert not any(line.startswith("#### ") and "._" in line and "__call__" not in line for line in lines)
 

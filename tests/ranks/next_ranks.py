@@ -20,7 +20,7 @@ from worlds.small_llava_next import build_llava_next, in_dtype, samples
 from contralign import ContrastiveAlignment
 from contralign.cli.ranks import hard_exit
 from contralign.data.batches.collator import VLCollator
-from contralign.run.trainable_parts import freeze_unread_layers
+from contralign.run.learning.trainable_parts import freeze_unread_layers
 
 WIDE, TEXT, TWO, STRIP = samples()
 STEPS = [([WIDE, TWO], [TEXT, TEXT]), ([TEXT], [STRIP]), ([TEXT], [TEXT]), ([TWO, TEXT], [TEXT]), ([TEXT], [WIDE, TWO])]

@@ -24,7 +24,7 @@ from worlds.small_models import build_llava, collate
 from contralign import CalConfig, CALTrainer
 from contralign.checkpoints.stopping import StopCallback, StopRequest
 from contralign.cli.ranks import hard_exit
-from contralign.run.trainable_parts import freeze_unread_layers
+from contralign.run.learning.trainable_parts import freeze_unread_layers
 
 PATIENCE = 60
 

@@ -20,7 +20,7 @@ from worlds.small_models import build_llava, collate
 
 from contralign import CalConfig, CALTrainer
 from contralign.cli.ranks import hard_exit
-from contralign.run.trainable_parts import freeze_unread_layers
+from contralign.run.learning.trainable_parts import freeze_unread_layers
 
 PATIENCE = 50
 CASE = {

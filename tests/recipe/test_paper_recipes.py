@@ -7,7 +7,7 @@ from contralign.recipe.planning import plan_of
 from contralign.recipe.published_sizes import published_count
 from contralign.recipe.recipe_file import PACKAGED, find_recipe, load_recipe
 from contralign.run.build import outline_model
-from contralign.run.trainable_parts import freeze_unread_layers, parameter_groups, train_only
+from contralign.run.learning.trainable_parts import freeze_unread_layers, parameter_groups, train_only
 
 VICUNA_7B, VICUNA_13B, GEMMA_2B = "lmsys/vicuna-7b-v1.5", "lmsys/vicuna-13b-v1.5", "google/gemma-2b-it"
 CLIP = "openai/clip-vit-large-patch14-336"

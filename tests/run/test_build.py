@@ -172,7 +172,7 @@ def test_kept_features_serve_every_later_load_of_the_same_tower(tiny):
     _, samples, path = tiny
     settings = ModelSettings(path=path, cache_features=True, feature_gib=0.125)
     store = feature_store(0.125, None)
-    batch = make_collator(load_processor(path), tiny[0].data)(samples[:4])
+    batch = make_collator(load_processor(path), tiny[0].recipe.data)(samples[:4])
     with torch.no_grad():
         plain = load_model(path, ModelSettings(path=path)).eval()(**batch).logits
         for _ in range(2):

@@ -14,9 +14,9 @@ from worlds.small_parts import write_clip, write_convnext, write_llama
 from contralign.cli.main import app
 from contralign.recipe.recipe_file import find_recipe, load_plan
 from contralign.run import steps
+from contralign.run.learning.trainable_parts import part_of
 from contralign.run.records import make_collator
 from contralign.run.run import run_plan
-from contralign.run.trainable_parts import part_of
 
 SHAPES = [(64, 64), (120, 40), (40, 110), (90, 60)]
 COLOURS = {"red": (220, 20, 20), "green": (20, 160, 40), "blue": (30, 50, 220)}

@@ -15,8 +15,8 @@ from contralign.recipe.recipe_file import load_recipe
 from contralign.recipe.schema import RecipeError, merge
 from contralign.run import steps
 from contralign.run.callbacks import StageBar
+from contralign.run.learning.trainable_parts import part_of
 from contralign.run.run import run_plan
-from contralign.run.trainable_parts import part_of
 
 ALONE = {"train": [], "cal": False}
 

@@ -15,7 +15,7 @@ from contralign.bench.local_model import load_local
 from contralign.bench.memory import check_memory, named_out_of_memory
 from contralign.bench.random_batch import BatchInputs, make_batch
 from contralign.bench.shapes import NAMED_SHAPES, Shape, anyres_tiles, named_shape, square_side
-from contralign.run.trainable_parts import part_of
+from contralign.run.learning.trainable_parts import part_of
 
 _PATCH = 4
 _BOS, _FIRST_WORD = 1, 3

@@ -11,6 +11,7 @@ from contralign.cli.convert import convert
 from contralign.cli.demo import demo
 from contralign.cli.env import env
 from contralign.cli.ranks import hard_exit
+from contralign.cli.schema import schema
 from contralign.cli.score import score
 from contralign.cli.train import train
 
@@ -21,7 +22,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for verb in (demo, train, ablate, score, convert, bench, env):
+for verb in (demo, train, ablate, score, convert, bench, env, schema):
     app.command()(verb)
 app.add_typer(build)
 

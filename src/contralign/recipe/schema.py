@@ -88,9 +88,7 @@ def _plain_values(value: Any, kind: Any, path: str, count: list[int]) -> Any:
     """`value` as JSON can hold it: single values in the list that `kind` wants, no nulls that stand for a default."""
     count[0] += 1
     if count[0] > MOST_VALUES:
-        raise RecipeError(
-            f"{path.split('.')[0] or 'recipe'}: more than {MOST_VALUES:,} values; are aliases (*) nested?"
-        )
+        raise RecipeError(f"recipe: more than {MOST_VALUES:,} values; are aliases (*) nested?")
     if isinstance(value, Mapping):
         if _without_none(kind) is CalSettings:
             try:

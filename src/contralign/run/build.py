@@ -29,13 +29,13 @@ from contralign.models.features.feature_cache import FeatureCache
 from contralign.models.features.feature_store import FeatureStore
 from contralign.models.small.tiny import build_tiny
 from contralign.recipe.model_settings import TINY, ModelSettings
-from contralign.recipe.schema import RecipeError
+from contralign.recipe.schema import RecipeError, check_keywords
 from contralign.recipe.stage_settings import Stage
-from contralign.run.lora import adapts, add_lora
-from contralign.run.precision import learn_in_float32
-from contralign.run.quantization import alike_in_both_passes, quantization_arguments
+from contralign.run.learning.lora import adapts, add_lora
+from contralign.run.learning.precision import learn_in_float32
+from contralign.run.learning.quantization import alike_in_both_passes, quantization_arguments
+from contralign.run.learning.trainable_parts import freeze_unread_layers, parameter_groups, train_only
 from contralign.run.records import AnySamples
-from contralign.run.trainable_parts import freeze_unread_layers, parameter_groups, train_only
 from contralign.training.config import CalConfig
 from contralign.training.trainer import CALTrainer
 
@@ -66,11 +66,21 @@ def save_tiny(settings: ModelSettings, samples: Iterable[Sample], seed: int, fol
     Raises:
         RecipeError: a setting that the builder does not have or refuses.
     """
+    check_tiny(settings)
     try:
         model, processor = build_tiny(_texts(samples), seed=seed, **settings.tiny)
     except (TypeError, ValueError) as error:
         raise RecipeError(f"model.tiny: {error}") from error
     save_folder(folder, model, processor)
+
+
+def check_tiny(settings: ModelSettings) -> None:
+    """Refuse settings of the tiny LLaVA that its builder does not have.
+
+    Raises:
+        RecipeError: with the setting's dotted place.
+    """
+    check_keywords(build_tiny, settings.tiny, "model.tiny", given=("texts", "out_dir", "seed"))
 
 
 def save_assembled(settings: ModelSettings, samples: Iterable[Sample], seed: int, folder: Path) -> None:

@@ -6,14 +6,13 @@ settings of weightings, contrasts and built-in sets, the Trainer's arguments, de
 
 from __future__ import annotations
 
-from contralign.models.small.tiny import build_tiny
 from contralign.recipe.data_settings import DataSettings, is_builtin
 from contralign.recipe.files import check_files
 from contralign.recipe.model_settings import TINY
 from contralign.recipe.plan import RunPlan
-from contralign.recipe.schema import RecipeError, check_keywords
+from contralign.recipe.schema import RecipeError
 from contralign.run.arguments import training_arguments
-from contralign.run.build import model_folder
+from contralign.run.build import check_tiny, model_folder
 from contralign.run.records import RecordReader, check_set
 from contralign.run.score_files import check_score_files
 from contralign.training.config import CalConfig
@@ -33,7 +32,7 @@ def check_run(plan: RunPlan) -> dict[str, CalConfig | None]:
     check_score_files(plan, arms)
     model = plan.recipe.model
     if model.path == TINY:
-        check_keywords(build_tiny, model.tiny, "model.tiny", given=("texts", "out_dir", "seed"))
+        check_tiny(model)
     elif model.path is not None:
         model_folder(model.path)
     _check_sets(plan.recipe.data, plan.recipe.data.eval, "data")

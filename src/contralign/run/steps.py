@@ -41,7 +41,7 @@ from contralign.run.build import (
     save_start,
 )
 from contralign.run.callbacks import LogToFile, StageBar
-from contralign.run.lora import finished_model
+from contralign.run.learning.lora import finished_model
 from contralign.run.records import AnySamples, RecordReader, as_captions, as_chat, make_collator, with_swaps
 from contralign.run.run_directory import RunNotes, Step
 from contralign.run.start_scores import with_start_scores

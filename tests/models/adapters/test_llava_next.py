@@ -22,7 +22,7 @@ from contralign.models.adapters import llava
 from contralign.models.adapters.llava_next import LlavaNextAdapter
 from contralign.models.adapters.registry import adapter_for
 from contralign.models.anyres.tiling import num_tokens, use_original_tiling
-from contralign.run.trainable_parts import freeze_unread_layers, parameter_groups, part_of, train_only
+from contralign.run.learning.trainable_parts import freeze_unread_layers, parameter_groups, part_of, train_only
 
 TEXT_ALONE = [Sample("text", (Turn("user", "what is this?"), Turn("assistant", "nothing but stripes")))] * 2
 

@@ -22,9 +22,9 @@ from contralign.recipe.recipe import Recipe
 from contralign.recipe.stage_settings import Stage
 from contralign.run.arguments import count_steps
 from contralign.run.build import load_processor, outline_model, ready_to_learn
+from contralign.run.learning.trainable_parts import part_of
 from contralign.run.preflight import cal_configs
 from contralign.run.records import make_collator
-from contralign.run.trainable_parts import part_of
 from contralign.training.config import CalConfig
 
 

@@ -16,7 +16,7 @@ from transformers import BitsAndBytesConfig
 
 from contralign.recipe.model_settings import ModelSettings
 from contralign.recipe.schema import RecipeError
-from contralign.run.trainable_parts import PLACES
+from contralign.run.learning.trainable_parts import PLACES
 
 
 def quantization_arguments(settings: ModelSettings) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from worlds.small_models import build_llava
 
 from contralign.recipe.model_settings import LoraSettings
 from contralign.recipe.schema import RecipeError
-from contralign.run.lora import add_lora
-from contralign.run.trainable_parts import freeze_unread_layers, parameter_groups, part_of, train_only
+from contralign.run.learning.lora import add_lora
+from contralign.run.learning.trainable_parts import freeze_unread_layers, parameter_groups, part_of, train_only
 
 
 def learning(model):

@@ -6,9 +6,9 @@ from worlds.small_models import build_llava, mixed_batch
 from worlds.small_recipes import small_plan
 
 from contralign import CalConfig, ContrastiveAlignment
-from contralign.run.precision import learn_in_float32
+from contralign.run.learning.precision import learn_in_float32
+from contralign.run.learning.trainable_parts import train_only
 from contralign.run.run import run_plan
-from contralign.run.trainable_parts import train_only
 
 
 def learner(parts=("projector",)):

@@ -16,11 +16,11 @@ from contralign.recipe.planning import plan_of
 from contralign.recipe.recipe import Recipe, plain
 from contralign.recipe.recipe_file import apply_override
 from contralign.recipe.schema import RecipeError, from_mapping
-from contralign.run.lora import LOOSE_FILE, add_lora, finished_model, merge_lora
-from contralign.run.precision import learn_in_float32
-from contralign.run.trainable_parts import part_of, train_only
+from contralign.run.learning.lora import LOOSE_FILE, add_lora, finished_model, merge_lora
+from contralign.run.learning.precision import learn_in_float32
+from contralign.run.learning.trainable_parts import part_of, train_only
 
-CLUSTER = Path(__file__).parents[2] / "docs" / "cluster.md"
+CLUSTER = Path(__file__).parents[3] / "docs" / "cluster.md"
 
 
 def wrapped(train=("projector", "language_model"), **settings):

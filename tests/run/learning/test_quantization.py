@@ -15,8 +15,8 @@ from contralign.recipe.model_settings import LoraSettings, ModelSettings
 from contralign.recipe.schema import RecipeError
 from contralign.recipe.stage_settings import Stage
 from contralign.run.build import load_model, ready_to_learn
-from contralign.run.lora import finished_model
-from contralign.run.quantization import is_quantized
+from contralign.run.learning.lora import finished_model
+from contralign.run.learning.quantization import is_quantized
 from contralign.run.run import run_plan
 
 PARTS = ("projector", "language_model")

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from contralign.nearest import nearest
 from contralign.recipe.model_settings import LoraSettings, ModelSettings, Part
 from contralign.recipe.schema import RecipeError
-from contralign.run.quantization import is_quantized, merge_dequantized
-from contralign.run.trainable_parts import freeze_unread_layers, part_of
+from contralign.run.learning.quantization import is_quantized, merge_dequantized
+from contralign.run.learning.trainable_parts import freeze_unread_layers, part_of
 
 LOOSE_FILE = "parameters.safetensors"
 """Beside an adapter's own files in a checkpoint."""

@@ -1,0 +1,40 @@
+"""What a run refuses before it writes anything."""
+
+import pytest
+from worlds.small_recipes import small_plan
+
+from contralign.recipe.schema import RecipeError
+from contralign.run.preflight import cal_configs, check_run
+from contralign.run.run import run_plan
+from contralign.training.config import CalConfig
+from contralign.weighting.quantile import Quantile
+
+BAD = [
+    ({"model": {"tiny": {"hiden": 8}}}, r"model\.tiny\.hiden: unknown setting; did you mean 'hidden'"),
+    ({"model": {"path": "no/such/model", "tiny": None}}, r"model\.path='no/such/model' is no model directory"),
+    ({"data": {"train": ["scens:train"], "image_root": []}}, r"stages\.it\.data: no built-in set 'scens'"),
+    (
+        {"data": {"train": ["easy_vqa:train"], "image_root": [], "settings": {"easy_vqa": {"limmit": 3}}}},
+        r"stages\.it\.data\.settings\.easy_vqa\.limmit: unknown setting; did you mean 'limit'",
+    ),
+    ({"cal": {"weighting": "quantile", "options": {"lwo": 0.1}}}, r"arms\.cal: .*options\.lwo"),
+    ({"cal": {"contrast": {"name": "blur", "sigmer": 1}}}, r"arms\.cal: .*has no setting 'sigmer'"),
+    ({"cal": {"contrast": "blur:0"}}, r"arms\.cal: .*blur:0"),
+    ({"trainer": {"optim": "adamm"}}, "trainer: "),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), BAD)
+def test_what_cannot_come_to_its_end_is_refused_and_nothing_is_written(tmp_path, changes, message):
+    plan = small_plan(tmp_path, **changes)
+    with pytest.raises(RecipeError, match=message):
+        run_plan(plan, {})
+    assert not (tmp_path / "run").exists()
+
+
+def test_arms_become_settings_with_their_weighting(tmp_path):
+    plan = small_plan(tmp_path, arms={"mle": None, "quantile": {"weighting": "quantile", "options": {"low": 0.1}}})
+    arms = cal_configs(plan)
+    assert arms["mle"] is None and isinstance(arms["quantile"], CalConfig)
+    assert arms["quantile"].token_weighting() == Quantile(low=0.1)
+    assert check_run(plan) == arms
