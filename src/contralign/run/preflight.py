@@ -15,6 +15,7 @@ from contralign.run.arguments import training_arguments
 from contralign.run.build import check_tiny, model_folder
 from contralign.run.records import RecordReader, check_set
 from contralign.run.score_files import check_score_files
+from contralign.training.cal_settings import CalSettings
 from contralign.training.config import CalConfig
 
 
@@ -50,13 +51,24 @@ def cal_configs(plan: RunPlan) -> dict[str, CalConfig | None]:
     Raises:
         RecipeError: a weighting or contrast that does not take its settings.
     """
-    configs: dict[str, CalConfig | None] = {}
-    for arm, settings in plan.arms.items():
-        try:
-            configs[arm] = None if settings is None else CalConfig.of(settings)
-        except ValueError as error:
-            raise RecipeError(f"{f'arms.{arm}' if plan.recipe.arms else 'cal'}: {error}") from error
-    return configs
+    place = "arms.{}" if plan.recipe.arms else "cal"
+    return {arm: settings and cal_config(settings, place.format(arm)) for arm, settings in plan.arms.items()}
+
+
+def cal_config(settings: CalSettings, place: str = "cal") -> CalConfig:
+    """Plain settings with the weighting and the contrast that they name.
+
+    Args:
+        settings: of a recipe.
+        place: dotted place of them, for messages.
+
+    Raises:
+        RecipeError: a weighting or contrast that does not take its settings.
+    """
+    try:
+        return CalConfig.of(settings)
+    except ValueError as error:
+        raise RecipeError(f"{place}: {error}") from error
 
 
 def _check_sets(data: DataSettings, sources: tuple[str, ...], path: str) -> None:

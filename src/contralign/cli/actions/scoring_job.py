@@ -19,10 +19,12 @@ from contralign.recipe.recipe import Recipe, plain
 from contralign.recipe.recipe_file import apply_override, find_recipe, load_plan
 from contralign.recipe.schema import RecipeError, from_mapping
 from contralign.run.build import load_model, load_processor
+from contralign.run.preflight import cal_config
 from contralign.run.records import RecordReader, make_collator, with_swaps
 from contralign.run.score_files import noise_settings
 from contralign.run.start_scores import model_settings
 from contralign.scoring import ScoringSummary, score_samples
+from contralign.training.cal_settings import CalSettings
 from contralign.training.config import CalConfig
 
 
@@ -73,7 +75,7 @@ def job_from_options(
         model=from_mapping(ModelSettings, {"path": model, "dtype": dtype}, "model"),
         data=from_mapping(DataSettings, {**data, "train": list(sources), "settings": of_sets}, "data"),
         seed=0,
-        cal=from_mapping(CalConfig, cal, "cal"),
+        cal=cal_config(from_mapping(CalSettings, cal, "cal")),
     )
 
 
@@ -100,7 +102,7 @@ def job_from_recipe(model: str, name: str, changes: Sequence[str], stage: str | 
         model=from_mapping(ModelSettings, own, "model"),
         data=plan.stages[_stage(recipe, name, stage)].data,
         seed=recipe.seed,
-        cal=CalConfig.of(recipe.cal),
+        cal=cal_config(recipe.cal),
     )
 
 
