@@ -9,7 +9,7 @@ import typer
 from contralign.checkpoints.run_errors import NotFinite, Stopped
 from contralign.cli.user_errors import is_user_error, report_user_errors
 from contralign.recipe.model_settings import LoraSettings
-from contralign.recipe.schema import RecipeError
+from contralign.recipe.schema import RecipeError, from_mapping
 
 
 def caught(function):
@@ -20,10 +20,14 @@ def caught(function):
     raise AssertionError("nothing was raised")
 
 
+def no_rank():
+    from_mapping(LoraSettings, {"r": 0}, "model.lora")
+
+
 @pytest.mark.parametrize(
     ("function", "is_mistake"),
     [
-        (lambda: LoraSettings(r=0), True),
+        (no_rank, True),
         (lambda: Path("no such file").read_text(), True),
         (lambda: json.loads("{"), False),
         (lambda: int("x"), False),
@@ -37,16 +41,16 @@ def test_only_what_contralign_refused_and_missing_files_are_mistakes(function, i
 
 def test_a_mistake_ends_in_a_message_and_code_2(capsys):
     with pytest.raises(typer.Exit) as left, report_user_errors(debug=False):
-        LoraSettings(r=0)
+        no_rank()
     assert left.value.exit_code == 2
     shown = capsys.readouterr().err
-    assert "Error: r=0: wanted 1 or more" in shown
+    assert "Error: model.lora: r=0: wanted 1 or more" in shown
     assert "Traceback" not in shown
 
 
 def test_debug_lets_a_mistake_through():
     with pytest.raises(ValueError, match="r=0"), report_user_errors(debug=True):
-        LoraSettings(r=0)
+        no_rank()
 
 
 def test_a_fault_is_never_hidden():

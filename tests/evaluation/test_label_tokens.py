@@ -99,7 +99,7 @@ def test_where_dropping_is_not_proven_image_tokens_are_hidden_and_the_numbers_ag
     samples, model, collator = world
     dropped = read_label_tokens(model, collator, samples)
     monkeypatch.setattr(LlavaAdapter, "proven", False)
-    monkeypatch.setattr("contralign.models.adapters.adapter.MEASURED", frozenset())
+    monkeypatch.setattr("contralign.models.adapters.adapter.VERIFIED_MODELS", frozenset())
     assert isinstance(default_contrast(adapter_for(model)), MaskImage)
     hidden = read_label_tokens(model, collator, samples)
     assert hidden.delta["logit"] == pytest.approx(dropped.delta["logit"], abs=1e-4)
