@@ -198,6 +198,7 @@ def test_an_evaluation_may_go_over_the_training_records_of_a_stream_once(tmp_pat
     assert json.loads((run / "results.json").read_text())["arms"]["cal"]["look"]["held_out"] == 2
 
 
+@pytest.mark.bit_exact
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("on_bad", ["skip", "error"])
@@ -257,6 +258,7 @@ def on_two_ranks(folder, name, stop):
     return done.returncode
 
 
+@pytest.mark.bit_exact
 @pytest.mark.slow
 def test_two_ranks_share_a_stream_and_go_on_with_it_after_dying(tmp_path):
     write_mixture(tmp_path)

@@ -40,6 +40,7 @@ def sent(monkeypatch):
     return at
 
 
+@pytest.mark.bit_exact
 @pytest.mark.slow
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
 def test_a_signal_ends_the_run_with_a_checkpoint_and_resuming_ends_with_the_same_weights(number, tmp_path, sent):

@@ -211,6 +211,7 @@ def parts_of(output):
     return len(list(output.with_name(f"{output.name}.parts").glob("part-*.parquet")))
 
 
+@pytest.mark.bit_exact
 @pytest.mark.slow
 def test_five_kills_at_random_moments_and_resuming_equal_an_unbroken_run_to_the_bit(tmp_path, model):
     write_records(tmp_path, 8 * PARTS)
@@ -237,6 +238,7 @@ def test_five_kills_at_random_moments_and_resuming_equal_an_unbroken_run_to_the_
     assert ScoreFile.open(broken).index.values.std() > 0.5
 
 
+@pytest.mark.bit_exact
 @pytest.mark.slow
 def test_two_processes_share_the_parts_and_write_the_file_of_one(tmp_path, model):
     write_records(tmp_path, 8 * 7)

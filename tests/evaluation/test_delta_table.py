@@ -155,6 +155,7 @@ def test_only_shuffle_depends_on_the_size_of_batches(spread_out, found):
     assert other["auc"]["shuffle"] != found["auc"]["shuffle"]
 
 
+@pytest.mark.bit_exact
 def test_every_number_is_json_and_repeatable(spread_out):
     data = EvaluationSet(samples=SAMPLES, seed=5)
     first, again = (

@@ -17,6 +17,7 @@ from worlds.own_forward import (
     own_step,
     rows_of,
 )
+from worlds.same_numbers import assert_near, assert_same_weights, in_float64, twin
 from worlds.small_families import FAMILIES, built, family_batch
 from worlds.small_models import IMAGE_TOKEN
 
@@ -43,7 +44,7 @@ def test_drop_and_mask_are_what_the_models_own_forward_says(name):
     family = FAMILIES[name]
     found = measured(family, built(family))
     assert found.spread > 0.3, "Δ that does not vary would hide a wrong one"
-    assert found.own < 1e-6
+    assert found.own < (1e-6 if family.dtype == torch.float64 else 1e-4)
     assert found.removed < 1e-4
     if name in RECURRENT:
         assert found.masked is None and found.apart > 1
@@ -185,7 +186,9 @@ def test_windows_count_the_places_of_the_whole_sequence(name, attention):
 
 @pytest.mark.parametrize("name", ["Gemma 3", "PaliGemma", "Gemma 4", "Qwen3-VL", "Mllama"])
 def test_eager_attention_says_the_same(name):
-    family = replace(FAMILIES[name], dtype=torch.float32)
+    family = FAMILIES[name]
+    if name == "Mllama":  # in float64 it divides 0 by 0 in hidden rows
+        family = replace(family, dtype=torch.float32)
     model = built(family)
     model.set_attn_implementation("eager")
     found = measured(family, model)
@@ -305,9 +308,13 @@ def test_a_family_trained_in_both_stages_is_saved_loaded_and_says_the_same(name,
         assert losses[-1] < losses[0]
     model.eval().save_pretrained(tmp_path)
     again = AutoModelForImageTextToText.from_pretrained(tmp_path).eval()
+    assert_same_weights(model, again)
+    room = 1e-4  # in float32, where it has to be, as for every pass of a family
+    if FAMILIES[name].dtype == torch.float64:
+        (model, again), inputs, room = (twin(each) for each in (model, again)), in_float64(inputs), None
     with torch.no_grad():
-        assert torch.equal(own_logits(again, inputs)[0], own_logits(model, inputs)[0])
-    prompt = family_batch(family, rows_of(family)[-1], only=0)
+        assert_near(own_logits(again, inputs)[0], own_logits(model, inputs)[0], room)
+    prompt = family_batch(FAMILIES[name], rows_of(family)[-1], only=0)
     said = [each.generate(**asked(prompt), max_new_tokens=4, do_sample=False) for each in (model, again)]
     assert said[0].shape[1] > prompt["input_ids"].shape[1] and torch.equal(*said)
 
