@@ -53,7 +53,7 @@ def test_it_trains_without_a_cache_and_checkpoints_where_asked(small):
     assert not plain.model.is_gradient_checkpointing
     assert checkpointing.model.is_gradient_checkpointing
     losses = [made.model.double()(**in_float64(made.batch)).loss for made in (plain, checkpointing)]
-    assert_near(*losses)
+    assert_near(*losses, 1e-6)  # transformers sums it in float32
 
 
 def test_dtype_is_that_of_weights_and_pictures(small):

@@ -113,7 +113,7 @@ def test_the_batch_and_the_plain_forward_are_untouched():
     cal = ContrastiveAlignment(model)
     cal(inputs)
     assert all(torch.equal(inputs[name], before[name]) for name in before)
-    assert_near(model(**inputs).loss, plain)
+    assert_near(model(**inputs).loss, plain, 1e-6)  # transformers sums it in float32
     assert model.generate(input_ids=inputs["input_ids"][1:2, :6], max_new_tokens=2, do_sample=False).shape == (1, 8)
 
 

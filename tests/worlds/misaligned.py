@@ -21,6 +21,7 @@ from transformers import PreTrainedModel
 OFFSETS = (1, 3, 5, 7)
 """In elements; for float32 4, 12, 20 and 28 bytes past the 64 that torch allocates at."""
 PARTS = 8
+_linear = torch.nn.functional.linear
 
 
 def _plain(tensor: Tensor) -> bool:
@@ -33,6 +34,27 @@ def misalign(model: torch.nn.Module, offset: int) -> None:
     for tensor in filter(_plain, itertools.chain(model.parameters(), model.buffers())):
         moved = torch.empty(tensor.numel() + offset, dtype=tensor.dtype)[offset:].view(tensor.shape)
         tensor.data = moved.copy_(tensor.detach())
+
+
+class _TwoParts(torch.autograd.Function):
+    """A linear layer whose inputs are cut at `cut`. Its graph does not show where: checkpointing computes it again."""
+
+    @staticmethod
+    def forward(ctx, input, weight, bias, cut):
+        ctx.save_for_backward(input, weight)
+        return _linear(input[..., :cut], weight[:, :cut]) + _linear(input[..., cut:], weight[:, cut:], bias)
+
+    @staticmethod
+    def backward(ctx, *gradients):
+        (gradient,), (input, weight) = gradients, ctx.saved_tensors
+        for_input, for_weight, for_bias, _ = ctx.needs_input_grad
+        rows = gradient.flatten(0, -2) if gradient.dim() > 1 else gradient.unsqueeze(0)
+        return (
+            gradient @ weight if for_input else None,
+            rows.T @ input.reshape(len(rows), -1) if for_weight else None,
+            rows.sum(dim=0) if for_bias else None,
+            None,
+        )
 
 
 @contextmanager
@@ -53,14 +75,13 @@ def misaligned_loads(offsets: tuple[int, ...] = OFFSETS) -> Iterator[None]:
 @contextmanager
 def reordered_sums() -> Iterator[None]:
     """Within it, two calls of a linear layer in float32 or float64 round differently, as two kernels do."""
-    linear, draw = torch.nn.functional.linear, random.Random(0)
+    draw = random.Random(0)
 
     def in_two_parts(input, weight, bias=None):
         alike = input.dtype == weight.dtype in (torch.float32, torch.float64)
         if not (alike and _plain(weight) and weight.shape[-1] >= PARTS) or torch.is_autocast_enabled("cpu"):
-            return linear(input, weight, bias)
-        cut = draw.randrange(1, PARTS) * weight.shape[-1] // PARTS
-        return linear(input[..., :cut], weight[..., :cut]) + linear(input[..., cut:], weight[..., cut:], bias)
+            return _linear(input, weight, bias)
+        return _TwoParts.apply(input, weight, bias, draw.randrange(1, PARTS) * weight.shape[-1] // PARTS)
 
     with patch.object(torch.nn.functional, "linear", in_two_parts):
         yield

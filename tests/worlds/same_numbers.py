@@ -22,7 +22,8 @@ def assert_near(found: Tensor, wanted: Tensor, room: float | None = None) -> Non
     """Equal but for what kernels may do: `room` of the norm apart, by default that of float64 or bfloat16."""
     assert found.dtype == wanted.dtype and found.shape == wanted.shape
     room = ROOM[wanted.dtype] if room is None else room
-    apart, norm = float((found.double() - wanted.double()).norm()), float(wanted.double().norm())
+    found, wanted = found.detach().double(), wanted.detach().double()
+    apart, norm = float((found - wanted).norm()), max(float(wanted.norm()), 1e-6)  # what is 0 by symmetry is 1e-16
     assert apart <= room * norm, f"{apart} apart, wanted {room:.1e} of {norm}"
 
 

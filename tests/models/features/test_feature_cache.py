@@ -119,10 +119,10 @@ def test_weights_that_change_after_all_are_noticed():
     FeatureCache(model, FeatureStore())
     with torch.no_grad():
         before = model(**batch).logits
-        model.model.vision_tower.embeddings.cls_token.add_(1.0)
+        model.model.vision_tower.embeddings.cls_token.mul_(-2.0)  # a norm takes a shift away
         changed = model(**batch).logits
         fresh = frozen("internvl")[0]
-        fresh.model.vision_tower.embeddings.cls_token.add_(1.0)
+        fresh.model.vision_tower.embeddings.cls_token.mul_(-2.0)
         assert_near(changed, fresh(**batch).logits)
     assert (changed - before).abs().max() > 0.1
 
@@ -176,7 +176,7 @@ def test_a_deep_copy_runs_its_own_tower(monkeypatch):
     other = copy.deepcopy(model)
     seen = calls_of(cache, monkeypatch)
     with torch.no_grad():
-        other.model.vision_tower.embeddings.cls_token.add_(1.0)
+        other.model.vision_tower.embeddings.cls_token.mul_(-2.0)
         assert (other(**batch).logits - model(**batch).logits).abs().max() > 0.1
     assert seen == [1, 1, 1]
 

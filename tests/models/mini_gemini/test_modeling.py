@@ -164,7 +164,7 @@ def test_loss_and_last_logits():
     model = build_mini_gemini(dtype=torch.float64)
     batch = picture_batch(model)
     out = model(**batch)
-    wanted = cross_entropy(out.logits[:, :-1].flatten(0, 1), batch["labels"][:, 1:].flatten())
+    wanted = cross_entropy(out.logits[:, :-1].flatten(0, 1).float(), batch["labels"][:, 1:].flatten())
     torch.testing.assert_close(out.loss, wanted)
     assert_near(model(**without_labels(batch), logits_to_keep=2).logits, out.logits[:, -2:])
 
