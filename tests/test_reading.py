@@ -53,7 +53,7 @@ def test_the_next_batch_is_collated_while_one_is_looked_at(pair, monkeypatch):
     monkeypatch.setattr(VLCollator, "encode_batch", noted)
     collated = SampleReader(model, collator).collated([[sample] for sample in SAMPLES[:3]])
     next(collated)
-    assert begun[1].wait(timeout=10)
+    assert begun[1].wait(timeout=60)
     assert len(list(collated)) == 2
 
 

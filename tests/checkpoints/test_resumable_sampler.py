@@ -253,7 +253,7 @@ def on_two_ranks(folder, name, stop):
     script = Path(__file__).parents[1] / "ranks" / "stream_ranks.py"
     words = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone", str(script), str(folder), name, stop]
     variables = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONWARNINGS": "ignore"}
-    done = subprocess.run([sys.executable, *words], env=os.environ | variables, capture_output=True, timeout=100)
+    done = subprocess.run([sys.executable, *words], env=os.environ | variables, capture_output=True, timeout=600)
     print(done.stderr.decode()[-3000:])
     return done.returncode
 

@@ -70,7 +70,7 @@ def _width(dtype: torch.dtype) -> int:
 
 
 class ResumingTrainer(FiniteSteps, SafeCheckpoints, SamplingTrainer):
-    """A Trainer that can be killed at any moment and goes on, on one process to the bit.
+    """A Trainer that can be killed at any moment and goes on, on one process of one machine to the bit.
 
     Its checkpoints are whole or not there (`SafeCheckpoints`), no step with a NaN is taken (`FiniteSteps`), weights are
     read by their converted names, and what a step or a log depends on beside weights, optimizer and random states is
