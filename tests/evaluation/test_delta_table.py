@@ -20,7 +20,9 @@ from contralign.models.adapters.generic import GenericAdapter
 from contralign.models.adapters.llava import LlavaAdapter
 from contralign.reading import SampleReader
 
-SAMPLES = [*coloured_samples(12), *(coloured(f"l{row}", "red", row, told="blue") for row in range(3))]
+LIES = [coloured(f"l{row}", "red", 2, told=word) for row, word in enumerate(("blue", "green", "white"))]
+SAMPLES = [*coloured_samples(12), *LIES]
+"""No picture stands beside the same caption as a right and as a wrong one: rounding would break the tie."""
 LOOKS = ("drop", "drop:red", "mean:1", "shuffle", "patches:0.9", "blur:10")
 TASKS = ("visual_vs_filler", "visual_vs_contradictory", "right_vs_wrong_picture")
 

@@ -18,7 +18,7 @@ from worlds.small_recipes import small_recipe
 from contralign.cli.ranks import ends_at_once
 from contralign.run.run import run_recipe
 
-PATIENCE = 50
+PATIENCE = 500
 
 
 def main(folder: str, engine: str) -> None:

@@ -26,7 +26,7 @@ from contralign.checkpoints.stopping import LeaveWhenAsked, StopRequest
 from contralign.cli.ranks import ends_at_once
 from contralign.run.trainable_parts import freeze_unread_layers
 
-PATIENCE = 60
+PATIENCE = 500
 
 
 class Fate(TrainerCallback):

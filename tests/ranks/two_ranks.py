@@ -22,7 +22,7 @@ from contralign import CalConfig, CALTrainer
 from contralign.cli.ranks import ends_at_once
 from contralign.run.trainable_parts import freeze_unread_layers
 
-PATIENCE = 50
+PATIENCE = 500
 CASE = {
     "engine": "ddp",
     "form": "exact",

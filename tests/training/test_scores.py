@@ -360,7 +360,7 @@ def test_every_weighting_finds_its_column_and_weighs_as_live(settings, column, w
     pictured = live.valid & live.has_image.unsqueeze(1)
     assert live.delta[pictured].std() > 0.3
     torch.testing.assert_close(cached.weights, live.weights, atol=TOLERANCE, rtol=TOLERANCE)
-    torch.testing.assert_close(cached.delta, live.delta, atol=TOLERANCE, rtol=TOLERANCE)
+    torch.testing.assert_close(cached.delta.double(), live.delta, atol=TOLERANCE, rtol=TOLERANCE)
     torch.testing.assert_close(cached.loss, live.loss, atol=TOLERANCE, rtol=TOLERANCE)
 
 
