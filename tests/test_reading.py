@@ -26,7 +26,8 @@ SAMPLES = mixed_samples(5)
 
 @pytest.fixture(scope="module")
 def pair():
-    return spread_pair(SAMPLES)
+    model, collator = spread_pair(SAMPLES)
+    return model.double(), collator
 
 
 def test_batches_are_those_of_the_passes_alone_and_come_in_order(pair):
