@@ -36,6 +36,9 @@ from contralign.reading import without_picture
 RECURRENT = ("Qwen3.5", "LFM2-VL")
 REFUSED = ("Llama 4",)
 IN_LINE = [name for name in FAMILIES if name not in (*REFUSED, "Mllama")]
+ROOM = {name: 1e-3 if name == "Gemma 4" else 1e-4 for name in FAMILIES}
+"""Of Δ, whose deviation is 1.6 to 8. Norms and softmax round to float32 in a model of float64 too; Gemma 4 makes up to
+1.7e-4 of it, by the kernels, where the others make 3e-6."""
 TEXT = ("input_ids", "labels", "attention_mask", "token_type_ids", "mm_token_type_ids")
 
 
@@ -44,12 +47,12 @@ def test_drop_and_mask_are_what_the_models_own_forward_says(name):
     family = FAMILIES[name]
     found = measured(family, built(family))
     assert found.spread > 0.3, "Δ that does not vary would hide a wrong one"
-    assert found.own < (1e-6 if family.dtype == torch.float64 else 1e-4)
-    assert found.removed < 1e-4
+    assert found.own < (1e-6 if family.dtype == torch.float64 else ROOM[name])
+    assert found.removed < ROOM[name]
     if name in RECURRENT:
         assert found.masked is None and found.apart > 1
     else:
-        assert found.masked < 1e-4 and found.apart < 1e-4
+        assert found.masked < ROOM[name] and found.apart < ROOM[name]
 
 
 @pytest.mark.parametrize("name", [name for name in FAMILIES if name not in REFUSED])
@@ -97,7 +100,7 @@ def test_a_degraded_picture_is_the_models_own_forward_with_it(name):
 
     found, wanted = differences(model, inputs, others, look_twice(adapter, degraded, adapter.prepare(inputs)))
     assert wanted.std() > 0.1
-    assert (found - wanted).abs().max() < 1e-4
+    assert (found - wanted).abs().max() < ROOM[name]
 
 
 @pytest.mark.parametrize("name", IN_LINE)
@@ -109,7 +112,7 @@ def test_shuffled_pictures_are_the_models_own_forward_with_pictures_exchanged(na
     others = family_batch(family, rows, shown=(2, 1, 0))
     found, wanted = differences(model, inputs, others, looks)
     assert wanted.std() > 0.1
-    assert (found - wanted).abs().max() < 1e-4
+    assert (found - wanted).abs().max() < ROOM[name]
 
 
 @pytest.mark.parametrize("name", [name for name in IN_LINE if name not in RECURRENT])
@@ -139,7 +142,7 @@ def test_stand_ins_at_their_own_places_equal_hiding_all_other_image_tokens(name,
     )
     one, other = (look_twice(adapter, view, batch) for view in (short, lambda _: whole))
     assert one.delta["logit"][one.valid].std() > 0.1
-    assert (one.delta["logit"] - other.delta["logit"])[one.valid].abs().max() < 1e-4
+    assert (one.delta["logit"] - other.delta["logit"])[one.valid].abs().max() < ROOM[name]
 
 
 def test_what_a_family_cannot_be_given_is_refused_by_name():
@@ -193,7 +196,7 @@ def test_eager_attention_says_the_same(name):
     model.set_attn_implementation("eager")
     found = measured(family, model)
     assert found.spread > 0.3
-    assert max(found.own, found.removed, found.masked, found.apart) < 1e-4
+    assert max(found.own, found.removed, found.masked, found.apart) < ROOM[name]
 
 
 def test_a_window_that_the_decoder_makes_itself_keeps_refusing_long_rows():
