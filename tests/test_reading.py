@@ -26,7 +26,8 @@ SAMPLES = mixed_samples(5)
 
 @pytest.fixture(scope="module")
 def pair():
-    return spread_pair(SAMPLES)
+    model, collator = spread_pair(SAMPLES)
+    return model.double(), collator
 
 
 def test_batches_are_those_of_the_passes_alone_and_come_in_order(pair):
@@ -53,7 +54,7 @@ def test_the_next_batch_is_collated_while_one_is_looked_at(pair, monkeypatch):
     monkeypatch.setattr(VLCollator, "encode_batch", noted)
     collated = SampleReader(model, collator).collated([[sample] for sample in SAMPLES[:3]])
     next(collated)
-    assert begun[1].wait(timeout=10)
+    assert begun[1].wait(timeout=60)
     assert len(list(collated)) == 2
 
 

@@ -100,6 +100,7 @@ def sized(number, words):
     )
 
 
+@pytest.mark.bit_exact
 @pytest.mark.parametrize("writes", [0, 1, 2])
 def test_a_killed_run_goes_on_and_equals_an_unbroken_one_to_the_bit(writes, pair, tmp_path, monkeypatch):
     model, collator = pair
@@ -136,6 +137,7 @@ def test_a_kill_between_the_merge_and_its_cleaning_leaves_a_finished_file(pair, 
     assert not (tmp_path / "s.parquet.parts").exists()
 
 
+@pytest.mark.bit_exact
 def test_a_kill_in_the_merge_keeps_every_part(pair, tmp_path, monkeypatch):
     model, collator = pair
     unbroken = scored(tmp_path / "unbroken.parquet", model, collator, SAMPLES).path
@@ -297,6 +299,7 @@ def test_degraded_pictures_are_scored_and_their_settings_kept(pair, tmp_path):
     assert file.settings["contrast_settings"] == {"sigma": 3.0}
 
 
+@pytest.mark.bit_exact
 @pytest.mark.parametrize("contrast", [MeanPicture, ShufflePictures, lambda: DropImage(prompt="red")])
 def test_our_own_contrasts_resume_to_the_bit(contrast, pair, tmp_path, monkeypatch):
     model, collator = pair

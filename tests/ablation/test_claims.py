@@ -92,7 +92,7 @@ def test_the_heart_beats_while_the_work_goes_on(claims):
     with claims.hold("a"):
         long_ago = time.time() - 1000
         os.utime(claims.folder / "a", (long_ago, long_ago))
-        deadline = time.time() + 2
+        deadline = time.time() + 60
         while (claims.folder / "a").stat().st_mtime < long_ago + 500 and time.time() < deadline:
             time.sleep(0.02)
         assert claims.is_held("a")

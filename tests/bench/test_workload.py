@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from worlds.same_numbers import assert_near, in_float64
 
 from contralign.bench import memory
 from contralign.bench.memory import OutOfMemory
@@ -51,8 +52,8 @@ def test_it_trains_without_a_cache_and_checkpoints_where_asked(small):
     assert plain.model(**plain.batch).past_key_values is None
     assert not plain.model.is_gradient_checkpointing
     assert checkpointing.model.is_gradient_checkpointing
-    losses = [made.model(**made.batch).loss for made in (plain, checkpointing)]
-    assert torch.equal(*losses)
+    losses = [made.model.double()(**in_float64(made.batch)).loss for made in (plain, checkpointing)]
+    assert_near(*losses, 1e-6)  # transformers sums it in float32
 
 
 def test_dtype_is_that_of_weights_and_pictures(small):

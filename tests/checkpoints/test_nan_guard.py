@@ -82,6 +82,7 @@ def test_a_gradient_that_is_infinite_with_a_finite_loss_is_named_with_its_parame
         trainer.train()
 
 
+@pytest.mark.bit_exact
 def test_skipping_leaves_the_step_out_and_counts_it(tmp_path):
     rows = named_rows()
     bad = with_picture(rows, after=2)

@@ -82,6 +82,7 @@ CASES = {
 FAST = ("mean", "short epochs")
 
 
+@pytest.mark.bit_exact
 @pytest.mark.parametrize(
     "case", [case if case in FAST else pytest.param(case, marks=pytest.mark.slow) for case in CASES]
 )
@@ -96,6 +97,7 @@ def test_weights_and_logs_of_a_killed_run_are_those_of_an_unbroken_one(case, tmp
     assert logged(resumed) == logged(whole)
 
 
+@pytest.mark.bit_exact
 @pytest.mark.parametrize("at", ["_save_optimizer_and_scheduler", "_save_rng_state", "_publish", "_rotate"])
 def test_a_kill_while_a_checkpoint_is_written_leaves_a_whole_one_to_go_on_with(at, tmp_path, monkeypatch):
     trainer = trainer_of("cal", tmp_path, save_total_limit=1)
@@ -142,6 +144,7 @@ def test_a_checkpoint_bears_its_name_only_once_all_of_it_is_there_and_older_ones
     assert manifest["processes"] == 1
 
 
+@pytest.mark.bit_exact
 def test_where_the_last_checkpoint_is_damaged_the_one_before_is_taken(tmp_path, caplog):
     whole = trainer_of("cal", tmp_path / "whole")
     whole.train()
@@ -179,6 +182,7 @@ def test_the_best_checkpoint_is_named_by_where_it_lies_and_kept(tmp_path):
     assert trainer.evaluate()["eval_loss"] == pytest.approx(max(losses), rel=1e-6)
 
 
+@pytest.mark.bit_exact
 def test_training_goes_on_without_a_checkpoint_that_the_disk_refused(tmp_path, monkeypatch, caplog):
     save, whole = torch.save, trainer_of("ours", tmp_path / "whole")
     whole.train()

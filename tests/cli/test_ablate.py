@@ -143,7 +143,7 @@ def test_a_killed_run_goes_on_where_it_stopped(ablation):
     """The whole group is killed in the middle: claims and half-made models stay; the numbers must not show it."""
     out = ablation.parent / "out"
     first = start(ablation, "--workers", "2")
-    deadline = time.time() + 120
+    deadline = time.time() + 600
     while not list((out / "cells").glob("*.json")) and time.time() < deadline and first.poll() is None:
         time.sleep(0.05)
     workers = children(first.pid)
@@ -183,7 +183,7 @@ def test_a_worker_of_two_processes_trains_under_torchrun(ablation):
     torchrun = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone", "-m", "contralign"]
     words = ["ablate", str(ablation), "seeds=[0]", "grid=null", "-o", str(out), "--worker"]
     env = os.environ | {"PYTHONPATH": ":".join(sys.path), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, *torchrun, *words], capture_output=True, text=True, env=env, timeout=180)
+    done = subprocess.run([sys.executable, *torchrun, *words], capture_output=True, text=True, env=env, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
     assert (out / "processes").read_text() == "2"
     assert len(list((out / "cells").glob("*.json"))) == 2

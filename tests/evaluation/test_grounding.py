@@ -80,6 +80,7 @@ def test_what_the_data_does_not_have_is_none_with_a_count_of_zero(seeing):
     }
 
 
+@pytest.mark.bit_exact
 def test_every_number_is_json_and_repeatable(seeing):
     data = EvaluationSet(samples=SAMPLES, seed=5)
     assert json.loads(json.dumps(grounding(*seeing, data, limit=9), allow_nan=False))["samples"] == 9

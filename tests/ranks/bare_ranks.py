@@ -30,7 +30,7 @@ from contralign.core import label_loss, label_readings, passes
 from contralign.core.head import Head
 from contralign.models.adapters.registry import ADAPTERS
 
-PATIENCE = 40
+PATIENCE = 500
 STEPS = 50
 RANK_BATCH = 4
 

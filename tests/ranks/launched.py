@@ -17,7 +17,7 @@ from transformers import Trainer, TrainerCallback
 from contralign.cli.main import main
 from contralign.core.sharding import sharding_of
 
-PATIENCE = 100
+PATIENCE = 500
 
 
 class DieAt(TrainerCallback):

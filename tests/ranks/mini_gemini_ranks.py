@@ -20,7 +20,7 @@ from worlds.small_mini_gemini import build_mini_gemini, picture_batch
 from contralign import CalConfig, CALTrainer
 from contralign.cli.ranks import hard_exit
 
-PATIENCE = 90
+PATIENCE = 500
 PIXELS = ("pixel_values", "pixel_values_aux")
 
 

@@ -59,7 +59,7 @@ def trained(sharded: bool) -> dict:
 
 def main(folder: str) -> None:
     torch.set_num_threads(1)
-    faulthandler.dump_traceback_later(60, exit=True)
+    faulthandler.dump_traceback_later(500, exit=True)
     dist.init_process_group("gloo")
     found = {"sharded": trained(sharded=True), "alone": trained(sharded=False)}
     if dist.get_rank() == 0:

@@ -18,7 +18,7 @@ from worlds.small_recipes import small_plan
 from contralign.cli.ranks import hard_exit
 from contralign.run.run import run_plan
 
-PATIENCE = 50
+PATIENCE = 500
 
 
 def main(folder: str, engine: str) -> None:

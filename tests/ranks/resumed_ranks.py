@@ -26,7 +26,7 @@ from contralign.checkpoints.stopping import StopCallback, StopRequest
 from contralign.cli.ranks import hard_exit
 from contralign.run.learning.trainable_parts import freeze_unread_layers
 
-PATIENCE = 60
+PATIENCE = 500
 
 
 class Fate(TrainerCallback):

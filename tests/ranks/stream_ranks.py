@@ -21,7 +21,7 @@ from contralign.data.batches.collator import VLCollator
 from contralign.run.callbacks import StageBar
 from contralign.run.run import run_plan
 
-PATIENCE = 50
+PATIENCE = 500
 SOURCES = ("a.jsonl", "b.tar", "c.parquet")
 
 

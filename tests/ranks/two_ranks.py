@@ -22,7 +22,7 @@ from contralign import CalConfig, CALTrainer
 from contralign.cli.ranks import hard_exit
 from contralign.run.learning.trainable_parts import freeze_unread_layers
 
-PATIENCE = 50
+PATIENCE = 500
 CASE = {
     "engine": "ddp",
     "form": "exact",

@@ -4,7 +4,8 @@ import pytest
 import torch
 from peft import PeftModel
 from transformers import AutoModelForImageTextToText, AutoProcessor
-from worlds.small_recipes import TINY, small_plan
+from worlds.same_numbers import assert_near, in_float64
+from worlds.small_plans import TINY, small_plan
 
 from contralign.checkpoints.run_errors import CannotWrite
 from contralign.recipe.model_settings import LoraSettings, ModelSettings
@@ -172,11 +173,11 @@ def test_kept_features_serve_every_later_load_of_the_same_tower(tiny):
     _, samples, path = tiny
     settings = ModelSettings(path=path, cache_features=True, feature_gib=0.125)
     store = feature_store(0.125, None)
-    batch = make_collator(load_processor(path), tiny[0].recipe.data)(samples[:4])
+    batch = in_float64(make_collator(load_processor(path), tiny[0].recipe.data)(samples[:4]))
     with torch.no_grad():
-        plain = load_model(path, ModelSettings(path=path)).eval()(**batch).logits
+        plain = load_model(path, ModelSettings(path=path)).eval().double()(**batch).logits
         for _ in range(2):
-            assert torch.equal(load_model(path, settings).eval()(**batch).logits, plain)
+            assert_near(load_model(path, settings).eval().double()(**batch).logits, plain)
     assert (store.counts.missing, store.counts.in_memory) == (4, 4)
 
 

@@ -49,7 +49,7 @@ def command(words, name=None, **variables):
         env=os.environ | quiet | {"DS_ACCELERATOR": "cpu"} | variables,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
 
 
@@ -135,7 +135,7 @@ def test_bfloat16_is_said_by_the_recipe_alone(name, recipe, alone, tmp_path):
 def test_fsdp2_without_accelerators_is_refused_and_not_ddp(recipe, tmp_path):
     launch = ["-m", "accelerate.commands.launch", "--config_file", FILES / "fsdp2.yaml", "--num_processes", "2"]
     words = ["-m", "contralign", "train", recipe, f"output_dir={tmp_path / 'run'}"]
-    done = subprocess.run([sys.executable, *map(str, [*launch, *words])], capture_output=True, text=True, timeout=100)
+    done = subprocess.run([sys.executable, *map(str, [*launch, *words])], capture_output=True, text=True, timeout=600)
     assert done.returncode != 0
     assert "shards with FSDP between accelerators only" in re.sub(r"\s+", " ", done.stderr)
 

@@ -91,6 +91,7 @@ def test_another_seed_gives_another_order(tmp_path, seen):
     assert seen[:half] != seen[half:]
 
 
+@pytest.mark.bit_exact
 @pytest.mark.slow
 def test_a_run_repeats_itself_to_the_bit(tmp_path):
     first, second = (run_plan(small_plan(tmp_path, output_dir=str(tmp_path / name)), {}) for name in "ab")
@@ -199,6 +200,7 @@ def test_what_batches_leave_out_is_named_once_by_whichever_process_makes_them(tm
     assert [left_out["record"] for left_out in bad["records"]] == ["long.json, r3"]
 
 
+@pytest.mark.bit_exact
 def test_a_run_that_died_after_its_last_checkpoint_makes_no_step_more(tmp_path, monkeypatch):
     stage = {**STAGE, "steps": 6, "batch_size": 2, "schedule": "constant", "cal": True}
     recipes = [

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from worlds.same_numbers import assert_near
 from worlds.small_models import build_llava, mixed_batch
 from worlds.tiny_worlds import coloured_samples, tiny_pair
 
@@ -106,13 +107,13 @@ def test_a_batch_without_labels_has_loss_zero_and_a_live_graph():
 
 
 def test_the_batch_and_the_plain_forward_are_untouched():
-    model, inputs = build_llava(), mixed_batch()
+    model, inputs = build_llava(torch.float64), mixed_batch(dtype=torch.float64)
     before = {name: value.clone() for name, value in inputs.items()}
     plain = model(**inputs).loss
     cal = ContrastiveAlignment(model)
     cal(inputs)
     assert all(torch.equal(inputs[name], before[name]) for name in before)
-    assert torch.equal(model(**inputs).loss, plain)
+    assert_near(model(**inputs).loss, plain, 1e-6)  # transformers sums it in float32
     assert model.generate(input_ids=inputs["input_ids"][1:2, :6], max_new_tokens=2, do_sample=False).shape == (1, 8)
 
 
@@ -142,7 +143,7 @@ def test_the_second_pass_takes_nothing_from_the_random_state_and_has_no_dropout(
     torch.manual_seed(8)
     with torch.no_grad():
         other = compare_passes(cal.adapter, DropImage(), cal.adapter.prepare(inputs))
-    assert not torch.equal(first.nll, other.nll), "the first pass does drop"
+    assert (first.nll - other.nll).abs().max() > 0.01, "the first pass does drop"
 
 
 def test_dropout_is_warned_of_once(caplog):
@@ -208,12 +209,12 @@ def test_a_degraded_picture_is_encoded_again_without_gradient(contrast):
     pictures = [Image.effect_noise((28, 28), 90).convert("RGB") for _ in range(3)]
 
     def encode(images):
-        pixels = [torch.tensor(np.asarray(image)).permute(2, 0, 1) / 64.0 - 2 for image in images]
+        pixels = [torch.tensor(np.asarray(image)).permute(2, 0, 1).double() / 64.0 - 2 for image in images]
         return {"pixel_values": torch.stack(pixels)}
 
     inputs = mixed_batch(images=(1, 0, 2)) | encode(pictures) | {"pictures": ((pictures[0],), (), tuple(pictures[1:]))}
     spelled = "patches:0.9" if contrast == "patches" else "blur:3.0"
-    model = build_llava()
+    model = build_llava(torch.float64)
     cal = ContrastiveAlignment(model, CalConfig(contrast=spelled), encode_pictures=encode)
     cal.draw = 3
     out = cal(inputs)
@@ -222,9 +223,10 @@ def test_a_degraded_picture_is_encoded_again_without_gradient(contrast):
     assert not out.delta[1].any()
     cal.draw = 3
     again = cal(inputs)
-    assert torch.equal(out.delta, again.delta)
+    assert_near(out.delta, again.delta)
     other = cal(inputs)
-    assert torch.equal(again.delta, other.delta) == (contrast == "blur"), "patches are drawn afresh on every step"
+    apart = (again.delta - other.delta).abs().max()
+    assert apart < 1e-6 if contrast == "blur" else apart > 0.1, "patches are drawn afresh on every step"
 
 
 def test_without_pictures_in_the_batch_the_user_is_told_what_to_collate():
@@ -300,21 +302,21 @@ def test_a_step_weighs_by_the_contrast_that_is_named(settings, contrast):
 
 
 def test_the_mean_picture_moves_in_training_and_stays_in_evaluation():
-    model = build_llava().train()
+    model = build_llava(torch.float64).train()
     cal = ContrastiveAlignment(model, CalConfig(contrast="mean"))
     for seed in range(3):
-        cal(mixed_batch(seed=seed))
+        cal(mixed_batch(seed=seed, dtype=torch.float64))
     trained = cal.contrast.running.value.clone()
     assert cal.contrast.running.batches == 3
     model.eval()
     for seed in range(3, 5):
-        cal(mixed_batch(seed=seed))
+        cal(mixed_batch(seed=seed, dtype=torch.float64))
     assert torch.equal(cal.contrast.running.value, trained)
     model.train()
     again = ContrastiveAlignment(model, CalConfig(contrast="mean"))
     for seed in range(3):
-        again(mixed_batch(seed=seed))
-    assert torch.equal(again.contrast.running.value, trained), "the same batches give the same mean"
+        again(mixed_batch(seed=seed, dtype=torch.float64))
+    assert_near(again.contrast.running.value, trained)
 
 
 def test_a_prompt_needs_a_tokenizer_and_words():

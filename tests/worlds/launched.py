@@ -42,7 +42,7 @@ def start(script, ranks, folder, *words, **variables):
             env=os.environ | variables,
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=600,
         )
         if ABORTED not in done.stderr or attempt == 2:
             return done

@@ -68,7 +68,7 @@ def _width(dtype: torch.dtype) -> int:
 
 
 class ResumingTrainer(NanGuard, SafeCheckpoints, SamplingTrainer):
-    """A Trainer that can be killed at any moment and resumed; on one process, bit for bit.
+    """A Trainer that can be killed at any moment and resumed, on one process of one machine bit for bit.
 
     Checkpoints are complete or absent (`SafeCheckpoints`), no step with a NaN is taken (`NanGuard`), weights are loaded
     by their converted names, and whatever else a step or a log depends on is saved too (`exact_state`). A micro-batch

@@ -19,6 +19,7 @@ from worlds.own_forward import (
     own_step,
     rows_of,
 )
+from worlds.same_numbers import assert_near, assert_same_weights, in_float64, twin
 from worlds.small_models import IMAGE_TOKEN
 
 from contralign import CalConfig, ContrastiveAlignment
@@ -36,6 +37,9 @@ from contralign.reading import default_contrast
 RECURRENT = ("Qwen3.5", "LFM2-VL")
 REFUSED = ("Llama 4",)
 IN_LINE = [name for name in FAMILIES if name not in (*REFUSED, "Mllama")]
+ROOM = {name: 1e-3 if name == "Gemma 4" else 1e-4 for name in FAMILIES}
+"""Of Δ, whose deviation is 1.6 to 8. Norms and softmax round to float32 in a model of float64 too; Gemma 4 makes up to
+1.7e-4 of it, by the kernels, where the others make 3e-6."""
 TEXT = ("input_ids", "labels", "attention_mask", "token_type_ids", "mm_token_type_ids")
 
 
@@ -44,12 +48,12 @@ def test_drop_and_mask_are_what_the_models_own_forward_says(name):
     family = FAMILIES[name]
     found = measured(family, built(family))
     assert found.spread > 0.3, "Δ that does not vary would hide a wrong one"
-    assert found.own < 1e-6
-    assert found.removed < 1e-4
+    assert found.own < (1e-6 if family.dtype == torch.float64 else ROOM[name])
+    assert found.removed < ROOM[name]
     if name in RECURRENT:
         assert found.masked is None and found.apart > 1
     else:
-        assert found.masked < 1e-4 and found.apart < 1e-4
+        assert found.masked < ROOM[name] and found.apart < ROOM[name]
 
 
 @pytest.mark.parametrize("name", [name for name in FAMILIES if name not in REFUSED])
@@ -97,7 +101,7 @@ def test_a_degraded_picture_is_the_models_own_forward_with_it(name):
 
     found, wanted = differences(model, inputs, others, compare_passes(adapter, degraded, adapter.prepare(inputs)))
     assert wanted.std() > 0.1
-    assert (found - wanted).abs().max() < 1e-4
+    assert (found - wanted).abs().max() < ROOM[name]
 
 
 @pytest.mark.parametrize("name", IN_LINE)
@@ -109,7 +113,7 @@ def test_shuffled_pictures_are_the_models_own_forward_with_pictures_exchanged(na
     others = family_batch(family, rows, shown=(2, 1, 0))
     found, wanted = differences(model, inputs, others, looks)
     assert wanted.std() > 0.1
-    assert (found - wanted).abs().max() < 1e-4
+    assert (found - wanted).abs().max() < ROOM[name]
 
 
 @pytest.mark.parametrize("name", [name for name in IN_LINE if name not in RECURRENT])
@@ -141,7 +145,7 @@ def test_stand_ins_at_their_own_places_equal_hiding_all_other_image_tokens(name,
     )
     one, other = (compare_passes(adapter, view, batch) for view in (short, lambda _: whole))
     assert one.delta["logit"][one.valid].std() > 0.1
-    assert (one.delta["logit"] - other.delta["logit"])[one.valid].abs().max() < 1e-4
+    assert (one.delta["logit"] - other.delta["logit"])[one.valid].abs().max() < ROOM[name]
 
 
 def test_what_a_family_cannot_be_given_is_refused_by_name():
@@ -188,12 +192,14 @@ def test_windows_count_the_places_of_the_whole_sequence(name, attention):
 
 @pytest.mark.parametrize("name", ["Gemma 3", "PaliGemma", "Gemma 4", "Qwen3-VL", "Mllama"])
 def test_eager_attention_says_the_same(name):
-    family = replace(FAMILIES[name], dtype=torch.float32)
+    family = FAMILIES[name]
+    if name == "Mllama":  # in float64 it divides 0 by 0 in hidden rows
+        family = replace(family, dtype=torch.float32)
     model = built(family)
     model.set_attn_implementation("eager")
     found = measured(family, model)
     assert found.spread > 0.3
-    assert max(found.own, found.removed, found.masked, found.apart) < 1e-4
+    assert max(found.own, found.removed, found.masked, found.apart) < ROOM[name]
 
 
 def test_a_window_that_the_decoder_makes_itself_keeps_refusing_long_rows():
@@ -308,9 +314,13 @@ def test_a_family_trained_in_both_stages_is_saved_loaded_and_says_the_same(name,
         assert losses[-1] < losses[0]
     model.eval().save_pretrained(tmp_path)
     again = AutoModelForImageTextToText.from_pretrained(tmp_path).eval()
+    assert_same_weights(model, again)
+    room = 1e-4  # in float32, where it has to be, as for every pass of a family
+    if FAMILIES[name].dtype == torch.float64:
+        (model, again), inputs, room = (twin(each) for each in (model, again)), in_float64(inputs), None
     with torch.no_grad():
-        assert torch.equal(own_logits(again, inputs)[0], own_logits(model, inputs)[0])
-    prompt = family_batch(family, rows_of(family)[-1], only=0)
+        assert_near(own_logits(again, inputs)[0], own_logits(model, inputs)[0], room)
+    prompt = family_batch(FAMILIES[name], rows_of(family)[-1], only=0)
     said = [each.generate(**asked(prompt), max_new_tokens=4, do_sample=False) for each in (model, again)]
     assert said[0].shape[1] > prompt["input_ids"].shape[1] and torch.equal(*said)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
+from worlds.same_numbers import assert_near, assert_says_the_same, in_float64, twin
 from worlds.small_llava_next import TILE, build_llava_next, in_dtype, picture, plain_processor, samples
 
 from contralign import CalConfig, ContrastiveAlignment
@@ -80,7 +81,7 @@ def test_the_pass_with_the_pictures_is_the_models_own_forward(padding):
     assert isinstance(adapter, LlavaNextAdapter)
     prepared = adapter.prepare(batch)
     ours = adapter.logits(adapter.hidden(prepared).flatten(0, 1)).view(*batch["input_ids"].shape, -1)
-    assert torch.equal(ours, own_logits(model, batch))
+    assert_near(ours, own_logits(model, batch))
 
 
 def test_every_picture_takes_the_tokens_of_the_rule_and_tiles_are_padded_to_the_most():
@@ -101,7 +102,7 @@ def test_padding_tiles_are_not_read():
     batch = collated(processor, dtype=torch.float64)
     wanted = adapter_for(model).prepare(batch).inputs_embeds
     batch["pixel_values"][3, 4:] = 7.0
-    assert torch.equal(adapter_for(model).prepare(batch).inputs_embeds, wanted)
+    assert_near(adapter_for(model).prepare(batch).inputs_embeds, wanted)
 
 
 def test_a_row_alone_reads_what_it_reads_among_others():
@@ -202,7 +203,7 @@ def test_a_batch_of_text_alone_has_no_delta_and_weights_of_one():
 
 
 def test_on_a_rank_with_text_alone_tower_projector_and_newline_take_part(monkeypatch):
-    model, processor = build_llava_next()
+    model, processor = build_llava_next(torch.float64)
     freeze_unread_layers(model)
     batch = collated(processor, TEXT_ALONE)
     alone = gradients_of(model, ContrastiveAlignment(model)(batch).loss)
@@ -211,7 +212,7 @@ def test_on_a_rank_with_text_alone_tower_projector_and_newline_take_part(monkeyp
     assert {part_of(name) for name in alone} == {"language_model"}
     assert among_ranks.keys() == {name for name, p in model.named_parameters() if p.requires_grad}
     for name, gradient in among_ranks.items():
-        assert torch.equal(gradient, alone.get(name, torch.zeros_like(gradient))), name
+        assert_near(gradient, alone.get(name, torch.zeros_like(gradient)))
 
 
 @pytest.mark.slow
@@ -221,7 +222,7 @@ def test_ranks_with_text_alone_and_with_pictures_train_as_one_process_does(tmp_p
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
     quiet = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONWARNINGS": "ignore"}
     done = subprocess.run(
-        [*torchrun, str(script), str(tmp_path)], env=os.environ | quiet, capture_output=True, text=True, timeout=120
+        [*torchrun, str(script), str(tmp_path)], env=os.environ | quiet, capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stderr[-4000:]
     found = json.loads((tmp_path / "result.json").read_text())
@@ -310,10 +311,12 @@ def test_a_pair_trained_in_both_stages_is_loaded_by_the_auto_classes_with_the_sa
     use_original_tiling(again, reader)
     batch_again = collated(reader)
     assert all(torch.equal(batch[name], batch_again[name]) for name in batch)
-    assert torch.equal(own_logits(again, batch_again), own_logits(model, batch))
+    shown = [{name: value for name, value in each.items() if name != "pictures"} for each in (batch, batch_again)]
+    assert_says_the_same(model, again, *shown)
 
+    model, again = twin(model), twin(again)
     prompt = "USER: <image>\nwhat is this? ASSISTANT:"
-    asked = processor(text=[prompt], images=[[picture(20, 14)]], return_tensors="pt")
+    asked = in_float64(processor(text=[prompt], images=[[picture(20, 14)]], return_tensors="pt"))
     said = model.generate(**asked, max_new_tokens=5, do_sample=False)
     assert said.shape[1] == asked["input_ids"].shape[1] + 5
     assert torch.equal(again.generate(**asked, max_new_tokens=5, do_sample=False), said)

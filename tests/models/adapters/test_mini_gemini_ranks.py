@@ -22,7 +22,7 @@ def run(folder, ranks, engine, grid, text, checkpointing=False):
         env=os.environ | variables,
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr[-4000:]
     return json.loads((folder / "result.json").read_text())

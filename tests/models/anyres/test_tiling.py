@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor, CLIPImageProcessorPil
+from worlds.same_numbers import assert_near
 from worlds.small_llava_next import TILE, build_llava_next, picture, plain_model, plain_processor
 
 from contralign.models.anyres.tiling import (
@@ -255,17 +256,18 @@ def test_ids_pixels_and_packed_features_have_one_length_for_every_shape():
 # The pair
 
 
-def test_features_are_packed_to_the_bit_as_transformers_packs_them_where_the_two_agree():
+def test_features_are_packed_as_transformers_packs_them_where_the_two_agree():
     processor = plain_processor(pinpoints=[(high, wide) for wide, high in canvases(TILE)])
-    plain = plain_model(processor)
+    plain = plain_model(processor, torch.float64)
     ours = copy.deepcopy(plain)
     use_original_tiling(ours, processor)
     sizes = torch.tensor([(40, 90), (30, 30), (75, 20), (10, 300)])
-    pixels = torch.randn(4, 5, 3, TILE, TILE)
+    pixels = torch.randn(4, 5, 3, TILE, TILE, dtype=torch.float64)
     found = ours.get_image_features(pixels, sizes).pooler_output
     wanted = plain.get_image_features(pixels, sizes).pooler_output
     assert [len(each) for each in found] == [num_tokens((w, h), TILE) for h, w in sizes.tolist()] == [14, 24, 22, 4]
-    assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
+    for one, other in zip(found, wanted, strict=True):
+        assert_near(one, other)
 
 
 @pytest.mark.parametrize("tile", [28, 336])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from transformers import ConvNextConfig
+from worlds.same_numbers import assert_near, twin
 
 from contralign.models.convert.mini_gemini.names import AUX_TOWER, rename_mini_gemini_keys
 from contralign.models.convert.mini_gemini.towers import convnext_settings
@@ -47,13 +48,11 @@ def test_the_rates_of_drop_path_equal_the_original(tower, golden):
 
 @torch.no_grad()
 def test_drop_path_makes_training_noisy_and_evaluation_not(tower, golden):
-    x = golden["x"].repeat(8, 1, 1, 1)
-    try:
-        tower.train()
-        assert any(not torch.equal(tower(x), tower(x)) for _ in range(3))
-    finally:
-        tower.eval()
-    assert torch.equal(tower(x), tower(x))
+    x, tower = golden["x"].double().repeat(8, 1, 1, 1), twin(tower)
+    tower.train()
+    assert max(float((tower(x) - tower(x)).abs().max()) for _ in range(3)) > 1e-3
+    tower.eval()
+    assert_near(tower(x), tower(x))
 
 
 def test_the_architecture_is_read_off_the_weights(tower):
@@ -73,8 +72,9 @@ def test_coarser_stages_are_enlarged_in_float32_whatever_the_weights_are(tower, 
     half = MiniGeminiAuxTower(tower.config).eval()
     half.load_state_dict(tower.state_dict())
     half = half.to(torch.bfloat16)
-    stage = half.stages(x)[2]
-    enlarged = torch.nn.functional.interpolate(stage.float(), size=(16, 16), mode="bilinear", align_corners=False)
+    stages = half.stages(x)
+    half.stages = lambda _: stages
+    enlarged = torch.nn.functional.interpolate(stages[2].float(), size=(16, 16), mode="bilinear", align_corners=False)
     out = half(x)
     assert out.dtype == torch.bfloat16
     assert torch.equal(out[:, 24:48], enlarged.to(torch.bfloat16))

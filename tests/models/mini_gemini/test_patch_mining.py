@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch.nn.functional import gelu, linear
+from worlds.same_numbers import assert_near
 
 from contralign.models.mini_gemini.patch_mining import MiniGeminiPatchMining, map_parts, windows
 
@@ -74,22 +75,23 @@ def test_a_window_is_what_its_patch_shows():
 
 @torch.no_grad()
 def test_a_patch_finds_nothing_outside_its_window():
-    mining = MiniGeminiPatchMining(8, 6)
-    patches, feature_map = torch.randn(1, 4, 8), torch.randn(1, 6, 8, 8)
+    mining = MiniGeminiPatchMining(8, 6).double()
+    patches, feature_map = torch.randn(1, 4, 8).double(), torch.randn(1, 6, 8, 8).double()
     changed = feature_map.clone()
-    changed[:, :, :4, 4:] = torch.randn(1, 6, 4, 4)
+    changed[:, :, :4, 4:] = torch.randn(1, 6, 4, 4).double()
     moved = (mining(patches, changed) - mining(patches, feature_map)).abs().amax(-1)[0]
     assert moved[1] > 0.01
-    assert moved[[0, 2, 3]].max() == 0
+    assert moved[[0, 2, 3]].max() < 1e-12
 
 
 def test_checkpointing_changes_no_gradient_though_neither_input_has_one():
-    mining = MiniGeminiPatchMining(8, 6)
-    patches, feature_map = torch.randn(2, 4, 8), torch.randn(2, 6, 8, 8)
+    mining = MiniGeminiPatchMining(8, 6).double()
+    patches, feature_map = torch.randn(2, 4, 8).double(), torch.randn(2, 6, 8, 8).double()
     gradients = []
     for mining.gradient_checkpointing in (False, True):
         mining.zero_grad()
         mining(patches, feature_map).square().sum().backward()
         gradients.append([parameter.grad.clone() for parameter in mining.parameters()])
-    assert all(torch.equal(plain, again) for plain, again in zip(*gradients, strict=True))
+    for plain, again in zip(*gradients, strict=True):
+        assert_near(plain, again)
     assert gradients[1][2].abs().max() > 0

@@ -37,6 +37,7 @@ def test_text_pretraining_lowers_the_text_loss_and_leaves_tower_and_projector_un
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
+@pytest.mark.bit_exact
 def test_text_pretraining_repeats_under_its_seed():
     def run(seed):
         model, processor = build_tiny(TEXTS, **SMALL)
@@ -74,6 +75,7 @@ def test_tower_pretraining_learns_to_tell_pictures_apart_and_leaves_the_language
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
+@pytest.mark.bit_exact
 def test_tower_pretraining_repeats_under_its_seed_and_leaves_the_global_random_state_alone():
     def run(seed):
         model, processor = build_tiny(TEXTS, **SMALL)
