@@ -23,7 +23,7 @@ BROKEN = {
     "data: {swap_noise: 30}": ["data", "swap_noise"],
     "data: {template: vicuna}": ["data", "template"],
     "cal: {alpha: -1}": ["cal", "alpha"],
-    "cal: {contrast: blurr:10}": ["cal", "contrast"],
+    "cal: {contrast: blurx:10}": ["cal", "contrast"],
     "cal: {weighting: quantil}": ["cal", "weighting"],
     "cal: {blur_sigma: 10}": ["cal"],
     "arms: {cal: {scor: logprob}}": ["arms", "cal"],
