@@ -2,31 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from contralign.contrast.registry import CONTRASTS, MAIN_SETTING, read_spelling
-from contralign.core.settings import Form, Score, check_clamp, check_form, check_score
-from contralign.nearest import one_of
-from contralign.training.options import Options
+from contralign.contrast.registry import NONE, check_spelled_contrast, check_spelling, read_spelling
+from contralign.core.settings import Form, Options, Score, check_clamp, check_form, check_score
 from contralign.weighting.registry import check_name
 
 START = "start"
 """`CalSettings.scores` of a recipe: a file that the run writes itself, with the model that the stage starts from."""
-NONE = "none"
-"""`CalSettings.contrast` that takes no second look."""
-
-FORMER = {
-    "patch_ratio": ("patches", "ratio"),
-    "patch_fill": ("patches", "fill"),
-    "patch_seed": ("patches", "seed"),
-    "blur_sigma": ("blur", "sigma"),
-    "prompt": ("drop", "prompt"),
-    "mean_tokens": ("mean", "tokens"),
-}
-"""Settings of single contrasts that were fields once -> contrast and setting."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,60 +106,3 @@ class CalSettings:
                 f"form='released' with contrast={self.contrast!r} and score={self.score!r}: the released code masks "
                 "the image keys and compares raw logits; use CalConfig.released()"
             )
-
-
-def check_spelled_contrast(contrast: str | Mapping[str, Any]) -> None:
-    """Refuse what spells no contrast; none is imported.
-
-    Raises:
-        ValueError: with all names, or with what is wrong in the spelling.
-    """
-    if contrast == NONE:
-        return
-    name = contrast if isinstance(contrast, Mapping) else str(contrast).partition(":")[0]
-    if isinstance(name, str) and name not in CONTRASTS:
-        raise ValueError(f"contrast={contrast!r}: {one_of(name, [*CONTRASTS, NONE])}")
-    read_spelling(contrast)
-
-
-def check_spelling(settings: Mapping[str, Any], place: str = "") -> None:
-    """Refuse settings of single contrasts beside the contrast, as they were written once, with today's spelling.
-
-    Args:
-        settings: of CAL, as somebody wrote them.
-        place: dotted place of them in a recipe, such as "cal".
-
-    Raises:
-        ValueError: with the user's own values in the new spelling.
-    """
-    former = [name for name, value in settings.items() if name in FORMER and value is not None]
-    if not former:
-        return
-    first = former[0]
-    where = f"{place}.{first}" if place else first
-    owner = FORMER[first][0]
-    given = {FORMER[name][1]: settings[name] for name in former if FORMER[name][0] == owner}
-    (setting, value), *more = given.items()
-    short = not more and setting == MAIN_SETTING[owner][0] and _plain(value) == str(value)
-    new: Any = f"{owner}:{value}" if short else {"name": owner, **given}
-    spelled = f"contrast: {new if short else _flow(new)}" if place else f"contrast={new!r}"
-    raise ValueError(f"{where}: {_plain(settings[first])} is written with the contrast now: {spelled}")
-
-
-def respelled(settings: Mapping[str, Any], place: str) -> dict[str, Any]:
-    """The settings of a recipe without former ones that are null, as recipes resolved by earlier versions hold them.
-
-    Raises:
-        ValueError: see `check_spelling`.
-    """
-    check_spelling(settings, place)
-    return {name: value for name, value in settings.items() if name not in FORMER}
-
-
-def _flow(settings: Mapping[str, Any]) -> str:
-    """A mapping on one line of YAML."""
-    return "{" + ", ".join(f"{name}: {_plain(value)}" for name, value in settings.items()) + "}"
-
-
-def _plain(value: Any) -> str:
-    return value if isinstance(value, str) and value.replace(" ", "").isalnum() else json.dumps(value)

@@ -8,9 +8,9 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from contralign.contrast.base import Contrast, check_contrast
-from contralign.contrast.registry import contrast_named
+from contralign.contrast.registry import NONE, check_spelled_contrast, contrast_named
 from contralign.description import describe
-from contralign.training.cal_settings import NONE, CalSettings, check_spelled_contrast
+from contralign.training.cal_settings import CalSettings
 from contralign.weighting.base import Weighting, check_weighting, main_reading, stored_reading
 from contralign.weighting.registry import build_weighting, check_name
 
