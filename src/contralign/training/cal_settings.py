@@ -10,6 +10,8 @@ from contralign.contrast.registry import NONE, check_spelled_contrast, check_spe
 from contralign.core.settings import Form, Options, Score, check_clamp, check_form, check_score
 from contralign.weighting.registry import check_name
 
+COMMON = {"alpha": 1.0, "beta": 5.0, "window": 3, "score": "logit"}
+"""Settings that several weightings have -> the value that says nothing."""
 START = "start"
 """`CalSettings.scores` of a recipe: a file that the run writes itself, with the model that the stage starts from."""
 
@@ -74,7 +76,7 @@ class CalSettings:
         check_score(self.score)
         self._check_names()
         if self.contrast == NONE and self.weighting == "cal":
-            self._refuse_settings_of_two_looks()
+            self._refuse({**COMMON, "scores": None}, "with contrast='none', where every weight is 1")
         if self.form == "released":
             self._check_released()
 
@@ -85,16 +87,15 @@ class CalSettings:
     @property
     def contrast_name(self) -> str:
         """The contrast without its settings."""
+        if not isinstance(self.contrast, str | Mapping):  # an object, which `CalConfig` takes
+            return self.contrast.name
         return NONE if self.contrast == NONE else read_spelling(self.contrast)[0]
 
-    def _refuse_settings_of_two_looks(self) -> None:
-        unset = {"alpha": 1.0, "beta": 5.0, "window": 3, "score": "logit", "scores": None}
+    def _refuse(self, unset: Mapping[str, Any], where: str) -> None:
+        """Refuse settings that differ from the values that say nothing."""
         for setting, default in unset.items():
             if getattr(self, setting) != default:
-                raise ValueError(
-                    f"{setting}={getattr(self, setting)!r} has no effect with contrast='none', where every weight "
-                    "is 1: leave it out"
-                )
+                raise ValueError(f"{setting}={getattr(self, setting)!r} has no effect {where}: leave it out")
 
     def _check_released(self) -> None:
         if self.weighting != "cal":
