@@ -146,7 +146,8 @@ def check_spelling(settings: Mapping[str, Any], place: str = "") -> None:
     (setting, value), *more = given.items()
     short = not more and setting == MAIN_SETTING[owner][0] and _plain(value) == str(value)
     new: Any = f"{owner}:{value}" if short else {"name": owner, **given}
-    spelled = f"contrast: {new if short else _flow(new)}" if place else f"contrast={new!r}"
+    flow = new if short else "{" + ", ".join(f"{name}: {_plain(value)}" for name, value in new.items()) + "}"
+    spelled = f"contrast: {flow}" if place else f"contrast={new!r}"
     raise ValueError(f"{where}: {_plain(settings[first])} is written with the contrast now: {spelled}")
 
 
@@ -158,11 +159,6 @@ def respelled(settings: Mapping[str, Any], place: str) -> dict[str, Any]:
     """
     check_spelling(settings, place)
     return {name: value for name, value in settings.items() if name not in FORMER}
-
-
-def _flow(settings: Mapping[str, Any]) -> str:
-    """A mapping on one line of YAML."""
-    return "{" + ", ".join(f"{name}: {_plain(value)}" for name, value in settings.items()) + "}"
 
 
 def _plain(value: Any) -> str:
