@@ -110,9 +110,7 @@ class VLBatch:
         return replace(self, inputs_embeds=embeds, token_inputs=token_inputs)
 
 
-def column_indices(
-    input_ids: Int[Tensor, "batch seq"],
-) -> tuple[Int[Tensor, "batch seq"], Int[Tensor, "batch seq"]]:
+def column_indices(input_ids: Int[Tensor, "batch seq"]) -> tuple[Int[Tensor, "batch seq"], Int[Tensor, "batch seq"]]:
     """Row and column index of a batch that nothing was taken from: what a fresh `VLBatch` carries."""
     batch, seq = input_ids.shape
     rows = torch.arange(batch, device=input_ids.device)

@@ -9,8 +9,6 @@ from typing import Any
 
 from contralign.plugins import package_of
 
-OWN = "contralign."
-
 
 def describe(thing: object) -> dict[str, Any]:
     """Class, settings and, of a package that adds names to contralign, its name and version.
@@ -45,7 +43,7 @@ def settings_of(thing: object) -> dict[str, Any] | None:
 
 def is_own(thing: object) -> bool:
     """True for an instance of a class of contralign."""
-    return type(thing).__module__.startswith(OWN)
+    return type(thing).__module__.startswith("contralign.")
 
 
 def is_plain(value: Any) -> bool:

@@ -22,13 +22,13 @@ from pathlib import Path
 from typing import Any
 
 from contralign import __version__
-from contralign.contrast.registry import read_spelling
+from contralign.contrast.registry import FORMER, NONE, read_spelling
 from contralign.recipe.data_settings import DataSettings, is_builtin, set_name
 from contralign.recipe.model_settings import PARTS
 from contralign.recipe.packages import packages_of, packages_of_cal
 from contralign.recipe.plan import RunPlan, StagePlan
 from contralign.recipe.recipe import Recipe, plain
-from contralign.training.cal_settings import FORMER, NONE, CalSettings
+from contralign.training.cal_settings import CalSettings
 
 OF_PARTS = ("family", *PARTS, "tokenizer", "projector")
 """Settings of a model that is put together."""

@@ -33,15 +33,12 @@ def check_contrast(contrast: Any) -> Contrast:
     """
     if isinstance(contrast, type):
         raise ValueError(f"contrast={contrast.__name__} is a class: give an instance of it, {contrast.__name__}(...)")
-    lacking = [
-        wanted
-        for wanted, there in (
-            ("name, a text", isinstance(getattr(contrast, "name", None), str)),
-            ("reencodes, True or False", isinstance(getattr(contrast, "reencodes", None), bool)),
-            ("__call__(batch: VLBatch) -> VLBatch", callable(contrast)),
-        )
-        if not there
-    ]
+    wanted = {
+        "name, a text": isinstance(getattr(contrast, "name", None), str),
+        "reencodes, True or False": isinstance(getattr(contrast, "reencodes", None), bool),
+        "__call__(batch: VLBatch) -> VLBatch": callable(contrast),
+    }
+    lacking = [part for part, there in wanted.items() if not there]
     if lacking:
         raise ValueError(f"contrast={contrast!r} lacks {' and '.join(lacking)}: see contralign.contrast.Contrast")
     return contrast

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import pairwise, product
 from numbers import Real
 from typing import ClassVar
 
@@ -51,14 +51,10 @@ def mask_patches(
     """
     check_mask(ratio, fill, columns, rows)
     pixels = np.array(image.convert("RGB"))
-    cells = [
-        (top, bottom, left, right)
-        for top, bottom in _spans(image.height, rows)
-        for left, right in _spans(image.width, columns)
-    ]
+    cells = list(product(_spans(image.height, rows), _spans(image.width, columns)))
     count = max(round(ratio * len(cells)), 1)
     for cell in rng.choice(len(cells), size=count, replace=False):
-        top, bottom, left, right = cells[cell]
+        (top, bottom), (left, right) = cells[cell]
         pixels[top:bottom, left:right] = fill
     return Image.fromarray(pixels)
 
@@ -77,11 +73,8 @@ def check_mask(ratio: float, fill: tuple[int, int, int], columns: int, rows: int
         raise ValueError(f"ratio={ratio!r}: wanted a share above 0 and up to 1 (the paper has 0.5, 0.7 and 0.9)")
     if round(ratio * columns * rows) < 1:
         raise ValueError(f"ratio={ratio} covers none of {columns * rows} cells: wanted {1 / (columns * rows)} or more")
-    if (
-        not isinstance(fill, Sequence)
-        or len(fill) != 3
-        or not all(type(part) is int and 0 <= part <= 255 for part in fill)
-    ):
+    whole = isinstance(fill, Sequence) and [type(part) for part in fill] == [int] * 3
+    if not whole or not all(0 <= part <= 255 for part in fill):
         raise ValueError(f"fill={fill!r}: wanted three integers from 0 to 255 (red, green, blue)")
 
 

@@ -128,11 +128,10 @@ def _copies(features: dict[int, Float[Tensor, "tokens hidden"]]) -> dict[int, se
     rows = list(features)
     prints = torch.stack([_fingerprint(features[row]) for row in rows])
     distance = (prints.unsqueeze(0) - prints.unsqueeze(1)).norm(dim=-1)
-    same = (distance <= _COPY * prints.norm(dim=-1)).tolist()
-    for first, row in enumerate(rows):
-        for second, other in enumerate(rows):
-            if (same[first][second] or same[second][first]) and len(features[row]) == len(features[other]):
-                copies[row].add(other)
+    same = distance <= _COPY * prints.norm(dim=-1)
+    for first, second in (same | same.T).nonzero().tolist():
+        if len(features[rows[first]]) == len(features[rows[second]]):
+            copies[rows[first]].add(rows[second])
     return copies
 
 

@@ -1,9 +1,10 @@
-"""Choices and ranges of what weights are made of, without torch: recipes are checked by these too."""
+"""Choices, ranges and options of what weights are made of, without torch: recipes are checked by these too."""
 
 from __future__ import annotations
 
 import math
-from typing import Literal, get_args
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, get_args
 
 Score = Literal["logit", "centred", "logprob"]
 """What Δ is a difference of; see `contralign.core.delta.token_scores`."""
@@ -47,3 +48,29 @@ def check_score(score: str) -> None:
     """
     if score not in get_args(Score):
         raise ValueError(f"score={score!r}: wanted one of {', '.join(get_args(Score))}")
+
+
+class Options(Mapping[str, Any]):
+    """A mapping that cannot be changed: hashable where its values are, equal to any mapping with the same items.
+
+    Args:
+        items: copied; lists become tuples.
+    """
+
+    def __init__(self, items: Mapping[str, Any] | None = None) -> None:
+        self._items = {key: tuple(value) if isinstance(value, list) else value for key, value in (items or {}).items()}
+
+    def __getitem__(self, name: str) -> Any:
+        return self._items[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._items.items()))
+
+    def __repr__(self) -> str:
+        return repr(self._items)

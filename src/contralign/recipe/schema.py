@@ -20,8 +20,9 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
+from contralign.contrast.registry import respelled
 from contralign.nearest import nearest
-from contralign.training.cal_settings import CalSettings, respelled
+from contralign.training.cal_settings import CalSettings
 
 T = TypeVar("T")
 MOST_VALUES = 100_000

@@ -69,8 +69,7 @@ def find_trouble(torch_version: str | None, torchvision_version: str | None) -> 
     """
     if torch_version is None or torchvision_version is None:
         return []
-    cpu_torch, cpu_vision = "+cpu" in torch_version, "+cpu" in torchvision_version
-    if cpu_torch == cpu_vision:
+    if ("+cpu" in torch_version) == ("+cpu" in torchvision_version):
         return []
     return [
         f"torchvision {torchvision_version} stands beside torch {torch_version}: builds that do not match make "

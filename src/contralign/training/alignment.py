@@ -20,7 +20,7 @@ from contralign.contrast.mean import MeanPicture
 from contralign.core.head import upcast
 from contralign.core.label_loss import label_loss
 from contralign.core.loss import ratio, token_coefficients
-from contralign.core.passes import Passes, run_passes, scatter_tokens
+from contralign.core.passes import run_passes, scatter_tokens
 from contralign.core.zero_loss import connected_loss
 from contralign.models.adapters.adapter import Adapter, PictureEncoder
 from contralign.models.adapters.registry import adapter_for
@@ -102,12 +102,12 @@ class ContrastiveAlignment:
         self.weighting = self.config.token_weighting()
         contrast = self.config.second_look() if self.config.compares else None
         self.contrast = contrast and adapt_contrast(contrast, self.adapter, getattr(processor, "tokenizer", processor))
-        if self.contrast is not None and self.contrast.reencodes and self.adapter.encode_pictures is None:
-            raise ValueError(
-                f"contrast={self.contrast.name!r} encodes a degraded picture: pass processor=... "
-                "(CALTrainer: processing_class=...)"
-            )
         if self.contrast is not None:
+            if self.contrast.reencodes and self.adapter.encode_pictures is None:
+                raise ValueError(
+                    f"contrast={self.contrast.name!r} encodes a degraded picture: pass processor=... "
+                    "(CALTrainer: processing_class=...)"
+                )
             self.adapter.check_contrast(self.contrast.name, num_tokens=0)
         self.draw = 0
         self._proven = not self.config.check_views or self.contrast is None or is_proven(self.adapter, self.contrast)
@@ -134,8 +134,7 @@ class ContrastiveAlignment:
         Args:
             batch: what the collator gave.
         """
-        inputs = {name: value for name, value in batch.items() if name != CACHED}
-        return {**inputs, MARK: _Step(self, batch.get(CACHED))}
+        return {name: value for name, value in batch.items() if name != CACHED} | {MARK: _Step(self, batch.get(CACHED))}
 
     def state_dict(self) -> dict[str, Tensor]:
         """What the next step depends on beside the model: the number of the draw, and the running mean of pictures.
@@ -143,9 +142,8 @@ class ContrastiveAlignment:
         `accelerator.register_for_checkpointing(cal)` keeps it in a bare loop; each process has its own.
         """
         state = {"draw": torch.tensor([self.draw])}
-        if isinstance(self.contrast, MeanPicture):
-            mean, batches = self.contrast.running.value, self.contrast.running.batches
-            state |= {} if mean is None else {"mean": mean.detach().cpu(), "mean_batches": torch.tensor([batches])}
+        if isinstance(self.contrast, MeanPicture) and (mean := self.contrast.running).value is not None:
+            state |= {"mean": mean.value.detach().cpu(), "mean_batches": torch.tensor([mean.batches])}
         return state
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
@@ -169,7 +167,10 @@ class ContrastiveAlignment:
         readings = live_readings(self.weighting, scored=cached is not None)
         passes = run_passes(self.adapter, self.contrast, batch, readings, at_every_position=config.form == "released")
         valid = passes.valid
-        tokens = self._tokens(passes, cached)
+        measured: dict[Wanted, Tensor] = {**passes.readings}
+        if cached is not None and (stored := stored_reading(self.weighting)) is not None:
+            measured[stored] = cached[:, 1:]
+        tokens = TokenReadings(readings=measured, valid=valid, has_image=passes.has_image)
         weights = self.weighting(tokens).to(upcast(passes.rows[:0]).dtype)
         coefficients, denominator = token_coefficients(weights, valid, config.form)
         # Divided before and not after: the gradient is made with the loss, and in bfloat16 every factor rounds it.
@@ -177,32 +178,18 @@ class ContrastiveAlignment:
         with record_function("contralign: label logits and loss"):
             found = label_loss(passes.rows, passes.targets[valid], shares, passes.head)
         loss = connected_loss(found.total, self.adapter.model)
+        main = main_reading(self.weighting)
         return CalOutput(
             loss=loss,
             numerator=loss * denominator,
             denominator=denominator.detach(),
             nll=scatter_tokens(found.nll, valid),
-            delta=self._shown(tokens, weights),
+            delta=torch.zeros_like(weights) if main is None else tokens[main].masked_fill(~valid, 0),
             weights=weights,
             valid=valid,
             correct=scatter_tokens(found.correct, valid),
             has_image=passes.has_image,
         )
-
-    def _tokens(self, passes: Passes, cached: Tensor | None) -> TokenReadings:
-        readings: dict[Wanted, Tensor] = {**passes.readings}
-        stored = stored_reading(self.weighting)
-        if cached is not None and stored is not None:
-            readings[stored] = cached[:, 1:]
-        return TokenReadings(readings=readings, valid=passes.valid, has_image=passes.has_image)
-
-    def _shown(self, tokens: TokenReadings, weights: Tensor) -> Tensor:
-        """The weighting's main reading at label tokens."""
-        main = main_reading(self.weighting)
-        if main is None:
-            return torch.zeros_like(weights)
-        reading = tokens[main]
-        return torch.where(tokens.valid, reading, torch.zeros_like(reading))
 
     def _check_cached(self, cached: Tensor | None, inputs: Mapping[str, Any]) -> None:
         if self.config.scores is None and cached is not None:
@@ -241,13 +228,9 @@ class _Step:
 
 
 def _image_processor(processor: Any) -> PictureEncoder | None:
-    """Pictures through the image part of a processor, or through an image processor itself."""
-    if processor is None:
-        return None
+    """Pictures through the image part of a processor, where it has one."""
     image_processor = getattr(processor, "image_processor", None)
-    if image_processor is None:
-        return None
-    return lambda pictures: dict(image_processor(images=list(pictures), return_tensors="pt"))
+    return image_processor and (lambda pictures: dict(image_processor(images=list(pictures), return_tensors="pt")))
 
 
 def _install(model: nn.Module) -> None:
@@ -265,7 +248,7 @@ def _install(model: nn.Module) -> None:
     replaced = model.__dict__.get("forward")
     if getattr(replaced, MARK, False):
         return
-    plain = type(model).forward if replaced is None else replaced
+    plain = replaced or type(model).forward
 
     @functools.wraps(plain)
     def marked(self: nn.Module, *args: Any, **kwargs: Any) -> Any:

@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from contralign.contrast.registry import CONTRASTS, MAIN_SETTING, read_spelling
-from contralign.core.settings import Form, Score, check_clamp, check_form, check_score
-from contralign.nearest import one_of
-from contralign.training.options import Options
+from contralign.contrast.registry import NONE, check_spelled_contrast, check_spelling, read_spelling
+from contralign.core.settings import Form, Options, Score, check_clamp, check_form, check_score
 from contralign.weighting.registry import check_name
 
+COMMON = {"alpha": 1.0, "beta": 5.0, "window": 3, "score": "logit"}
+"""Settings that several weightings have -> the value that says nothing."""
 START = "start"
 """`CalSettings.scores` of a recipe: a file that the run writes itself, with the model that the stage starts from."""
-NONE = "none"
-"""`CalSettings.contrast` that takes no second look."""
-
-FORMER = {
-    "patch_ratio": ("patches", "ratio"),
-    "patch_fill": ("patches", "fill"),
-    "patch_seed": ("patches", "seed"),
-    "blur_sigma": ("blur", "sigma"),
-    "prompt": ("drop", "prompt"),
-    "mean_tokens": ("mean", "tokens"),
-}
-"""Settings of single contrasts that were fields once -> contrast and setting."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +76,7 @@ class CalSettings:
         check_score(self.score)
         self._check_names()
         if self.contrast == NONE and self.weighting == "cal":
-            self._refuse_settings_of_two_looks()
+            self._refuse({**COMMON, "scores": None}, "with contrast='none', where every weight is 1")
         if self.form == "released":
             self._check_released()
 
@@ -100,16 +87,15 @@ class CalSettings:
     @property
     def contrast_name(self) -> str:
         """The contrast without its settings."""
+        if not isinstance(self.contrast, str | Mapping):  # an object, which `CalConfig` takes
+            return self.contrast.name
         return NONE if self.contrast == NONE else read_spelling(self.contrast)[0]
 
-    def _refuse_settings_of_two_looks(self) -> None:
-        unset = {"alpha": 1.0, "beta": 5.0, "window": 3, "score": "logit", "scores": None}
+    def _refuse(self, unset: Mapping[str, Any], where: str) -> None:
+        """Refuse settings that differ from the values that say nothing."""
         for setting, default in unset.items():
             if getattr(self, setting) != default:
-                raise ValueError(
-                    f"{setting}={getattr(self, setting)!r} has no effect with contrast='none', where every weight "
-                    "is 1: leave it out"
-                )
+                raise ValueError(f"{setting}={getattr(self, setting)!r} has no effect {where}: leave it out")
 
     def _check_released(self) -> None:
         if self.weighting != "cal":
@@ -121,60 +107,3 @@ class CalSettings:
                 f"form='released' with contrast={self.contrast!r} and score={self.score!r}: the released code masks "
                 "the image keys and compares raw logits; use CalConfig.released()"
             )
-
-
-def check_spelled_contrast(contrast: str | Mapping[str, Any]) -> None:
-    """Refuse what spells no contrast; none is imported.
-
-    Raises:
-        ValueError: with all names, or with what is wrong in the spelling.
-    """
-    if contrast == NONE:
-        return
-    name = contrast if isinstance(contrast, Mapping) else str(contrast).partition(":")[0]
-    if isinstance(name, str) and name not in CONTRASTS:
-        raise ValueError(f"contrast={contrast!r}: {one_of(name, [*CONTRASTS, NONE])}")
-    read_spelling(contrast)
-
-
-def check_spelling(settings: Mapping[str, Any], place: str = "") -> None:
-    """Refuse settings of single contrasts beside the contrast, as they were written once, with today's spelling.
-
-    Args:
-        settings: of CAL, as somebody wrote them.
-        place: dotted place of them in a recipe, such as "cal".
-
-    Raises:
-        ValueError: with the user's own values in the new spelling.
-    """
-    former = [name for name, value in settings.items() if name in FORMER and value is not None]
-    if not former:
-        return
-    first = former[0]
-    where = f"{place}.{first}" if place else first
-    owner = FORMER[first][0]
-    given = {FORMER[name][1]: settings[name] for name in former if FORMER[name][0] == owner}
-    (setting, value), *more = given.items()
-    short = not more and setting == MAIN_SETTING[owner][0] and _plain(value) == str(value)
-    new: Any = f"{owner}:{value}" if short else {"name": owner, **given}
-    spelled = f"contrast: {new if short else _flow(new)}" if place else f"contrast={new!r}"
-    raise ValueError(f"{where}: {_plain(settings[first])} is written with the contrast now: {spelled}")
-
-
-def respelled(settings: Mapping[str, Any], place: str) -> dict[str, Any]:
-    """The settings of a recipe without former ones that are null, as recipes resolved by earlier versions hold them.
-
-    Raises:
-        ValueError: see `check_spelling`.
-    """
-    check_spelling(settings, place)
-    return {name: value for name, value in settings.items() if name not in FORMER}
-
-
-def _flow(settings: Mapping[str, Any]) -> str:
-    """A mapping on one line of YAML."""
-    return "{" + ", ".join(f"{name}: {_plain(value)}" for name, value in settings.items()) + "}"
-
-
-def _plain(value: Any) -> str:
-    return value if isinstance(value, str) and value.replace(" ", "").isalnum() else json.dumps(value)

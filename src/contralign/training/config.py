@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from contralign.contrast.base import Contrast, check_contrast
-from contralign.contrast.registry import contrast_named
+from contralign.contrast.registry import NONE, check_spelled_contrast, contrast_named
 from contralign.description import describe
-from contralign.training.cal_settings import NONE, CalSettings, check_spelled_contrast
+from contralign.training.cal_settings import COMMON, CalSettings
 from contralign.weighting.base import Weighting, check_weighting, main_reading, stored_reading
 from contralign.weighting.registry import build_weighting, check_name
-
-_COMMON = {"alpha": 1.0, "beta": 5.0, "window": 3, "score": "logit"}
-"""Settings that several weightings have -> the value that says nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +50,7 @@ class CalConfig(CalSettings):
         Raises:
             ValueError: see the class.
         """
-        return cls(**{item.name: getattr(settings, item.name) for item in fields(settings)})
+        return cls(**vars(settings))
 
     def _check_names(self) -> None:
         if isinstance(self.weighting, str):
@@ -64,11 +61,6 @@ class CalConfig(CalSettings):
             check_spelled_contrast(self.contrast)
         else:
             check_contrast(self.contrast)
-
-    @property
-    def contrast_name(self) -> str:
-        """The contrast without its settings."""
-        return super().contrast_name if isinstance(self.contrast, str | Mapping) else self.contrast.name
 
     def _check_weighting(self) -> None:
         weighting = self.token_weighting()
@@ -103,15 +95,11 @@ class CalConfig(CalSettings):
             ValueError: see `contralign.weighting.registry.build_weighting`; also a setting beside an object.
         """
         if isinstance(self.weighting, str):
-            common = {name: (getattr(self, name), unset) for name, unset in _COMMON.items()}
+            common = {name: (getattr(self, name), unset) for name, unset in COMMON.items()}
             # Exact and paper are how any loss is normalised; only the released form also changes weights.
             return build_weighting(self.weighting, self.options, common | {"form": (self.form, self.form)})
-        for name, unset in {**_COMMON, "options": {}}.items():
-            if getattr(self, name) != unset:
-                raise ValueError(
-                    f"{name}={getattr(self, name)!r} has no effect beside weighting={self.weighting!r}, an object that "
-                    "brings its own settings: leave it out"
-                )
+        beside = f"beside weighting={self.weighting!r}, an object that brings its own settings"
+        self._refuse({**COMMON, "options": {}}, beside)
         if getattr(self.weighting, "form", None) == "released":
             raise ValueError("weighting=Cal(form='released') is one part of the released form: CalConfig.released()")
         return self.weighting
@@ -146,7 +134,7 @@ class CalConfig(CalSettings):
         What compares with a reference model cannot be; it becomes plain maximum likelihood.
         """
         if "reference_nll" in self.token_weighting().readings:
-            return replace(self, scores=None, weighting="uniform", options={}, **_COMMON)
+            return replace(self, scores=None, weighting="uniform", options={}, **COMMON)
         return replace(self, scores=None)
 
     @classmethod

@@ -41,19 +41,19 @@ def with_cached_scores(cal: CalConfig, collator: VLCollator, train: Any) -> VLCo
             f"scores={START!r} is for recipes, which know the model that a stage starts from: write a file with "
             "`contralign score`, or take ./start if that is its name"
         )
-    path = Path(cal.scores or "")
+    path, column = Path(cal.scores or ""), column_read(cal)
     settings = read_settings(path)
     check_settings(path, settings, {**collator.settings, **settings_read(cal)})
     if collator.scores is None:
-        attached = collator.with_scores(ScoreFile.open(path, column_read(cal)))
-    else:
-        _check_same_file(cal, collator.scores)
-        attached = collator
-    _check_samples(attached, train)
-    logger.info(
-        "%s of %s: %d samples, scored by %s", column_read(cal), path, settings["num_scored"], settings.get("model")
-    )
-    return attached
+        collator = collator.with_scores(ScoreFile.open(path, column))
+    elif collator.scores.path.resolve() != path.resolve() or collator.scores.column != column:
+        raise ValueError(
+            f"the collator brings {collator.scores.column} of {str(collator.scores.path)!r}, and CalConfig reads "
+            f"{column} of {cal.scores!r}: leave scores out of the collator, or give both the same"
+        )
+    _check_samples(collator, train)
+    logger.info("%s of %s: %d samples, scored by %s", column, path, settings["num_scored"], settings.get("model"))
+    return collator
 
 
 def settings_read(cal: CalConfig) -> dict[str, Any]:
@@ -80,18 +80,9 @@ def column_read(cal: CalConfig) -> str:
     return column_of(stored)
 
 
-def _check_same_file(cal: CalConfig, there: ScoreFile) -> None:
-    if there.path.resolve() != Path(cal.scores or "").resolve() or there.column != column_read(cal):
-        raise ValueError(
-            f"the collator brings {there.column} of {str(there.path)!r}, and CalConfig reads {column_read(cal)} of "
-            f"{cal.scores!r}: leave scores out of the collator, or give both the same"
-        )
-
-
 def _check_samples(collator: VLCollator, train: Any) -> None:
     """Compare ids, and some samples whole."""
-    listed = isinstance(train, SampleSet | list | tuple)
-    if not listed or not len(train) or not isinstance(train[0], Sample):
+    if not isinstance(train, SampleSet | list | tuple) or not len(train) or not isinstance(train[0], Sample):
         return
     assert collator.scores is not None
     collator.scores.check_ids(sample.id for sample in train)

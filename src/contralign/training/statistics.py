@@ -88,12 +88,9 @@ class CalStatistics:
         labels, nll, weight, correct, seen, at_alpha, at_beta, numerator, denominator = totals
         deltas = gather(pad(torch.cat(self._deltas)))
         deltas = deltas[~deltas.isnan()]
-        report = {
-            "cal_loss": numerator / denominator if denominator else 0.0,
-            "nll": nll / max(labels, 1.0),
-            "weight_mean": weight / max(labels, 1.0),
-            "token_accuracy": correct / max(labels, 1.0),
-        }
+        means = {"nll": nll, "weight_mean": weight, "token_accuracy": correct}
+        report = {name: value / max(labels, 1.0) for name, value in means.items()}
+        report["cal_loss"] = numerator / denominator if denominator else 0.0
         if self.alpha is not None:
             report["share_at_alpha"] = at_alpha / max(seen, 1.0)
         if self.beta is not None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import json
 import logging
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -50,10 +51,18 @@ class _CALMixin(ResumingTrainer):
         self._eval_collator: VLCollator | None = None
         self._said_how_evaluated = False
         if self.cal_config.scores is not None:
-            self._take_cached_scores()
+            # Training takes Δ from the file, and evaluation, whose samples are not in it, from the model itself.
+            self.eval_alignment = self._align(self.cal_config.without_scores())
+            if isinstance(self.data_collator, VLCollator):
+                self._eval_collator = self.data_collator.with_scores(None)
+                contrast = self.eval_alignment.contrast
+                self._eval_collator.keep_pictures |= contrast is not None and contrast.reencodes
+                self.data_collator = with_cached_scores(self.cal_config, self.data_collator, self.train_dataset)
         # num_items_in_batch, the label count of the whole step, is asked for whatever the model class declares.
         self.model_accepts_loss_kwargs = True
-        self._train_statistics, self._eval_statistics = self._no_statistics(), self._no_statistics()
+        weighting = self.alignment.weighting
+        bounds = (weighting.alpha, weighting.beta) if isinstance(weighting, Cal) else ()
+        self._train_statistics, self._eval_statistics = CalStatistics(*bounds), CalStatistics(*bounds)
         self._step_terms: list[Tensor] = []
         self._micro_batch = 0
         self._refuse_what_has_no_effect()
@@ -67,21 +76,6 @@ class _CALMixin(ResumingTrainer):
             processor=self.processing_class,
             encode_pictures=collator.image_inputs if isinstance(collator, VLCollator) else None,
         )
-
-    def _no_statistics(self) -> CalStatistics:
-        weighting = self.alignment.weighting
-        return CalStatistics(weighting.alpha, weighting.beta) if isinstance(weighting, Cal) else CalStatistics()
-
-    def _take_cached_scores(self) -> None:
-        """Training takes Δ from the file, and evaluation, whose samples are not in it, from the model itself."""
-        self.eval_alignment = self._align(self.cal_config.without_scores())
-        collator = self.data_collator
-        if not isinstance(collator, VLCollator):
-            return
-        self._eval_collator = collator.with_scores(None)
-        contrast = self.eval_alignment.contrast
-        self._eval_collator.keep_pictures |= contrast is not None and contrast.reencodes
-        self.data_collator = with_cached_scores(self.cal_config, collator, self.train_dataset)
 
     def _refuse_what_has_no_effect(self) -> None:
         if self.args.label_smoothing_factor:
@@ -156,7 +150,7 @@ class _CALMixin(ResumingTrainer):
         self._train_statistics.add(out)
         terms = torch.stack([numerator.detach(), denominator]).double()
         if self.current_gradient_accumulation_steps == 1:
-            terms = self._over_all_ranks(terms)
+            terms = cast(Tensor, self.accelerator.reduce(terms, reduction="sum"))
             scale = terms[1]
         elif self.cal_config.form == "released":
             # Known beforehand, 1 a micro-batch and rank, and so right where gradients cannot be scaled (DeepSpeed).
@@ -183,23 +177,14 @@ class _CALMixin(ResumingTrainer):
         if self._micro_batch < steps:
             return torch.zeros_like(loss)
         terms = torch.stack(self._step_terms).sum(dim=0)
-        numerator, denominator = terms if steps == 1 else self._over_all_ranks(terms)
+        numerator, denominator = terms if steps == 1 else cast(Tensor, self.accelerator.reduce(terms, reduction="sum"))
         self._step_terms, self._micro_batch = [], 0
         if steps > 1:
-            self._scale_gradients(model, float(ratio(self._scale.double(), denominator)) if denominator else 0.0)
+            factor = float(ratio(self._scale.double(), denominator)) if denominator else 0.0
+            for parameter in model.parameters():
+                if parameter.grad is not None:
+                    parameter.grad.mul_(factor)
         return ratio(numerator, denominator).to(loss)
-
-    def _over_all_ranks(self, terms: Tensor) -> Tensor:
-        """(2,) numerator and denominator summed over the ranks."""
-        if self.accelerator.num_processes == 1:
-            return terms
-        return cast(Tensor, self.accelerator.reduce(terms.clone(), reduction="sum"))
-
-    @staticmethod
-    def _scale_gradients(model: nn.Module, factor: float) -> None:
-        for parameter in model.parameters():
-            if parameter.grad is not None:
-                parameter.grad.mul_(factor)
 
     def prediction_step(
         self, model: nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: list[str] | None = None
@@ -260,16 +245,12 @@ class _CALMixin(ResumingTrainer):
         """Training logs also say what the weights did: see `CalStatistics.report`."""
         if "loss" in logs:
             report = self._report(self._train_statistics)
-            report.pop("cal_loss", None)
-            logs.update(report)
+            logs.update({name: value for name, value in report.items() if name != "cal_loss"})
         super().log(logs, *args, **kwargs)
 
     def _report(self, statistics: CalStatistics) -> dict[str, float]:
-        accelerator = self.accelerator
-        report = statistics.report(
-            gather=lambda tensor: cast(Tensor, accelerator.gather(tensor)),
-            pad=lambda tensor: cast(Tensor, accelerator.pad_across_processes(tensor, pad_index=float("nan"))),  # type: ignore[arg-type]
-        )
+        pad = functools.partial(self.accelerator.pad_across_processes, pad_index=math.nan)  # type: ignore[arg-type]
+        report = statistics.report(cast(Any, self.accelerator.gather), cast(Any, pad))
         statistics.clear()
         if not self.cal_config.compares:  # no Δ was taken
             report = {name: value for name, value in report.items() if not name.startswith(("share_at_", "delta_"))}

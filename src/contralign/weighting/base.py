@@ -79,16 +79,17 @@ def check_weighting(weighting: Any) -> Weighting:
     Raises:
         ValueError: a class, or an object that lacks something; the message says what.
     """
-    name = weighting.__name__ if isinstance(weighting, type) else repr(weighting)
     if isinstance(weighting, type):
+        name = weighting.__name__
         raise ValueError(f"weighting={name} is a class: give an instance of it, {name}(...)")
-    if not callable(weighting) or not hasattr(weighting, "readings"):
-        calls = [] if callable(weighting) else ["__call__(tokens: TokenReadings) -> weights"]
-        lacking = [*calls, *([] if hasattr(weighting, "readings") else ["readings, a tuple of names"])]
-        raise ValueError(f"weighting={name} lacks {' and '.join(lacking)}: see contralign.weighting.Weighting")
+    lacking = [] if callable(weighting) else ["__call__(tokens: TokenReadings) -> weights"]
+    lacking += [] if hasattr(weighting, "readings") else ["readings, a tuple of names"]
+    if lacking:
+        raise ValueError(f"weighting={weighting!r} lacks {' and '.join(lacking)}: see contralign.weighting.Weighting")
     readings, known = weighting.readings, (*get_args(Reading), "reference_nll")
     if not isinstance(readings, tuple) or not set(readings) <= set(known):
-        raise ValueError(f"weighting={name}: readings={readings!r}: wanted a tuple of some of {', '.join(known)}")
+        wanted = ", ".join(known)
+        raise ValueError(f"weighting={weighting!r}: readings={readings!r}: wanted a tuple of some of {wanted}")
     return cast(Weighting, weighting)
 
 
@@ -134,7 +135,7 @@ def delta_of(score: Score) -> Reading:
     return DELTA[score]
 
 
-def check_number(name: str, value: object, low: float, *, above: bool = False, high: float | None = None) -> None:
+def check_number(name: str, value: Any, low: float, *, above: bool = False, high: float | None = None) -> None:
     """Refuse a setting that is no number in its range, both ends included.
 
     Args:
@@ -147,9 +148,7 @@ def check_number(name: str, value: object, low: float, *, above: bool = False, h
     Raises:
         ValueError: with the range.
     """
-    allowed = f"above {low:g}" if above else f"{low:g} or more"
-    allowed += "" if high is None else f", up to {high:g}"
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    inside = number and value >= low and not (above and value == low) and value < float("inf")  # type: ignore[operator]
-    if not inside or (high is not None and value > high):  # type: ignore[operator]
-        raise ValueError(f"{name}={value!r}: wanted a number {allowed}")
+    number = isinstance(value, int | float) and not isinstance(value, bool) and value < float("inf")
+    if not number or not (value > low if above else value >= low) or (high is not None and value > high):
+        allowed = f"above {low:g}" if above else f"{low:g} or more"
+        raise ValueError(f"{name}={value!r}: wanted a number {allowed}{'' if high is None else f', up to {high:g}'}")

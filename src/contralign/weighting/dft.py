@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -22,10 +23,7 @@ class Dft(Weighting):
     no pictures, does not say.
     """
 
-    @property
-    def readings(self) -> tuple[Wanted, ...]:
-        """The loss."""
-        return ("nll",)
+    readings: ClassVar[tuple[Wanted, ...]] = ("nll",)
 
     def __call__(self, tokens: TokenReadings) -> Float[Tensor, "batch seq"]:
         """See `Weighting`; in [0, 1]."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -33,6 +34,8 @@ class Pgpo(Weighting):
         ValueError: a setting out of range.
     """
 
+    readings: ClassVar[tuple[Wanted, ...]] = ("kl",)
+
     threshold: float = 0.4
     boost: float = 2.0
 
@@ -41,11 +44,6 @@ class Pgpo(Weighting):
         if self.threshold == 1:
             raise ValueError("threshold=1: wanted less than 1, or nothing lies above it")
         check_number("boost", self.boost, 0)
-
-    @property
-    def readings(self) -> tuple[Wanted, ...]:
-        """KL between the two looks."""
-        return ("kl",)
 
     def __call__(self, tokens: TokenReadings) -> Float[Tensor, "batch seq"]:
         """See `Weighting`; with mean 1 over the label tokens of a sample."""

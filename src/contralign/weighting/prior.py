@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -28,15 +29,12 @@ class Prior(Weighting):
         ValueError: `power` out of range.
     """
 
+    readings: ClassVar[tuple[Wanted, ...]] = ("nll_without",)
+
     power: float = 1.0
 
     def __post_init__(self) -> None:
         check_number("power", self.power, 0, above=True)
-
-    @property
-    def readings(self) -> tuple[Wanted, ...]:
-        """The loss without the picture."""
-        return ("nll_without",)
 
     def __call__(self, tokens: TokenReadings) -> Float[Tensor, "batch seq"]:
         """See `Weighting`; in [0, 1]."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -30,12 +31,9 @@ class Rho1(Selection):
         ValueError: a setting out of range.
     """
 
-    keep: float = 0.6
+    readings: ClassVar[tuple[Wanted, ...]] = ("nll", "reference_nll")
 
-    @property
-    def readings(self) -> tuple[Wanted, ...]:
-        """The model's own loss, and the reference's."""
-        return ("nll", "reference_nll")
+    keep: float = 0.6
 
     def __call__(self, tokens: TokenReadings) -> Float[Tensor, "batch seq"]:
         """See `Weighting`; 0 or 1."""

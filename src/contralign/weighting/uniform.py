@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
@@ -14,10 +15,7 @@ from contralign.weighting.base import TokenReadings, Wanted, Weighting
 class Uniform(Weighting):
     """w = 1 (equation 2 of the CAL paper)."""
 
-    @property
-    def readings(self) -> tuple[Wanted, ...]:
-        """Nothing."""
-        return ()
+    readings: ClassVar[tuple[Wanted, ...]] = ()
 
     def __call__(self, tokens: TokenReadings) -> Float[Tensor, "batch seq"]:
         """See `Weighting`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -30,12 +31,9 @@ class Vig(Selection):
         ValueError: a setting out of range.
     """
 
-    keep: float = 0.7
+    readings: ClassVar[tuple[Wanted, ...]] = ("delta_logprob",)
 
-    @property
-    def readings(self) -> tuple[Wanted, ...]:
-        """Δ of the log-probability."""
-        return ("delta_logprob",)
+    keep: float = 0.7
 
     def __call__(self, tokens: TokenReadings) -> Float[Tensor, "batch seq"]:
         """See `Weighting`; 0 or 1."""

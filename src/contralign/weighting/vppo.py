@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -30,13 +31,10 @@ class Vppo(Selection):
         ValueError: a setting out of range.
     """
 
+    readings: ClassVar[tuple[Wanted, ...]] = ("kl",)
+
     keep: float = 0.4
     over: Over = "sample"
-
-    @property
-    def readings(self) -> tuple[Wanted, ...]:
-        """KL between the two looks."""
-        return ("kl",)
 
     def __call__(self, tokens: TokenReadings) -> Float[Tensor, "batch seq"]:
         """See `Weighting`; 0 or 1."""

@@ -97,10 +97,9 @@ def add_lora(model: Any, settings: LoraSettings, parts: Sequence[Part]) -> Adapt
         modules_to_save=_whole_modules(model, [part for part in parts if part not in settings.parts]) or None,
     )
     wrapped = AdaptedModel(model, config)
-    if "image_newline" in parts:
-        for name, parameter in wrapped.named_parameters():
-            if part_of(name) == "image_newline":
-                parameter.requires_grad_(True)
+    for name, parameter in wrapped.named_parameters():
+        if part_of(name) == "image_newline" and "image_newline" in parts:
+            parameter.requires_grad_(True)
     return wrapped
 
 

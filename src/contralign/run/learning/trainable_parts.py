@@ -81,9 +81,11 @@ def freeze_unread_layers(model: Any) -> list[str]:
         Names of the modules.
     """
     layer = getattr(model.config, "vision_feature_layer", None)
+    if not isinstance(layer, int) or layer >= 0:
+        return []
     frozen = []
     for name, module in model.named_modules():
-        if part_of(name) != "vision_tower" or WHOLLY_READ in name or not isinstance(layer, int) or layer >= 0:
+        if part_of(name) != "vision_tower" or WHOLLY_READ in name:
             continue
         last_name = name.rpartition(".")[2]
         if isinstance(module, nn.ModuleList) and last_name == "layers" and layer < -1:
