@@ -53,11 +53,7 @@ class SampleReader:
     """
 
     def __init__(
-        self,
-        model: Any,
-        collator: VLCollator,
-        contrast: Contrast | None = None,
-        scores: Sequence[Score] = SCORES,
+        self, model: Any, collator: VLCollator, contrast: Contrast | None = None, scores: Sequence[Score] = SCORES
     ) -> None:
         self.adapter = adapter_for(model, collator.image_inputs)
         self.collator = collator.with_scores(None)

@@ -8,9 +8,7 @@ from typing import Annotated, Any
 import typer
 
 
-def env(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
-) -> None:
+def env(as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False) -> None:
     """Show versions, devices, offline flags and known trouble of this machine."""
     from contralign.run.environment import describe_environment
 

@@ -29,8 +29,7 @@ DryRun = Annotated[
 ]
 Resolve = Annotated[bool, typer.Option("--resolve", help="Print the resolved recipe as YAML and stop.")]
 Gpus = Annotated[
-    int | None,
-    typer.Option(min=1, help="With --dry-run: how many; default: as many as need no accumulation."),
+    int | None, typer.Option(min=1, help="With --dry-run: how many; default: as many as need no accumulation.")
 ]
 Gpu = Annotated[str | None, typer.Option(help="With --dry-run: a100 (the default), h100 or h200.")]
 

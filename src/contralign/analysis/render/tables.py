@@ -16,12 +16,7 @@ KINDS = {
     "contradictory": "contradictory tokens",
     "all": "all label tokens",
 }
-PICTURES = {
-    "right": "own picture",
-    "wrong": "wrong picture",
-    "none": "no picture",
-    "wrong_minus_right": "wrong − own",
-}
+PICTURES = {"right": "own picture", "wrong": "wrong picture", "none": "no picture", "wrong_minus_right": "wrong − own"}
 TASKS = {
     "visual_vs_filler": "visual over filler tokens",
     "visual_vs_contradictory": "visual over contradictory tokens",
