@@ -42,11 +42,9 @@ def preview_data(path: Path, image_root: Path | None = None, most: int = 500) ->
     Raises:
         ValueError: the file cannot be read at all.
     """
-    kept = []
-    records, stride = 0, 1
-    for place, named in enumerate(read_records(path)):
-        records += 1
-        if place % stride == 0:
+    kept, records, stride = [], 0, 1
+    for records, named in enumerate(read_records(path), start=1):
+        if (records - 1) % stride == 0:
             kept.append(named)
         if len(kept) > 2 * most:
             kept, stride = kept[::2], 2 * stride
