@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -109,9 +109,7 @@ def bench(
 def command_line(context: typer.Context) -> str:
     """The options that were given, as one would type them."""
     words = ["contralign", "bench"]
-    for parameter in context.command.params:
-        if not _was_given(context, str(parameter.name)):
-            continue
+    for parameter in _given(context):
         value = context.params[str(parameter.name)]
         if isinstance(value, bool):
             words.append(parameter.opts[0] if value else parameter.secondary_opts[0])
@@ -127,19 +125,16 @@ def refuse_unused_options(context: typer.Context, plan: str | None) -> None:
         ValueError: names them.
     """
     belongs = {"gpus", "gpu"} if plan is None else {"plan", "gpus", "gpu", "json", "debug"}
-    idle = [
-        parameter.opts[0]
-        for parameter in context.command.params
-        if _was_given(context, str(parameter.name)) and (parameter.name in belongs) == (plan is None)
-    ]
+    idle = [option.opts[0] for option in _given(context) if (option.name in belongs) == (plan is None)]
     if idle:
         beside = "without --plan" if plan is None else "beside --plan, which measures nothing"
         raise ValueError(f"{', '.join(idle)} has no effect {beside}: leave it out")
 
 
-def _was_given(context: typer.Context, name: str) -> bool:
-    source = context.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"
+def _given(context: typer.Context) -> list[Any]:
+    """The options on the command line."""
+    sources = [(option, context.get_parameter_source(str(option.name))) for option in context.command.params]
+    return [option for option, source in sources if source is not None and source.name == "COMMANDLINE"]
 
 
 def _predict_and_print(name: str, gpus: int, gpu: str, path: Path | None) -> None:

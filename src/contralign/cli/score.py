@@ -118,14 +118,12 @@ def _refuse_beside_recipe(places: list[str]) -> None:
 def _print(summary: ScoringSummary) -> None:
     from rich.console import Console
 
-    console = Console()
-
-    def say(line: str) -> None:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
-
+    console = Console(highlight=False, markup=False, soft_wrap=True)
     earlier = f", {summary.found:,} of them by an earlier run" if summary.found else ""
-    say(f"Scored {summary.samples:,} samples, {summary.tokens:,} label tokens{earlier}; took {summary.seconds:.1f} s.")
+    console.print(
+        f"Scored {summary.samples:,} samples, {summary.tokens:,} label tokens{earlier}; took {summary.seconds:.1f} s."
+    )
     if summary.bad:
         reasons = ", ".join(f"{reason} {count}" for reason, count in summary.bad.items())
-        say(f"Left out {sum(summary.bad.values()):,} bad records: {reasons}. The file's metadata names them.")
-    say(f"Score file: {summary.path}")
+        console.print(f"Left out {sum(summary.bad.values()):,} bad records: {reasons}. The file's metadata names them.")
+    console.print(f"Score file: {summary.path}")
