@@ -38,11 +38,9 @@ def draw(samples: Sequence[Sample], limit: int | None, seed: int, purpose: str) 
     Raises:
         ValueError: a limit below 1.
     """
-    if limit is None:
-        return list(samples)
-    if limit < 1:
+    if limit is not None and limit < 1:
         raise ValueError(f"limit={limit}: wanted 1 or more, or None for all samples")
-    if limit >= len(samples):
+    if limit is None or limit >= len(samples):
         return list(samples)
     chosen = random.Random(f"{purpose} {seed}").sample(range(len(samples)), limit)
     return [samples[index] for index in sorted(chosen)]
