@@ -41,8 +41,8 @@ def write_manifest(folder: Path, processes: int, only_weights: bool) -> None:
     """
     files = {
         str(path.relative_to(folder)): [path.stat().st_size, fingerprint(path)]
-        for path in sorted(_files(folder))
-        if path.name != MANIFEST
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != MANIFEST
     }
     content = {"processes": processes, "only_weights": only_weights, "files": files}
     write_text(folder / MANIFEST, json.dumps(content, indent=1) + "\n")
@@ -138,10 +138,6 @@ def put_damaged_aside(folder: Path) -> None:
             aside = folder / f"{DAMAGED_PREFIX}checkpoint-{step}"
             remove(aside)
             os.replace(folder / f"checkpoint-{step}", aside)
-
-
-def _files(folder: Path) -> list[Path]:
-    return [Path(place, name) for place, _, names in os.walk(folder) for name in names]
 
 
 def _is_json(path: Path) -> bool:

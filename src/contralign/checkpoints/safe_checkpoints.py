@@ -211,11 +211,9 @@ class SafeCheckpoints(Trainer):
         self.failed_checkpoints += 1
         steps = checkpoint_steps(place)
         needed = size_of(place / f"checkpoint-{steps[0]}") if steps else size_of(staged)
-        said = (
-            write_failure_message(place / staged.name, error, needed)
-            if error
-            else f"{staged.name}: another process could not write"
-        )
+        said = f"{staged.name}: another process could not write"
+        if error is not None:
+            said = write_failure_message(place / staged.name, error, needed)
         if self.args.local_process_index == 0:
             remove(place / STAGING)
         words = f"{said}. {self.last_checkpoint_words()}"
