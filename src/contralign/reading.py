@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -11,6 +12,7 @@ from itertools import islice
 from typing import Any
 
 import torch
+from accelerate.utils import send_to_device
 from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
@@ -133,23 +135,18 @@ class SampleReader:
             return True
 
     def _prepared(self, encoded: EncodedBatch, draw: int = 0) -> VLBatch:
-        device = self.adapter.model.device
-        inputs = {
-            name: value.to(device) if isinstance(value, Tensor) else value for name, value in encoded.inputs.items()
-        }
-        return self.adapter.prepare(inputs, draw=draw)
+        return self.adapter.prepare(send_to_device(encoded.inputs, self.adapter.model.device), draw=draw)
 
     def collated(self, batches: Iterable[Sequence[Sample]]) -> Iterator[EncodedBatch]:
         """Yield every batch collated; a thread prepares the next one meanwhile."""
         with ThreadPoolExecutor(max_workers=1) as ahead:
-            waiting: Future[EncodedBatch] | None = None
+            waiting: deque[Future[EncodedBatch]] = deque()
             for samples in batches:
-                coming = ahead.submit(self.collator.encode_batch, samples)
-                if waiting is not None:
-                    yield waiting.result()
-                waiting = coming
-            if waiting is not None:
-                yield waiting.result()
+                waiting.append(ahead.submit(self.collator.encode_batch, samples))
+                if len(waiting) > 1:
+                    yield waiting.popleft().result()
+            for last in waiting:
+                yield last.result()
 
 
 def default_contrast(adapter: Adapter) -> Contrast:
@@ -191,11 +188,9 @@ def adapt_contrast(contrast: Contrast, adapter: Adapter, tokenizer: Any) -> Cont
     Raises:
         ValueError: a prompt without a tokenizer, without tokens, or with the model's image token in it.
     """
-    if isinstance(contrast, MeanPicture):
-        return replace(contrast, pack=adapter.supports_packing)
-    if not isinstance(contrast, DropImage):
+    if not isinstance(contrast, DropImage | MeanPicture):
         return contrast
-    if contrast.prompt is None:
+    if isinstance(contrast, MeanPicture) or contrast.prompt is None:
         return replace(contrast, pack=adapter.supports_packing)
     ids = _prompt_ids(contrast.prompt, adapter, tokenizer)
 

@@ -105,7 +105,7 @@ def score_samples(
         "samples_digest": samples_digest(samples),
     }
     parts, state = ScoreParts(output, settings), PartialState()
-    if _begin(parts, fresh, state):
+    if broadcast_object_list([parts.begin(fresh) if state.is_main_process else None])[0]:
         return _summary(output, read_settings(output), len(samples), started) if state.is_main_process else None
     own = range(state.process_index, len(parts.ranges), state.num_processes)
     missing = [number for number in own if number in set(parts.missing)]
@@ -119,12 +119,6 @@ def score_samples(
     if parts.folder.exists() and parts.missing:
         return None
     return _summary(output, parts.merge(samples.report.bad), found, started)
-
-
-def _begin(parts: ScoreParts, fresh: bool, state: PartialState) -> bool:
-    """`ScoreParts.begin` on the main process; its answer for all."""
-    finished = [parts.begin(fresh) if state.is_main_process else None]
-    return bool(broadcast_object_list(finished)[0])
 
 
 def _score_part(
