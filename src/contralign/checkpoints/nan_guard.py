@@ -59,13 +59,12 @@ class NanGuard(Trainer):
         ValueError: another `on_nan`, or "skip" under DeepSpeed.
     """
 
-    on_nan: OnNan = "stop"
     skipped_steps = 0
     _skipped_in_a_row = 0
 
     def __init__(self, *args: Any, on_nan: OnNan = "stop", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.on_nan = on_nan
+        self.on_nan: OnNan = on_nan
         self._losses: list[Tensor] = []
         self._records: list[list[str | None]] = []
         if on_nan not in ("stop", "skip"):
