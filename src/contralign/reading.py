@@ -102,8 +102,7 @@ class SampleReader:
         """
         check_batch_size(self.contrast, batch_size)
         self.fix_mean(samples)
-        starts = range(0, len(samples), batch_size)
-        batches = [samples[start : start + batch_size] for start in starts]
+        batches = [samples[start : start + batch_size] for start in range(0, len(samples), batch_size)]
         shown = tqdm(self.collated(batches), desc=label, total=len(batches), disable=None, dynamic_ncols=True)
         for number, encoded in enumerate(shown):
             yield encoded, self.look(encoded, draw=number)
@@ -180,10 +179,7 @@ def contrast_settings(contrast: Contrast) -> dict[str, Any]:
 def adapt_contrast(contrast: Contrast, adapter: Adapter, tokenizer: Any) -> Contrast:
     """A contrast set up for a model: packing if the model allows it, and the embeddings of a prompt.
 
-    Args:
-        contrast: from the configuration.
-        adapter: of the model.
-        tokenizer: of the model; needed for a prompt alone.
+    The tokenizer is needed for a prompt alone.
 
     Raises:
         ValueError: a prompt without a tokenizer, without tokens, or with the model's image token in it.
@@ -237,10 +233,6 @@ def drop_is_proven(adapter: Adapter, batch: VLBatch) -> bool:
 
     "mean" and "shuffle" rest on this as well. Autocast is off: in bfloat16, rounding alone exceeds the tolerance. With
     sharded parameters all ranks compare in the same step, the first in which one of them can.
-
-    Args:
-        adapter: of the model.
-        batch: from the adapter's `prepare`.
 
     Returns:
         False if no label of the batch has a picture before it: there is nothing to compare yet.

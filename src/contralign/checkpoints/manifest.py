@@ -32,12 +32,9 @@ _BLOCK, _BLOCKS = 64 * 1024, 64
 
 
 def write_manifest(folder: Path, processes: int, only_weights: bool) -> None:
-    """List all files of a checkpoint in its manifest; called last.
+    """List all files of a checkpoint, which `processes` trained, in its manifest; called last.
 
-    Args:
-        folder: the checkpoint.
-        processes: number of processes that trained it.
-        only_weights: True if optimizer and random states were not saved, so that no run can resume from it exactly.
+    With `only_weights` optimizer and random states were not saved, so that no run can resume from it exactly.
     """
     files = {
         str(path.relative_to(folder)): [path.stat().st_size, fingerprint(path)]

@@ -23,11 +23,9 @@ logger = logging.getLogger(__name__)
 
 
 def load_weights(model: PreTrainedModel, folder: str) -> None:
-    """Load saved weights into a model of the same class, converting their names as `from_pretrained` does.
+    """Load what `save_pretrained` or the Trainer wrote into a model of the same class, whose dtype and device stay.
 
-    Args:
-        model: changed in place; its dtype and device stay.
-        folder: what `save_pretrained` or the Trainer wrote.
+    Names of weights are converted as `from_pretrained` does.
 
     Raises:
         RuntimeError: a weight is missing or has another shape.

@@ -27,13 +27,7 @@ class EvaluationSet:
 
 
 def draw(samples: Sequence[Sample], limit: int | None, seed: int, purpose: str) -> list[Sample]:
-    """At most `limit` of the samples in their order, drawn at random; None is all of them.
-
-    Args:
-        samples: to draw from.
-        limit: how many.
-        seed: the same seed gives the same draw.
-        purpose: a word that keeps draws for different ends apart.
+    """At most `limit` of the samples in their order, drawn at random by `seed` and `purpose`; None is all of them.
 
     Raises:
         ValueError: a limit below 1.

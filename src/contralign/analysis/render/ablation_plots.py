@@ -61,12 +61,8 @@ class MarkPlot:
 def write_plot(path: Path, plot: MarkPlot) -> None:
     """Draw a plot as PNG: lines over a numeric axis, or rows of points where labels are words.
 
-    Args:
-        path: of the file.
-        plot: with at least one mark.
-
     Raises:
-        ValueError: nothing to draw.
+        ValueError: a plot without a mark.
     """
     labels = list(dict.fromkeys(mark.label for marks in plot.lines.values() for mark in marks))
     if not labels:

@@ -32,12 +32,9 @@ class DataPreview:
 
 
 def preview_data(path: Path, image_root: Path | None = None, most: int = 500) -> DataPreview:
-    """Count the records of a file and check some, evenly spread: their keys and turns, and their pictures' headers.
+    """Count the records of a .json or .jsonl file and check `most` or fewer of them, evenly spread.
 
-    Args:
-        path: .json or .jsonl.
-        image_root: picture folder.
-        most: largest number of records to check.
+    Checked are their keys and turns, and the headers of their pictures.
 
     Raises:
         ValueError: the file cannot be read at all.
