@@ -182,11 +182,11 @@ def _rows(
 
 def _not_finite(row: ScoredSample) -> BadRecord | None:
     for name, values in row.values.items():
-        if not np.isfinite(values).all():
-            place = int(row.position[int(np.flatnonzero(~np.isfinite(values))[0])])
+        places = row.position[~np.isfinite(values)]
+        if len(places):
             return BadRecord(
                 "not_finite",
-                f"{name} of the token at {place} is not finite; the model overflows on it (try another dtype)",
+                f"{name} of the token at {places[0]} is not finite; the model overflows on it (try another dtype)",
                 f"{row.sample.source}, {row.sample.id}" if row.sample.source else row.sample.id,
             )
     return None

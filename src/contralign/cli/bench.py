@@ -168,7 +168,7 @@ def _measure_and_print(workload: Workload, modes: Sequence[str], context: typer.
             rounds=given["rounds"],
             with_memory=given["memory"],
             seed=given["seed"],
-            progress=lambda now: status.update(now),
+            progress=status.update,
         )
         status.update("profiling")
         parts = profile_step(workload) if given["profile"] else []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -83,9 +83,9 @@ def score(
     with report_user_errors(debug):
         from contralign.cli.actions.scoring_job import job_from_options, job_from_recipe, run_job
 
-        given = _given(
-            image_root=image_root, template=template, image_aspect=image_aspect, max_length=max_length, on_bad=on_bad
-        )
+        named = {"image_root": image_root, "template": template, "image_aspect": image_aspect}
+        named |= {"max_length": max_length, "on_bad": on_bad}
+        given = {name: value for name, value in named.items() if value is not None}
         spelled = contrast if prompt is None else {"name": contrast or "drop", "prompt": prompt}
         cal = {} if spelled is None else {"contrast": spelled}
         if recipe is None:
@@ -101,10 +101,6 @@ def score(
         )
         if summary is not None:  # of several processes the last one has it
             _print(summary)
-
-
-def _given(**options: object) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if value is not None}
 
 
 def _refuse_beside_recipe(places: list[str]) -> None:

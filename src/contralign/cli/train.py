@@ -63,11 +63,7 @@ def train(
 
 
 def _refuse_unused_options(dry_run: bool, resolve: bool, touches_run: bool, names_gpus: bool) -> None:
-    """Refuse options that would have no effect.
-
-    Raises:
-        ValueError: says which.
-    """
+    """Refuse options that would have no effect."""
     if dry_run and resolve:
         raise ValueError("--dry-run prints a forecast and --resolve the recipe: give one of them")
     if (dry_run or resolve) and touches_run:
