@@ -78,7 +78,10 @@ def ablate(
     """
     with report_user_errors(debug):
         modes = {"--worker": worker, "--list": list_cells, "--show": show, "--check": check, "--slurm": slurm}
-        mode = _one_mode(modes)
+        asked = [name for name, is_given in modes.items() if is_given]
+        if len(asked) > 1:
+            raise ValueError(f"{' and '.join(asked)}: each is a command of its own; give one of them")
+        mode = asked[0] if asked else ""
         _refuse_unused(
             mode,
             {
@@ -110,13 +113,6 @@ def ablate(
         else:
             complete = commands.run(workers, keep_models=keep_models)
             raise typer.Exit(0 if complete else 1)
-
-
-def _one_mode(modes: dict[str, bool]) -> str:
-    given = [name for name, is_given in modes.items() if is_given]
-    if len(given) > 1:
-        raise ValueError(f"{' and '.join(given)}: each is a command of its own; give one of them")
-    return given[0] if given else ""
 
 
 def _refuse_unused(mode: str, options: dict[str, tuple[object, tuple[str, ...]]]) -> None:

@@ -45,7 +45,10 @@ def convert(
 
         disable_progress_bar()
         layout = layout_of(read_json(find_source(source) / "config.json"))
-        _check_direction(to, layout, source)
+        if to not in (None, "hf", "original"):
+            raise ValueError(f"--to {to}: wanted hf or original")
+        if to == layout:
+            raise ValueError(f"{source} is in the layout {to} already: leave --to out to convert it to the other")
         if dtype is not None and dtype not in DTYPES:
             raise ValueError(f"--dtype {dtype}: wanted {', '.join(DTYPES)}")
         shared: dict[str, Any] = {"dtype": None if dtype is None else DTYPES[dtype], "tokenizer": tokenizer}
@@ -60,13 +63,6 @@ def convert(
             _refuse(given, "a Hugging Face model is whole")
             done = to_original(source, out, weight_format=weight_format, **shared)
         _print(done, out, dry_run)
-
-
-def _check_direction(to: str | None, layout: str, source: str) -> None:
-    if to not in (None, "hf", "original"):
-        raise ValueError(f"--to {to}: wanted hf or original")
-    if to == layout:
-        raise ValueError(f"{source} is in the layout {to} already: leave --to out to convert it to the other")
 
 
 def _refuse(given: dict[str, object], reason: str) -> None:

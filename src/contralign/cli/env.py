@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -15,11 +15,7 @@ def env(as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead
     described = describe_environment()
     if as_json:
         typer.echo(json.dumps(described, indent=2))
-    else:
-        _print_table(described)
-
-
-def _print_table(described: dict[str, Any]) -> None:
+        return
     from rich.console import Console
     from rich.table import Table
 

@@ -94,21 +94,18 @@ def score(
             job = job_from_options(model, data or (), given, setting or (), dtype or "float32", cal)
         else:
             beside = {**given, **({"settings": setting} if setting else {})}
-            _refuse_beside_recipe([*(f"data.{name}" for name in beside), *(f"cal.{name}" for name in cal)])
+            places = [*(f"data.{name}" for name in beside), *(f"cal.{name}" for name in cal)]
+            if places:
+                raise ValueError(
+                    f"{', '.join(places)}: the recipe says so already; change it as for `contralign train`, with "
+                    f"{places[0]}=VALUE instead of an option"
+                )
             job = job_from_recipe(model, recipe, data or (), stage, dtype)
         summary = run_job(
             job, output, score=score, batch_size=batch_size, part_size=part_size, device=device, fresh=fresh
         )
         if summary is not None:  # of several processes the last one has it
             _print(summary)
-
-
-def _refuse_beside_recipe(places: list[str]) -> None:
-    if places:
-        raise ValueError(
-            f"{', '.join(places)}: the recipe says so already; change it as for `contralign train`, with "
-            f"{places[0]}=VALUE instead of an option"
-        )
 
 
 def _print(summary: ScoringSummary) -> None:
