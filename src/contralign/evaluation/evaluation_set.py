@@ -5,8 +5,12 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from contralign.data.records.messages import Sample
+
+Numbers = dict[str, Any]
+"""What an evaluation returns: nested numbers and words, as JSON holds them."""
 
 
 @dataclass(frozen=True, kw_only=True)
