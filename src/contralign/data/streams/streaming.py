@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count, islice
 from pathlib import Path
 from random import Random
@@ -213,13 +213,10 @@ class StreamedSamples(IterableDataset[Sample]):
         )
 
 
-def _shuffled(records: Iterable[_Found], size: int, draws: Random) -> Iterator[_Found]:
+def _shuffled(records: Iterator[_Found], size: int, draws: Random) -> Iterator[_Found]:
     """The records in the random order of a buffer of `size`."""
-    held: list[_Found] = []
+    held = list(islice(records, size))
     for found in records:
-        if len(held) < size:
-            held.append(found)
-            continue
         place = draws.randrange(size)
         yield held[place]
         held[place] = found
