@@ -61,13 +61,11 @@ def remove(path: Path) -> None:
 
 def sync(path: Path) -> None:
     """Fsync a file, or a folder and all that is in it."""
-    if not path.is_dir():
-        fsync(path)
-        return
-    for folder, _, names in os.walk(path):
-        for name in names:
-            fsync(Path(folder, name))
-        sync_folder(Path(folder))
+    for place in (*path.rglob("*"), path):
+        if place.is_dir():
+            sync_folder(place)
+        else:
+            fsync(place)
 
 
 def sync_folder(folder: Path) -> None:
@@ -87,15 +85,13 @@ def fsync(path: Path) -> None:
 
 def size_of(path: Path) -> int:
     """Bytes of a file, or of all files in a folder; 0 where there is none."""
-    if path.is_file():
-        return path.stat().st_size
-    return sum(Path(folder, name).stat().st_size for folder, _, names in os.walk(path) for name in names)
+    return sum(place.stat().st_size for place in (path, *path.rglob("*")) if place.is_file())
 
 
 def _apply_umask(path: Path) -> None:
     """Make files as readable as the umask says: safetensors makes files that nobody else may read."""
     mask = os.umask(0o077)  # a umask can only be read by setting it
     os.umask(mask)
-    for file in [path] if path.is_file() else path.rglob("*"):
+    for file in (path, *path.rglob("*")):
         if file.is_file():
             file.chmod(0o666 & ~mask)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -11,6 +12,7 @@ from itertools import islice
 from typing import Any
 
 import torch
+from accelerate.utils import send_to_device
 from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
@@ -53,11 +55,7 @@ class SampleReader:
     """
 
     def __init__(
-        self,
-        model: Any,
-        collator: VLCollator,
-        contrast: Contrast | None = None,
-        scores: Sequence[Score] = SCORES,
+        self, model: Any, collator: VLCollator, contrast: Contrast | None = None, scores: Sequence[Score] = SCORES
     ) -> None:
         self.adapter = adapter_for(model, collator.image_inputs)
         self.collator = collator.with_scores(None)
@@ -104,8 +102,7 @@ class SampleReader:
         """
         check_batch_size(self.contrast, batch_size)
         self.fix_mean(samples)
-        starts = range(0, len(samples), batch_size)
-        batches = [samples[start : start + batch_size] for start in starts]
+        batches = [samples[start : start + batch_size] for start in range(0, len(samples), batch_size)]
         shown = tqdm(self.collated(batches), desc=label, total=len(batches), disable=None, dynamic_ncols=True)
         for number, encoded in enumerate(shown):
             yield encoded, self.look(encoded, draw=number)
@@ -137,23 +134,18 @@ class SampleReader:
             return True
 
     def _prepared(self, encoded: EncodedBatch, draw: int = 0) -> VLBatch:
-        device = self.adapter.model.device
-        inputs = {
-            name: value.to(device) if isinstance(value, Tensor) else value for name, value in encoded.inputs.items()
-        }
-        return self.adapter.prepare(inputs, draw=draw)
+        return self.adapter.prepare(send_to_device(encoded.inputs, self.adapter.model.device), draw=draw)
 
     def collated(self, batches: Iterable[Sequence[Sample]]) -> Iterator[EncodedBatch]:
         """Yield every batch collated; a thread prepares the next one meanwhile."""
         with ThreadPoolExecutor(max_workers=1) as ahead:
-            waiting: Future[EncodedBatch] | None = None
+            waiting: deque[Future[EncodedBatch]] = deque()
             for samples in batches:
-                coming = ahead.submit(self.collator.encode_batch, samples)
-                if waiting is not None:
-                    yield waiting.result()
-                waiting = coming
-            if waiting is not None:
-                yield waiting.result()
+                waiting.append(ahead.submit(self.collator.encode_batch, samples))
+                if len(waiting) > 1:
+                    yield waiting.popleft().result()
+            for last in waiting:
+                yield last.result()
 
 
 def default_contrast(adapter: Adapter) -> Contrast:
@@ -187,19 +179,14 @@ def contrast_settings(contrast: Contrast) -> dict[str, Any]:
 def adapt_contrast(contrast: Contrast, adapter: Adapter, tokenizer: Any) -> Contrast:
     """A contrast set up for a model: packing if the model allows it, and the embeddings of a prompt.
 
-    Args:
-        contrast: from the configuration.
-        adapter: of the model.
-        tokenizer: of the model; needed for a prompt alone.
+    The tokenizer is needed for a prompt alone.
 
     Raises:
         ValueError: a prompt without a tokenizer, without tokens, or with the model's image token in it.
     """
-    if isinstance(contrast, MeanPicture):
-        return replace(contrast, pack=adapter.supports_packing)
-    if not isinstance(contrast, DropImage):
+    if not isinstance(contrast, DropImage | MeanPicture):
         return contrast
-    if contrast.prompt is None:
+    if isinstance(contrast, MeanPicture) or contrast.prompt is None:
         return replace(contrast, pack=adapter.supports_packing)
     ids = _prompt_ids(contrast.prompt, adapter, tokenizer)
 
@@ -246,10 +233,6 @@ def drop_is_proven(adapter: Adapter, batch: VLBatch) -> bool:
 
     "mean" and "shuffle" rest on this as well. Autocast is off: in bfloat16, rounding alone exceeds the tolerance. With
     sharded parameters all ranks compare in the same step, the first in which one of them can.
-
-    Args:
-        adapter: of the model.
-        batch: from the adapter's `prepare`.
 
     Returns:
         False if no label of the batch has a picture before it: there is nothing to compare yet.

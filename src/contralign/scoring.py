@@ -105,7 +105,7 @@ def score_samples(
         "samples_digest": samples_digest(samples),
     }
     parts, state = ScoreParts(output, settings), PartialState()
-    if _begin(parts, fresh, state):
+    if broadcast_object_list([parts.begin(fresh) if state.is_main_process else None])[0]:
         return _summary(output, read_settings(output), len(samples), started) if state.is_main_process else None
     own = range(state.process_index, len(parts.ranges), state.num_processes)
     missing = [number for number in own if number in set(parts.missing)]
@@ -119,12 +119,6 @@ def score_samples(
     if parts.folder.exists() and parts.missing:
         return None
     return _summary(output, parts.merge(samples.report.bad), found, started)
-
-
-def _begin(parts: ScoreParts, fresh: bool, state: PartialState) -> bool:
-    """`ScoreParts.begin` on the main process; its answer for all."""
-    finished = [parts.begin(fresh) if state.is_main_process else None]
-    return bool(broadcast_object_list(finished)[0])
 
 
 def _score_part(
@@ -188,11 +182,11 @@ def _rows(
 
 def _not_finite(row: ScoredSample) -> BadRecord | None:
     for name, values in row.values.items():
-        if not np.isfinite(values).all():
-            place = int(row.position[int(np.flatnonzero(~np.isfinite(values))[0])])
+        places = row.position[~np.isfinite(values)]
+        if len(places):
             return BadRecord(
                 "not_finite",
-                f"{name} of the token at {place} is not finite; the model overflows on it (try another dtype)",
+                f"{name} of the token at {places[0]} is not finite; the model overflows on it (try another dtype)",
                 f"{row.sample.source}, {row.sample.id}" if row.sample.source else row.sample.id,
             )
     return None

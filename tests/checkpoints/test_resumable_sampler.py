@@ -13,10 +13,11 @@ from accelerate.data_loader import prepare_data_loader, skip_first_batches
 from safetensors.torch import load_file
 from torch.utils.data import BatchSampler, DataLoader
 from transformers import TrainingArguments
+from transformers.trainer_pt_utils import get_dataloader_sampler
 from worlds.small_recipes import STAGE, small_plan, write_records
 from worlds.small_streams import tar_members, write_jsonl, write_parquet, write_tar
 
-from contralign.checkpoints.resumable_sampler import SKIPPED_FOLDER, ModalityLengthSampler, innermost_sampler
+from contralign.checkpoints.resumable_sampler import SKIPPED_FOLDER, ModalityLengthSampler
 from contralign.checkpoints.resuming_trainer import ResumingTrainer
 from contralign.data.batches.collator import VLCollator
 from contralign.data.batches.modality_sampler import epoch_generator, modality_length_order
@@ -36,7 +37,7 @@ def sharded(rank, ranks=2):
 
 
 def batches(loader, epoch):
-    innermost_sampler(loader).set_epoch(epoch)
+    get_dataloader_sampler(loader).set_epoch(epoch)
     loader.set_epoch(epoch)
     return list(loader)
 

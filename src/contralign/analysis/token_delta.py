@@ -92,12 +92,7 @@ def _captions(encoded: EncodedBatch, looks: PassComparison, weights: dict[Score,
 
 
 def _pieces_of_turns(sample: Sample, answers: list[list[LabelToken]]) -> tuple[Piece, ...]:
-    """All assistant turns cut at the borders of their tokens.
-
-    Args:
-        sample: whose turns.
-        answers: stretches of neighbouring label tokens; the first characters in one tell its turn.
-    """
+    """All assistant turns cut at the borders of their tokens; an answer, label tokens side by side, is of one turn."""
     speaking = [index for index, turn in enumerate(sample.turns) if turn.role == "assistant"]
     by_turn: dict[int, list[LabelToken]] = {turn: [] for turn in speaking}
     turn = speaking[0]

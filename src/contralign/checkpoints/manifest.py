@@ -32,17 +32,14 @@ _BLOCK, _BLOCKS = 64 * 1024, 64
 
 
 def write_manifest(folder: Path, processes: int, only_weights: bool) -> None:
-    """List all files of a checkpoint in its manifest; called last.
+    """List all files of a checkpoint, which `processes` trained, in its manifest; called last.
 
-    Args:
-        folder: the checkpoint.
-        processes: number of processes that trained it.
-        only_weights: True if optimizer and random states were not saved, so that no run can resume from it exactly.
+    With `only_weights` optimizer and random states were not saved, so that no run can resume from it exactly.
     """
     files = {
         str(path.relative_to(folder)): [path.stat().st_size, fingerprint(path)]
-        for path in sorted(_files(folder))
-        if path.name != MANIFEST
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != MANIFEST
     }
     content = {"processes": processes, "only_weights": only_weights, "files": files}
     write_text(folder / MANIFEST, json.dumps(content, indent=1) + "\n")
@@ -138,10 +135,6 @@ def put_damaged_aside(folder: Path) -> None:
             aside = folder / f"{DAMAGED_PREFIX}checkpoint-{step}"
             remove(aside)
             os.replace(folder / f"checkpoint-{step}", aside)
-
-
-def _files(folder: Path) -> list[Path]:
-    return [Path(place, name) for place, _, names in os.walk(folder) for name in names]
 
 
 def _is_json(path: Path) -> bool:

@@ -59,13 +59,12 @@ class NanGuard(Trainer):
         ValueError: another `on_nan`, or "skip" under DeepSpeed.
     """
 
-    on_nan: OnNan = "stop"
     skipped_steps = 0
     _skipped_in_a_row = 0
 
     def __init__(self, *args: Any, on_nan: OnNan = "stop", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.on_nan = on_nan
+        self.on_nan: OnNan = on_nan
         self._losses: list[Tensor] = []
         self._records: list[list[str | None]] = []
         if on_nan not in ("stop", "skip"):
@@ -134,15 +133,17 @@ class NanGuard(Trainer):
 
     def _what_broke(self, model: nn.Module, broken: list[int], norm: Any) -> str:
         step = f"step {self.state.global_step + 1}"
+        looked_at = [
+            self._records[number] for number in broken or range(len(self._losses)) if number < len(self._records)
+        ]
+        named = _named([record for records in looked_at for record in records])
         if broken:
             values = ", ".join(f"{float(self._losses[number])}" for number in broken)
-            records = [record for number in broken for record in self._records_of(number)]
-            return f"{step}: the loss is {values}; {_named(records)}"
-        records = [record for number in range(len(self._losses)) for record in self._records_of(number)]
+            return f"{step}: the loss is {values}; {named}"
         if norm is not None and not math.isfinite(float(norm)):
             size = f"{float(norm)}{_places(model)}"
-            return f"{step}: the norm of the gradient is {size}, with a finite loss; {_named(records)}"
-        return f"{step}: the loss of another process is not finite; here, {_named(records)}"
+            return f"{step}: the norm of the gradient is {size}, with a finite loss; {named}"
+        return f"{step}: the loss of another process is not finite; here, {named}"
 
     def _what_to_do(self, broken: list[int]) -> str:
         look = (
@@ -154,9 +155,6 @@ class NanGuard(Trainer):
             f"The weights are those of the step before. What to do: {look}; on_nan=skip of the stage leaves such steps "
             f"out, and may be changed when a run goes on. {self.last_checkpoint_words()}"  # type: ignore[attr-defined]
         )
-
-    def _records_of(self, number: int) -> list[str | None]:
-        return self._records[number] if number < len(self._records) else []
 
     def _scales_itself(self) -> bool:
         scaler = getattr(self.accelerator, "scaler", None)

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from accelerate.data_loader import prepare_data_loader
-from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import Trainer
+from transformers.trainer_pt_utils import get_dataloader_sampler
 
 from contralign.checkpoints.manifest import last_whole_checkpoint
 from contralign.checkpoints.nan_guard import RecordIdCollator
@@ -92,11 +93,10 @@ class SamplingTrainer(Trainer):
         """`ModalityLengthSampler` if lengths were given; seeded by `data_seed`, or `seed` where that is None."""
         if self._modality_lengths is None:
             return super()._get_train_sampler(train_dataset)
-        args = self.args
         return ModalityLengthSampler(
             self._modality_lengths,
             batch_size=self._train_batch_size,
-            num_chunks=args.world_size * args.gradient_accumulation_steps,
+            num_chunks=self.args.world_size * self.args.gradient_accumulation_steps,
             seed=self._data_seed,
         )
 
@@ -169,7 +169,7 @@ class SamplingTrainer(Trainer):
         """The usual epoch, after telling the sampler its number and a stream how many batches to skip on resume."""
         if self._stream is not None and kwargs["resume_from_checkpoint"] is not None:
             self._stream.fast_forward(kwargs["steps_trained_in_current_epoch"], self._train_batch_size)
-        sampler = innermost_sampler(kwargs["train_dataloader"])
+        sampler = get_dataloader_sampler(kwargs["train_dataloader"])  # below accelerate's wrappers
         if hasattr(sampler, "set_epoch"):
             sampler.set_epoch(kwargs["epoch"])  # type: ignore[union-attr]
         super()._run_epoch(*args, **kwargs)
@@ -207,11 +207,3 @@ def _noting(collate: Callable[..., Any], note_skipped: Callable[[BadRecord], Non
     if isinstance(collate, RecordIdCollator):
         return RecordIdCollator(SkippedRecordsCollator(collate.collate, note_skipped))
     return SkippedRecordsCollator(collate, note_skipped)
-
-
-def innermost_sampler(loader: Any) -> Any:
-    """The sampler below accelerate's wrappers, which share and skip batches; None if there is none."""
-    batches = getattr(loader, "batch_sampler", None)
-    while isinstance(batches, BatchSampler) and hasattr(batches, "batch_sampler"):
-        batches = batches.batch_sampler  # type: ignore[attr-defined]
-    return getattr(batches, "sampler", None)

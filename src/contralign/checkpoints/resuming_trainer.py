@@ -23,17 +23,16 @@ logger = logging.getLogger(__name__)
 
 
 def load_weights(model: PreTrainedModel, folder: str) -> None:
-    """Load saved weights into a model of the same class, converting their names as `from_pretrained` does.
+    """Load what `save_pretrained` or the Trainer wrote into a model of the same class, whose dtype and device stay.
 
-    Args:
-        model: changed in place; its dtype and device stay.
-        folder: what `save_pretrained` or the Trainer wrote.
+    Names of weights are converted as `from_pretrained` does.
 
     Raises:
         RuntimeError: a weight is missing or has another shape.
     """
     # Read as wide as the widest parameter, so that none passes through a narrower one on its way.
-    widest = max((parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()), key=_width)
+    floating = [parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()]
+    widest = max(floating, key=lambda dtype: torch.finfo(dtype).bits)
     saved = type(model).from_pretrained(folder, dtype=widest)
     model.load_state_dict(saved.state_dict(), strict=True)
 
@@ -61,10 +60,6 @@ def gather_model(trainer: Trainer, fresh: Callable[[], Any]) -> Any | None:
     whole = fresh()
     whole.load_state_dict(weights)
     return whole
-
-
-def _width(dtype: torch.dtype) -> int:
-    return torch.finfo(dtype).bits
 
 
 class ResumingTrainer(NanGuard, SafeCheckpoints, SamplingTrainer):

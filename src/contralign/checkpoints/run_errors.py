@@ -6,21 +6,14 @@ is imported here, since the command line looks at every error.
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar
 
 HOW_TO_RESUME = "the same command with --resume goes on from there"
 
-_GONE = (
-    "Connection closed by peer",
-    "Connection reset by peer",
-    "Broken pipe",
-    "closed the connection",
-    "remote process exited",
-    "Connection refused",
-    "Watchdog caught collective operation timeout",
-    "Timed out waiting",
-    "timed out",
-    "DistNetworkError",
+_GONE = re.compile(
+    "Connection (closed by peer|reset by peer|refused)|Broken pipe|closed the connection|remote process exited|"
+    "Watchdog caught collective operation timeout|Timed out waiting|timed out|DistNetworkError"
 )
 
 
@@ -66,11 +59,7 @@ class Stopped(RunError):
 def as_run_error(error: Exception, ranks: int, step: int, checkpoint: str) -> RunError | None:
     """The `RunError` behind an error of torch (a dead worker or rank), with advice; None if it is something else.
 
-    Args:
-        error: raised while training.
-        ranks: number of processes.
-        step: during which it was raised.
-        checkpoint: a sentence about the last checkpoint.
+    `checkpoint` is a sentence about the last one, for the message.
     """
     said = str(error)
     first_line = said.strip().splitlines()[0] if said.strip() else type(error).__name__
@@ -81,7 +70,7 @@ def as_run_error(error: Exception, ranks: int, step: int, checkpoint: str) -> Ru
             "(`df /dev/shm`). Fewer workers take less: trainer.dataloader_num_workers=0 takes none and may be changed "
             f"when a run goes on. {checkpoint}"
         )
-    if ranks > 1 and any(words in said or words in type(error).__name__ for words in _GONE):
+    if ranks > 1 and _GONE.search(f"{type(error).__name__}: {said}"):
         return RankDied(
             f"step {step}: another process of this training is gone: {first_line}\n"
             "What it said itself, above or in its own log, is the cause; one that said nothing was killed, mostly for "

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import Trainer
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import TrainOutput, sort_checkpoints
 
 from contralign.atomic_write import remove, size_of, sync, sync_folder
@@ -34,8 +35,6 @@ from contralign.checkpoints.saving import is_write_failure, write_failure_messag
 from contralign.core.sharding import any_rank
 
 logger = logging.getLogger(__name__)
-
-_STATE = "trainer_state.json"
 
 
 class SafeCheckpoints(Trainer):
@@ -161,7 +160,7 @@ class SafeCheckpoints(Trainer):
             self._staging = False
         self._name_best(place, staged)
         if self.args.should_save:
-            self.state.save_to_json(str(staged / _STATE))
+            self.state.save_to_json(str(staged / TRAINER_STATE_NAME))
 
     def _finish(self, staged: Path) -> None:
         """Once all parts are there: fsync them and write the manifest."""
@@ -211,11 +210,9 @@ class SafeCheckpoints(Trainer):
         self.failed_checkpoints += 1
         steps = checkpoint_steps(place)
         needed = size_of(place / f"checkpoint-{steps[0]}") if steps else size_of(staged)
-        said = (
-            write_failure_message(place / staged.name, error, needed)
-            if error
-            else f"{staged.name}: another process could not write"
-        )
+        said = f"{staged.name}: another process could not write"
+        if error is not None:
+            said = write_failure_message(place / staged.name, error, needed)
         if self.args.local_process_index == 0:
             remove(place / STAGING)
         words = f"{said}. {self.last_checkpoint_words()}"

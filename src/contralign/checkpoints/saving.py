@@ -58,13 +58,7 @@ def is_write_failure(error: BaseException) -> bool:
 
 
 def write_failure_message(place: Path, error: BaseException, at_least: int) -> str:
-    """One sentence that says what could not be written, why, and how much space is free.
-
-    Args:
-        place: the file or folder.
-        error: what was raised.
-        at_least: bytes that it is known to take.
-    """
+    """One sentence: what could not be written, of `at_least` so many bytes, why, and how much space is free."""
     there = next(folder for folder in (place, *place.absolute().parents) if folder.exists())
     free = shutil.disk_usage(there).free
     cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -9,71 +9,65 @@ import typer
 
 from contralign.cli.user_errors import Debug, report_user_errors
 
-AblationName = Annotated[str, typer.Argument(metavar="ABLATION", help="A YAML file with recipe:, seeds: and grid:.")]
-Changes = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="[KEY=VALUE]...",
-        help="Changes to the recipe of all cells, such as stages.it.steps=100; name, seeds, grid, reference and "
-        "metrics change the ablation itself.",
-    ),
-]
-Output = Annotated[Path | None, typer.Option("--output", "-o", help="Folder of everything; default runs/ablate/NAME.")]
-Store = Annotated[
-    Path | None,
-    typer.Option(
-        help="Folder of results and models that several ablations share, so that what is equal in them is done once; "
-        "no model is removed from it. Default: the output folder."
-    ),
-]
-Workers = Annotated[
-    int | None, typer.Option(min=1, help="Processes side by side, one thread each; default: one a core.")
-]
-AsWorker = Annotated[
-    bool, typer.Option("--worker", help="Be one worker: any number, on any machines that share the folder.")
-]
-RetryFailed = Annotated[
-    bool, typer.Option("--retry-failed", help="With --worker: try what failed again, as a run without --worker does.")
-]
-List = Annotated[bool, typer.Option("--list", help="Print the cells with their state and key, and stop.")]
-Show = Annotated[bool, typer.Option("--show", help="Write tables and plots of the results there are; run nothing.")]
-Check = Annotated[
-    bool, typer.Option("--check", help="Run one recorded cell again from nothing and compare its numbers.")
-]
-CellName = Annotated[
-    str | None, typer.Option("--cell", help="With --check: key or settings of the cell, as --list prints them.")
-]
-CheckSeed = Annotated[
-    int | None, typer.Option("--check-seed", help="With --check: draw the cell by this seed; default 0.")
-]
-ResultsFile = Annotated[
-    Path | None, typer.Option("--results", help="With --show or --check: a results.parquet to read instead.")
-]
-Slurm = Annotated[bool, typer.Option("--slurm", help="Print an sbatch script with an array of --workers, and stop.")]
-Processes = Annotated[
-    int | None,
-    typer.Option("--nproc-per-node", min=1, help="With --slurm: processes of a worker, started by torchrun."),
-]
-KeepModels = Annotated[bool, typer.Option("--keep-models", help="Keep the models of finished cells under steps/.")]
-
 
 def ablate(
-    ablation: AblationName,
-    changes: Changes = None,
-    output: Output = None,
-    store: Store = None,
-    workers: Workers = None,
-    worker: AsWorker = False,
-    retry_failed: RetryFailed = False,
-    list_cells: List = False,
-    show: Show = False,
-    check: Check = False,
-    cell: CellName = None,
-    check_seed: CheckSeed = None,
-    results: ResultsFile = None,
-    slurm: Slurm = False,
-    nproc_per_node: Processes = None,
-    keep_models: KeepModels = False,
+    ablation: Annotated[str, typer.Argument(metavar="ABLATION", help="A YAML file with recipe:, seeds: and grid:.")],
+    changes: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY=VALUE]...",
+            help="Changes to the recipe of all cells, such as stages.it.steps=100; name, seeds, grid, reference and "
+            "metrics change the ablation itself.",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder of everything; default runs/ablate/NAME.")
+    ] = None,
+    store: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of results and models that several ablations share, so that what is equal in them is done "
+            "once; no model is removed from it. Default: the output folder."
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes side by side, one thread each; default: one a core.")
+    ] = None,
+    worker: Annotated[
+        bool, typer.Option("--worker", help="Be one worker: any number, on any machines that share the folder.")
+    ] = False,
+    retry_failed: Annotated[
+        bool,
+        typer.Option("--retry-failed", help="With --worker: try what failed again, as a run without --worker does."),
+    ] = False,
+    list_cells: Annotated[
+        bool, typer.Option("--list", help="Print the cells with their state and key, and stop.")
+    ] = False,
+    show: Annotated[
+        bool, typer.Option("--show", help="Write tables and plots of the results there are; run nothing.")
+    ] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Run one recorded cell again from nothing and compare its numbers.")
+    ] = False,
+    cell: Annotated[
+        str | None, typer.Option("--cell", help="With --check: key or settings of the cell, as --list prints them.")
+    ] = None,
+    check_seed: Annotated[
+        int | None, typer.Option("--check-seed", help="With --check: draw the cell by this seed; default 0.")
+    ] = None,
+    results: Annotated[
+        Path | None, typer.Option("--results", help="With --show or --check: a results.parquet to read instead.")
+    ] = None,
+    slurm: Annotated[
+        bool, typer.Option("--slurm", help="Print an sbatch script with an array of --workers, and stop.")
+    ] = False,
+    nproc_per_node: Annotated[
+        int | None,
+        typer.Option("--nproc-per-node", min=1, help="With --slurm: processes of a worker, started by torchrun."),
+    ] = None,
+    keep_models: Annotated[
+        bool, typer.Option("--keep-models", help="Keep the models of finished cells under steps/.")
+    ] = False,
     debug: Debug = False,
 ) -> None:
     """Run a grid of settings × arms × seeds, and compare in pairs of equal seed.
@@ -84,7 +78,10 @@ def ablate(
     """
     with report_user_errors(debug):
         modes = {"--worker": worker, "--list": list_cells, "--show": show, "--check": check, "--slurm": slurm}
-        mode = _one_mode(modes)
+        asked = [name for name, is_given in modes.items() if is_given]
+        if len(asked) > 1:
+            raise ValueError(f"{' and '.join(asked)}: each is a command of its own; give one of them")
+        mode = asked[0] if asked else ""
         _refuse_unused(
             mode,
             {
@@ -116,13 +113,6 @@ def ablate(
         else:
             complete = commands.run(workers, keep_models=keep_models)
             raise typer.Exit(0 if complete else 1)
-
-
-def _one_mode(modes: dict[str, bool]) -> str:
-    given = [name for name, is_given in modes.items() if is_given]
-    if len(given) > 1:
-        raise ValueError(f"{' and '.join(given)}: each is a command of its own; give one of them")
-    return given[0] if given else ""
 
 
 def _refuse_unused(mode: str, options: dict[str, tuple[object, tuple[str, ...]]]) -> None:

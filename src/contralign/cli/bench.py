@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,52 +13,6 @@ from contralign.cli.user_errors import Debug, report_user_errors
 
 if TYPE_CHECKING:
     from contralign.bench.workload import Workload
-
-Model = Annotated[
-    str,
-    typer.Option(
-        help="llava15, llava_next, tiny: random weights, by default at a size that 2 cores can train (hidden 512, 8 "
-        "layers). Or a model directory with its processor."
-    ),
-]
-Hidden = Annotated[int | None, typer.Option(help="Width of the language model (a 7B model: 4096).")]
-Layers = Annotated[int | None, typer.Option(help="Its depth (7B: 32).")]
-Heads = Annotated[int | None, typer.Option(help="Its attention heads (7B: 32).")]
-Intermediate = Annotated[int | None, typer.Option(help="Width of its feed-forward part; default 2.6875 x hidden.")]
-Vocabulary = Annotated[int | None, typer.Option(help="Rows of the head.")]
-ImageTokens = Annotated[
-    int | None, typer.Option(help="Image tokens of a picture: a square for llava15, what anyres gives for llava_next.")
-]
-TextTokens = Annotated[int | None, typer.Option(help="All other tokens of a row: prefix, question, answer.")]
-LabelTokens = Annotated[int | None, typer.Option(help="Tokens of the answer, at the end of the row.")]
-Prefix = Annotated[
-    int | None,
-    typer.Option(help="Text before the picture, the same in every row; default 35 of 128, as in vicuna_v1. 1: a BOS."),
-]
-Batch = Annotated[int | None, typer.Option(help="Rows.")]
-TextOnlyRows = Annotated[int | None, typer.Option(help="How many of them have no picture.")]
-Dtype = Annotated[str, typer.Option(help="float32 or bfloat16.")]
-Checkpointing = Annotated[bool, typer.Option("--checkpointing", help="Recompute activations in the backward pass.")]
-Seed = Annotated[int, typer.Option(help="Of weights, tokens and the order of the modes.")]
-Modes = Annotated[
-    str | None,
-    typer.Option(
-        help="Some of mle,mle_fused,cal,cal_logprob,cal_cached,released, which are the default, and cal_mean, "
-        "cal_shuffle, quantile, prior, vig, tpo, vppo, pgpo, dft, rho1; mle always runs."
-    ),
-]
-Rounds = Annotated[int, typer.Option(help="How often every mode is timed; 5 or more.")]
-Threads = Annotated[int | None, typer.Option(help="Threads of torch; default: as many as it chooses.")]
-Device = Annotated[str | None, typer.Option(help="cpu or cuda; default: cuda where there is one.")]
-Memory = Annotated[bool, typer.Option("--memory/--no-memory", help="Measure peak memory too.")]
-Json = Annotated[Path | None, typer.Option("--json", help="Write the numbers here.")]
-Profile = Annotated[bool, typer.Option("--profile", help="Show where the time of the CAL step goes.")]
-Plan = Annotated[
-    str | None,
-    typer.Option(help="Measure nothing: predict this model (llava-next-13b …) on --gpus of --gpu; see docs/plan.md."),
-]
-Gpus = Annotated[int, typer.Option(help="With --plan: how many, in nodes of 8.")]
-Gpu = Annotated[str, typer.Option(help="With --plan: a100, h100 or h200.")]
 
 SHAPE_OPTIONS = """
 hidden layers heads intermediate vocabulary image_tokens text_tokens label_tokens prefix batch text_only_rows dtype
@@ -68,31 +22,62 @@ checkpointing seed
 
 def bench(
     context: typer.Context,
-    model: Model = "llava15",
-    hidden: Hidden = None,
-    layers: Layers = None,
-    heads: Heads = None,
-    intermediate: Intermediate = None,
-    vocabulary: Vocabulary = None,
-    image_tokens: ImageTokens = None,
-    text_tokens: TextTokens = None,
-    label_tokens: LabelTokens = None,
-    prefix: Prefix = None,
-    batch: Batch = None,
-    text_only_rows: TextOnlyRows = None,
-    dtype: Dtype = "float32",
-    checkpointing: Checkpointing = False,
-    seed: Seed = 0,
-    modes: Modes = None,
-    rounds: Rounds = 7,
-    threads: Threads = None,
-    device: Device = None,
-    memory: Memory = True,
-    json: Json = None,
-    profile: Profile = False,
-    plan: Plan = None,
-    gpus: Gpus = 8,
-    gpu: Gpu = "a100",
+    model: Annotated[
+        str,
+        typer.Option(
+            help="llava15, llava_next, tiny: random weights, by default at a size that 2 cores can train (hidden 512, "
+            "8 layers). Or a model directory with its processor."
+        ),
+    ] = "llava15",
+    hidden: Annotated[int | None, typer.Option(help="Width of the language model (a 7B model: 4096).")] = None,
+    layers: Annotated[int | None, typer.Option(help="Its depth (7B: 32).")] = None,
+    heads: Annotated[int | None, typer.Option(help="Its attention heads (7B: 32).")] = None,
+    intermediate: Annotated[
+        int | None, typer.Option(help="Width of its feed-forward part; default 2.6875 x hidden.")
+    ] = None,
+    vocabulary: Annotated[int | None, typer.Option(help="Rows of the head.")] = None,
+    image_tokens: Annotated[
+        int | None,
+        typer.Option(help="Image tokens of a picture: a square for llava15, what anyres gives for llava_next."),
+    ] = None,
+    text_tokens: Annotated[
+        int | None, typer.Option(help="All other tokens of a row: prefix, question, answer.")
+    ] = None,
+    label_tokens: Annotated[int | None, typer.Option(help="Tokens of the answer, at the end of the row.")] = None,
+    prefix: Annotated[
+        int | None,
+        typer.Option(
+            help="Text before the picture, the same in every row; default 35 of 128, as in vicuna_v1. 1: a BOS."
+        ),
+    ] = None,
+    batch: Annotated[int | None, typer.Option(help="Rows.")] = None,
+    text_only_rows: Annotated[int | None, typer.Option(help="How many of them have no picture.")] = None,
+    dtype: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
+    checkpointing: Annotated[
+        bool, typer.Option("--checkpointing", help="Recompute activations in the backward pass.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Of weights, tokens and the order of the modes.")] = 0,
+    modes: Annotated[
+        str | None,
+        typer.Option(
+            help="Some of mle,mle_fused,cal,cal_logprob,cal_cached,released, which are the default, and cal_mean, "
+            "cal_shuffle, quantile, prior, vig, tpo, vppo, pgpo, dft, rho1; mle always runs."
+        ),
+    ] = None,
+    rounds: Annotated[int, typer.Option(help="How often every mode is timed; 5 or more.")] = 7,
+    threads: Annotated[int | None, typer.Option(help="Threads of torch; default: as many as it chooses.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; default: cuda where there is one.")] = None,
+    memory: Annotated[bool, typer.Option("--memory/--no-memory", help="Measure peak memory too.")] = True,
+    json: Annotated[Path | None, typer.Option("--json", help="Write the numbers here.")] = None,
+    profile: Annotated[bool, typer.Option("--profile", help="Show where the time of the CAL step goes.")] = False,
+    plan: Annotated[
+        str | None,
+        typer.Option(
+            help="Measure nothing: predict this model (llava-next-13b …) on --gpus of --gpu; see docs/plan.md."
+        ),
+    ] = None,
+    gpus: Annotated[int, typer.Option(help="With --plan: how many, in nodes of 8.")] = 8,
+    gpu: Annotated[str, typer.Option(help="With --plan: a100, h100 or h200.")] = "a100",
     debug: Debug = False,
 ) -> None:
     """Time a training step and take its peak memory: plain MLE, CAL, CAL from cached scores, the released code's way.
@@ -124,9 +109,7 @@ def bench(
 def command_line(context: typer.Context) -> str:
     """The options that were given, as one would type them."""
     words = ["contralign", "bench"]
-    for parameter in context.command.params:
-        if not _was_given(context, str(parameter.name)):
-            continue
+    for parameter in _given(context):
         value = context.params[str(parameter.name)]
         if isinstance(value, bool):
             words.append(parameter.opts[0] if value else parameter.secondary_opts[0])
@@ -142,19 +125,16 @@ def refuse_unused_options(context: typer.Context, plan: str | None) -> None:
         ValueError: names them.
     """
     belongs = {"gpus", "gpu"} if plan is None else {"plan", "gpus", "gpu", "json", "debug"}
-    idle = [
-        parameter.opts[0]
-        for parameter in context.command.params
-        if _was_given(context, str(parameter.name)) and (parameter.name in belongs) == (plan is None)
-    ]
+    idle = [option.opts[0] for option in _given(context) if (option.name in belongs) == (plan is None)]
     if idle:
         beside = "without --plan" if plan is None else "beside --plan, which measures nothing"
         raise ValueError(f"{', '.join(idle)} has no effect {beside}: leave it out")
 
 
-def _was_given(context: typer.Context, name: str) -> bool:
-    source = context.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"
+def _given(context: typer.Context) -> list[Any]:
+    """The options on the command line."""
+    sources = [(option, context.get_parameter_source(str(option.name))) for option in context.command.params]
+    return [option for option, source in sources if source is not None and source.name == "COMMANDLINE"]
 
 
 def _predict_and_print(name: str, gpus: int, gpu: str, path: Path | None) -> None:
@@ -188,7 +168,7 @@ def _measure_and_print(workload: Workload, modes: Sequence[str], context: typer.
             rounds=given["rounds"],
             with_memory=given["memory"],
             seed=given["seed"],
-            progress=lambda now: status.update(now),
+            progress=status.update,
         )
         status.update("profiling")
         parts = profile_step(workload) if given["profile"] else []

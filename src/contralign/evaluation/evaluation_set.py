@@ -5,8 +5,12 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from contralign.data.records.messages import Sample
+
+Numbers = dict[str, Any]
+"""What an evaluation returns: nested numbers and words, as JSON holds them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,22 +31,14 @@ class EvaluationSet:
 
 
 def draw(samples: Sequence[Sample], limit: int | None, seed: int, purpose: str) -> list[Sample]:
-    """At most `limit` of the samples in their order, drawn at random; None is all of them.
-
-    Args:
-        samples: to draw from.
-        limit: how many.
-        seed: the same seed gives the same draw.
-        purpose: a word that keeps draws for different ends apart.
+    """At most `limit` of the samples in their order, drawn at random by `seed` and `purpose`; None is all of them.
 
     Raises:
         ValueError: a limit below 1.
     """
-    if limit is None:
-        return list(samples)
-    if limit < 1:
+    if limit is not None and limit < 1:
         raise ValueError(f"limit={limit}: wanted 1 or more, or None for all samples")
-    if limit >= len(samples):
+    if limit is None or limit >= len(samples):
         return list(samples)
     chosen = random.Random(f"{purpose} {seed}").sample(range(len(samples)), limit)
     return [samples[index] for index in sorted(chosen)]

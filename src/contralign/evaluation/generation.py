@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
+from accelerate.utils import send_to_device
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -50,31 +50,24 @@ def generate(
     said = [""] * len(samples)
     for start in tqdm(range(0, len(order), batch_size), desc="generating", disable=None, dynamic_ncols=True):
         chosen = order[start : start + batch_size]
-        inputs = _prompts(collator, [_Prompt(samples[index], ids[index]) for index in chosen])
+        inputs = _prompts(collator, [samples[index] for index in chosen], [ids[index] for index in chosen])
         texts = _continue(inner, collator.tokenizer, inputs, max_new_tokens)
         for index, text in zip(chosen, texts, strict=True):
             said[index] = text
     return said
 
 
-@dataclass(frozen=True, slots=True)
-class _Prompt:
-    sample: Sample
-    ids: tuple[int, ...]
-
-
-def _prompts(collator: VLCollator, prompts: Sequence[_Prompt]) -> dict[str, Any]:
+def _prompts(collator: VLCollator, samples: Sequence[Sample], prompts: Sequence[tuple[int, ...]]) -> dict[str, Any]:
     """Left-padded inputs of the model, pictures in place."""
-    pictures = [open_image(picture) for prompt in prompts for picture in prompt.sample.pictures]
+    pictures = [open_image(picture) for sample in samples for picture in sample.pictures]
     made = image_inputs(collator.processor, pictures, collator.image_aspect)
     rows: list[tuple[int, ...]] = []
     fields: dict[str, list[list[int]]] = {name: [] for name in made.token_fields}
     first = 0
-    for prompt in prompts:
-        own = slice(first, first + len(prompt.sample.pictures))
+    for sample, ids in zip(samples, prompts, strict=True):
+        own = slice(first, first + len(sample.pictures))
         first = own.stop
-        nothing_learned = (IGNORE_INDEX,) * len(prompt.ids)
-        row = expand_images(EncodedSample(prompt.ids, nothing_learned, (None,) * len(prompt.ids)), made.blocks[own])
+        row = expand_images(EncodedSample(ids, (IGNORE_INDEX,) * len(ids), (None,) * len(ids)), made.blocks[own])
         rows.append(row.input_ids)
         for name, values in made.token_fields.items():
             line = [0] * len(row.input_ids)
@@ -95,10 +88,9 @@ def _left_padded(rows: Sequence[Sequence[int]], filling: int) -> Tensor:
 
 
 def _continue(model: Any, tokenizer: Any, inputs: dict[str, Any], max_new_tokens: int) -> list[str]:
-    on_device = {name: value.to(model.device) if isinstance(value, Tensor) else value for name, value in inputs.items()}
     with torch.inference_mode(), eval_no_grad(model):
         sequences = model.generate(
-            **on_device,
+            **send_to_device(inputs, model.device),
             max_new_tokens=max_new_tokens,
             do_sample=False,
             eos_token_id=_end_tokens(model, tokenizer),

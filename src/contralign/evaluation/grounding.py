@@ -14,15 +14,13 @@ from numpy.typing import NDArray
 from contralign.data.batches.collator import VLCollator
 from contralign.data.records.messages import Sample
 from contralign.evaluation.delta_aucs import caption_aucs, token_aucs
-from contralign.evaluation.evaluation_set import EvaluationSet, draw
+from contralign.evaluation.evaluation_set import EvaluationSet, Numbers, draw
 from contralign.evaluation.label_tokens import LabelTokens, read_label_tokens, read_right_and_wrong
 from contralign.evaluation.metrics.accuracy import accuracy
 from contralign.evaluation.metrics.mean import mean
 from contralign.evaluation.wrong_images import with_wrong_images
 
 KINDS = ("all", "visual", "filler", "contradictory")
-
-Numbers = dict[str, Any]
 
 
 def grounding(

@@ -6,9 +6,10 @@ import random
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Literal, get_args
+from typing import Literal
 
 from contralign.data.records.messages import Sample, Span
+from contralign.data.sets.splits import check_choice
 
 Negatives = Literal["random", "hard"]
 Place = tuple[str, str]
@@ -37,8 +38,7 @@ def negative_captions(
     Raises:
         ValueError: unknown negatives, or too few captions or words.
     """
-    if negatives not in get_args(Negatives):
-        raise ValueError(f"negatives={negatives!r}: wanted one of {', '.join(get_args(Negatives))}")
+    check_choice("negatives", negatives, Negatives)
     draws = [random.Random(f"other captions {seed} {sample.id}") for sample in asked]
     if negatives == "hard":
         words = _words_by_place(known)

@@ -3,8 +3,6 @@
 What they return is nested dicts and lists of numbers and strings, as JSON holds them.
 """
 
-from __future__ import annotations
-
 from contralign.plugins import Registry
 
 EVALUATIONS = Registry(

@@ -16,14 +16,12 @@ from contralign.core.passes import PassComparison
 from contralign.data.batches.collator import VLCollator
 from contralign.data.batches.encoded_batch import EncodedBatch
 from contralign.data.records.messages import Sample, Turn
-from contralign.evaluation.evaluation_set import EvaluationSet, draw
+from contralign.evaluation.evaluation_set import EvaluationSet, Numbers, draw
 from contralign.evaluation.metrics.accuracy import accuracy
 from contralign.evaluation.negative_captions import Negatives, caption, negative_captions
 from contralign.reading import SampleReader
 
 RULES = ("sum", "mean", "gain")
-
-Numbers = dict[str, Any]
 
 
 def retrieval(

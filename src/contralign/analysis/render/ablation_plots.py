@@ -61,29 +61,24 @@ class MarkPlot:
 def write_plot(path: Path, plot: MarkPlot) -> None:
     """Draw a plot as PNG: lines over a numeric axis, or rows of points where labels are words.
 
-    Args:
-        path: of the file.
-        plot: with at least one mark.
-
     Raises:
-        ValueError: nothing to draw.
+        ValueError: a plot without a mark.
     """
     labels = list(dict.fromkeys(mark.label for marks in plot.lines.values() for mark in marks))
     if not labels:
         raise ValueError(f"{plot.title}: no number to draw")
-    positions = _numbers(labels)
-    numeric = positions is not None and len(labels) > 1
+    positions = _numbers(labels) if len(labels) > 1 else None
     with rc_context(_STYLE):
-        height = 3.4 if numeric else 1.3 + 0.28 * len(labels) * max(len(plot.lines), 1)
+        height = 1.3 + 0.28 * len(labels) * max(len(plot.lines), 1) if positions is None else 3.4
         figure = Figure(figsize=(5.6, height), layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.add_subplot()
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
-        if numeric and positions is not None:
-            _draw_lines(axes, plot, dict(zip(labels, positions, strict=True)))
-        else:
+        if positions is None:
             _draw_rows(axes, plot, labels)
+        else:
+            _draw_lines(axes, plot, dict(zip(labels, positions, strict=True)))
         title = "\n".join(textwrap.wrap(plot.title, _TITLE_WIDTH, max_lines=2, placeholder=" …"))
         figure.suptitle(title, x=0.01, horizontalalignment="left", fontsize=9)
         if len(plot.lines) > 1:

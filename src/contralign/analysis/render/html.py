@@ -87,12 +87,7 @@ class Card:
 
 
 def write_report(path: Path, report: Report) -> None:
-    """Write the page; where the report lacks a section, the page says so.
-
-    Args:
-        path: of the HTML file.
-        report: from `contralign.analysis.run_report.report_of_run`, or made by hand.
-    """
+    """Write the HTML page of a report, of a run or made by hand; where it lacks a section, the page says so."""
     path.write_text(render(report), encoding="utf-8", errors="replace")
 
 

@@ -16,12 +16,7 @@ KINDS = {
     "contradictory": "contradictory tokens",
     "all": "all label tokens",
 }
-PICTURES = {
-    "right": "own picture",
-    "wrong": "wrong picture",
-    "none": "no picture",
-    "wrong_minus_right": "wrong − own",
-}
+PICTURES = {"right": "own picture", "wrong": "wrong picture", "none": "no picture", "wrong_minus_right": "wrong − own"}
 TASKS = {
     "visual_vs_filler": "visual over filler tokens",
     "visual_vs_contradictory": "visual over contradictory tokens",
@@ -100,16 +95,13 @@ def result_tables(results: Results) -> list[ResultTable]:
 
 
 def _grounding(arms: Results) -> list[ResultTable]:
-    accuracies = _rows(arms, KINDS, PICTURES, "accuracy", _share)
-    losses = _rows(arms, KINDS, PICTURES, "nll", _number)
-    areas = _rows(arms, TASKS, SCORES, "auc", _number)
     return [
         _table(
             "Does it say what is there?",
             "Share of held-out label tokens that are the model's most likely token, the true words before them given. "
             "A wrong picture is another held-out sample's.",
             arms,
-            accuracies,
+            _rows(arms, KINDS, PICTURES, "accuracy", _share),
         ),
         _table(
             "Loss with the right picture, a wrong one and none",
@@ -117,14 +109,14 @@ def _grounding(arms: Results) -> list[ResultTable]:
             "second pass of CAL. A loss that rises without a picture may only show that captions are not plain text; "
             "one that rises with a wrong picture shows that the picture is read.",
             arms,
-            losses,
+            _rows(arms, KINDS, PICTURES, "nll", _number),
         ),
         _table(
             "What Δ tells apart",
             "Area under the ROC curve; 0.5 is chance, 1 is perfect. Of tokens: Δ as it comes, and as a weight, clamped "
             "to [1, 5] and averaged over 3. Of captions: their mean Δ. An area of exactly 0 or 1 has no interval.",
             arms,
-            areas,
+            _rows(arms, TASKS, SCORES, "auc", _number),
         ),
     ]
 
@@ -177,12 +169,9 @@ def _answers(arms: Results) -> list[ResultTable]:
     ]
     types = sorted({kind for found in arms.values() for kind in found.get("types", {})})
     by_type = [
-        row
+        _row(arms, kind, title, ("types", kind, section), _share)
         for kind in types
-        for row in (
-            _row(arms, kind, "exact match", ("types", kind, "accuracy"), _share),
-            _row(arms, kind, "most frequent answer", ("types", kind, "majority"), _share),
-        )
+        for section, title in (("accuracy", "exact match"), ("majority", "most frequent answer"))
     ]
     return [
         _table("Answers", "Greedy answers to held-out questions that equal the reference.", arms, summary),

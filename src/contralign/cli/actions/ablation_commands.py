@@ -74,7 +74,9 @@ class AblationCommands:
         self._say(str(count_work(self.planned)))
         self.directory.create(self.ablation)
         words = self._worker_words(self.directory.path, self.directory.store, keep_models)
-        with self._progress() as progress:
+        columns = (TextColumn("cells"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        failures = TextColumn("[red]{task.fields[failed]}")
+        with Progress(*columns, failures, console=Console(stderr=True)) as progress:
             bar = progress.add_task("", total=len(self.planned), failed="")
 
             def update(counts: Counter[str]) -> None:
@@ -179,10 +181,6 @@ class AblationCommands:
             typer.secho("Failed: ", fg=typer.colors.RED, bold=True, nl=False, err=True)
             typer.echo(f"{'; '.join(names)}\n  {last}\n  {place}", err=True)
         return not errors and not states(self.directory, self.planned)["open"]
-
-    def _progress(self) -> Progress:
-        columns = (TextColumn("cells"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        return Progress(*columns, TextColumn("[red]{task.fields[failed]}"), console=Console(stderr=True))
 
     def _say(self, text: str) -> None:
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -22,13 +22,7 @@ GALLERY = "gallery"
 
 
 def gallery(
-    model: Any,
-    collator: VLCollator,
-    data: EvaluationSet,
-    folder: Path,
-    *,
-    samples: int = 12,
-    max_new_tokens: int = 64,
+    model: Any, collator: VLCollator, data: EvaluationSet, folder: Path, *, samples: int = 12, max_new_tokens: int = 64
 ) -> dict[str, Any]:
     """Write some held-out samples for the report: captions with Δ of every word, and the model's own captions.
 

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from contralign.analysis.render.html import write_report
-from contralign.analysis.render.tables import Cell, Results, ResultTable, result_tables
+from contralign.analysis.render.tables import Cell, Results, result_tables
 from contralign.analysis.run_report import report_of_run
 from contralign.checkpoints.run_errors import Stopped
 from contralign.checkpoints.saving import safe_write
@@ -51,20 +51,15 @@ def execute(plan: RunPlan, resume: bool = False, overwrite: bool = False) -> Non
 
 def printed(results: Results) -> Iterator[Table]:
     """The result tables of the report that are not folded, for the terminal."""
-    for table in result_tables(results):
-        if not table.folded:
-            yield _for_terminal(table)
-
-
-def _for_terminal(table: ResultTable) -> Table:
-    lines = Table("", *table.arms, title=table.title, title_justify="left", box=SIMPLE_HEAD)
-    above = ""
-    for row in table.rows:
-        if row.group and row.group != above:
-            lines.add_row(f"[bold]{escape(row.group)}")
-        above = row.group
-        lines.add_row(f"{'  ' if row.group else ''}{escape(row.name)}", *map(_words, row.cells))
-    return lines
+    for table in (table for table in result_tables(results) if not table.folded):
+        lines = Table("", *table.arms, title=table.title, title_justify="left", box=SIMPLE_HEAD)
+        above = ""
+        for row in table.rows:
+            if row.group and row.group != above:
+                lines.add_row(f"[bold]{escape(row.group)}")
+            above = row.group
+            lines.add_row(f"{'  ' if row.group else ''}{escape(row.name)}", *map(_words, row.cells))
+        yield lines
 
 
 def _words(cell: Cell | None) -> str:

@@ -98,10 +98,9 @@ class VLCollator:
         names = processor.model_input_names if self.reads_pictures else ()
         self.token_fields = tuple(name for name in names if name.endswith("token_type_ids"))
         self._answer = int(type(processor).__name__ in MARKS_ANSWERS)
-        self.scores: ScoreFile | None = None
+        self.scores = scores
         if scores is not None:
             scores.check(self.settings)
-            self.scores = scores
 
     def __call__(self, samples: Sequence[Sample]) -> dict[str, Any]:
         """The batch as the model's keyword arguments."""

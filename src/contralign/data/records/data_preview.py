@@ -32,21 +32,16 @@ class DataPreview:
 
 
 def preview_data(path: Path, image_root: Path | None = None, most: int = 500) -> DataPreview:
-    """Count the records of a file and check some, evenly spread: their keys and turns, and their pictures' headers.
+    """Count the records of a .json or .jsonl file and check `most` or fewer of them, evenly spread.
 
-    Args:
-        path: .json or .jsonl.
-        image_root: picture folder.
-        most: largest number of records to check.
+    Checked are their keys and turns, and the headers of their pictures.
 
     Raises:
         ValueError: the file cannot be read at all.
     """
-    kept = []
-    records, stride = 0, 1
-    for place, named in enumerate(read_records(path)):
-        records += 1
-        if place % stride == 0:
+    kept, records, stride = [], 0, 1
+    for records, named in enumerate(read_records(path), start=1):
+        if (records - 1) % stride == 0:
             kept.append(named)
         if len(kept) > 2 * most:
             kept, stride = kept[::2], 2 * stride

@@ -107,7 +107,7 @@ def load_samples(
                 raise found
             else:
                 faults.append(found)
-    _refuse_idle_roots(roots, needed, listed, shared=not _is_list(image_roots))
+    _refuse_idle_roots(roots, needed, listed, shared=image_roots is None or isinstance(image_roots, (str, Path)))
     unique, renamed = _unique_ids(samples)
     report = LoadReport(total=len(samples) + len(faults), bad=tuple(faults), renamed=renamed)
     if not unique:
@@ -126,13 +126,7 @@ def _listed(sources: Source | Sequence[Source]) -> list[Source]:
         raise ValueError(f"sources of type {type(sources).__name__}; wanted files, data sets or lists of samples")
     if not sources:
         raise ValueError("sources is empty; wanted at least one file, data set or list of samples")
-    if isinstance(sources[0], (Sample, Mapping)):
-        return [sources]
-    return list(sources)
-
-
-def _is_list(image_roots: object) -> bool:
-    return image_roots is not None and not isinstance(image_roots, (str, Path))
+    return [sources] if isinstance(sources[0], (Sample, Mapping)) else list(sources)
 
 
 def root_for_each(image_roots: str | Path | Sequence[str | Path | None] | None, count: int) -> list[Path | None]:

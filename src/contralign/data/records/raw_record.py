@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from contralign.data.records.archive_member import ArchiveMember
 from contralign.data.records.bad_record import BadRecord
 from contralign.data.records.images import LazyImage, checked_name
+from contralign.data.records.llava_json import picture_values
 from contralign.data.records.messages import Sample
 from contralign.data.records.record_sample import record_sample, trainable_sample
 
@@ -81,18 +82,11 @@ class TarRecord:
             raise BadRecord("unreadable_shard", f"{self.text.path.name} cannot be read: {error}") from error
         if not isinstance(record, Mapping):
             return record
-        named = [key for key in ("image", "images") if record.get(key) is not None]
-        if len(named) > 1:
-            raise BadRecord("ambiguous", "both 'image' and 'images' are there; keep one")
-        value = record[named[0]] if named else self.pictures
-        count = len(value) if isinstance(value, (list, tuple)) else 1
-        if not named and not count:
-            return record
-        if count != len(self.pictures):
-            raise BadRecord(
-                "picture_count", f"{named[0]!r} names {count} pictures, the archive has {len(self.pictures)} for it"
-            )
-        return {**record, named[0] if named else "images": list(self.pictures)}
+        count, held = len(picture_values(record)), len(self.pictures)
+        key = next((key for key in ("image", "images") if record.get(key) is not None), None)
+        if key is not None and count != held:
+            raise BadRecord("picture_count", f"{key!r} names {count} pictures, the archive has {held} for it")
+        return {**record, key or "images": list(self.pictures)} if key or held else record
 
 
 def parsed(text: bytes) -> Any:

@@ -49,12 +49,7 @@ class SkippedRecords:
 
 
 class SkippedInBatches:
-    """Notes a record that a collator skips; each worker has a copy.
-
-    Args:
-        notes: shared by all workers and ranks.
-        rank: of the batches.
-    """
+    """Notes a record that a collator skips; each worker has a copy, the notes are shared by all workers and ranks."""
 
     def __init__(self, notes: SkippedRecords, rank: int) -> None:
         self.notes = notes
@@ -68,12 +63,7 @@ class SkippedInBatches:
 
 
 def reader_number(rank: int, ranks: int) -> tuple[int, int]:
-    """Index of this process, a rank or a loader worker of it, among all that read, and their number.
-
-    Args:
-        rank: that it reads for.
-        ranks: number of ranks.
-    """
+    """Index of this process, a rank or a loader worker of it, among all readers of `ranks` ranks, and their number."""
     info = get_worker_info()
     worker, workers = (0, 1) if info is None else (info.id, info.num_workers)
     return rank * workers + worker, ranks * workers

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from contralign.data.records.images import ImageSource, contents
+from contralign.data.records.images import contents
 from contralign.data.records.messages import Sample
 from contralign.data.text.image_token_expansion import ExpandedSample
 
@@ -38,21 +38,11 @@ class RowDigest:
 
 
 def row_digest(sample: Sample, row: ExpandedSample) -> RowDigest:
-    """Digests of a collated sample; its picture files are read again, but not decoded.
-
-    Args:
-        sample: the row's sample.
-        row: its tokens before padding, after truncation.
-    """
+    """Digests of a sample and its tokens before padding, after truncation; picture files are read, but not decoded."""
     text = np.asarray(row.input_ids, dtype="<i4").tobytes()
     labels = np.asarray(row.labels, dtype="<i4").tobytes()
-    pictures = _number(picture_bytes(sample.pictures[: len(row.image_starts)]))
+    pictures = _number(map(contents, sample.pictures[: len(row.image_starts)]))
     return RowDigest(_number((text, labels, pictures.to_bytes(8, "little"))), _number((text,)), pictures)
-
-
-def picture_bytes(pictures: Sequence[ImageSource]) -> Iterable[bytes]:
-    """`contralign.data.records.images.contents` of every picture."""
-    return (contents(picture) for picture in pictures)
 
 
 def samples_digest(samples: Iterable[Sample]) -> str:

@@ -113,7 +113,10 @@ class ScoreFile:
         digest = row_digest(sample, row)
         values = self.index.find(id_key(sample.id), digest.whole)
         if values is None:
-            raise ScoreMismatch(self._explain(sample, row, digest))
+            name = f"{sample.source}, {sample.id}" if sample.source else sample.id
+            raise ScoreMismatch(
+                f"score file {str(self.path)!r}, sample {name}: {self._difference(name, sample, digest)}"
+            )
         return values
 
     def tokens(self) -> pa.Table:
@@ -127,12 +130,8 @@ class ScoreFile:
     def _origin(self) -> str:
         return ", ".join(self.settings["sources"]) or "no named source"
 
-    def _explain(self, sample: Sample, row: ExpandedSample, digest: RowDigest) -> str:
-        """What differs from what was scored, and what to do."""
-        name = f"{sample.source}, {sample.id}" if sample.source else sample.id
-        return f"score file {str(self.path)!r}, sample {name}: {self._difference(name, sample, digest)}"
-
     def _difference(self, name: str, sample: Sample, digest: RowDigest) -> str:
+        """What differs from what was scored, and what to do."""
         table = pq.read_table(self.path, columns=["id", "text_digest", "picture_digest"])
         key = id_key(sample.id)
         rows = [row for row in table.to_pylist() if id_key(row["id"]) == key]

@@ -26,11 +26,7 @@ class ScoreIndex:
     """
 
     def __init__(
-        self,
-        ids: Sequence[str],
-        digests: NDArray[np.uint64],
-        offsets: NDArray[np.int64],
-        values: NDArray[np.float32],
+        self, ids: Sequence[str], digests: NDArray[np.uint64], offsets: NDArray[np.int64], values: NDArray[np.float32]
     ) -> None:
         keys = np.fromiter(map(id_key, ids), np.uint64, len(ids))
         order = np.lexsort((digests, keys))

@@ -3,8 +3,6 @@
 Called as `function(split, **settings)`; gives a list of `contralign.data.records.messages.Sample`.
 """
 
-from __future__ import annotations
-
 from contralign.plugins import Registry
 
 SETS = Registry(

@@ -21,10 +21,7 @@ logger = logging.getLogger(__name__)
 PACKAGE = DataPackage(
     name="tuxpaint-stamps-default",
     variable="CONTRALIGN_STAMPS",
-    places=(
-        "/usr/share/tuxpaint/stamps",
-        "~/.cache/contralign/tuxpaint-stamps-default/usr/share/tuxpaint/stamps",
-    ),
+    places=("/usr/share/tuxpaint/stamps", "~/.cache/contralign/tuxpaint-stamps-default/usr/share/tuxpaint/stamps"),
     wanted=("animals",),
     recipe=(
         "  apt-get install tuxpaint-stamps-default\n"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count, islice
 from pathlib import Path
 from random import Random
@@ -180,10 +180,11 @@ class StreamedSamples(IterableDataset[Sample]):
         shards = list(self.shards)
         if self.seed is not None:
             Random(f"{self.seed} {number}").shuffle(shards)
-        if len(shards) % readers == 0:
-            records: Iterator[_Found] = _records(shards[reader::readers])
-        else:
-            records = islice(_records(shards), reader, None, readers)
+        whole = len(shards) % readers == 0
+        mine = shards[reader::readers] if whole else shards
+        records: Iterator[_Found] = ((shard, record) for shard in mine for record in shard.records())
+        if not whole:
+            records = islice(records, reader, None, readers)
         if self.seed is None or self.shuffle_buffer == 1:
             return records
         return _shuffled(records, self.shuffle_buffer, Random(f"{self.seed} {number} {reader}"))
@@ -193,7 +194,9 @@ class StreamedSamples(IterableDataset[Sample]):
     ) -> Sample | None:
         """The sample; None if it is bad and skipped."""
         try:
-            sample = _sample(shard, record)
+            if isinstance(record, BadRecord):
+                raise record
+            sample = streamed_sample(record, shard.root, shard.name)
         except BadRecord as fault:
             if self.on_bad == "error" or fault.reason == "no_image_root":
                 raise
@@ -210,25 +213,12 @@ class StreamedSamples(IterableDataset[Sample]):
         )
 
 
-def _shuffled(records: Iterable[_Found], size: int, draws: Random) -> Iterator[_Found]:
+def _shuffled(records: Iterator[_Found], size: int, draws: Random) -> Iterator[_Found]:
     """The records in the random order of a buffer of `size`."""
-    held: list[_Found] = []
+    held = list(islice(records, size))
     for found in records:
-        if len(held) < size:
-            held.append(found)
-            continue
         place = draws.randrange(size)
         yield held[place]
         held[place] = found
     draws.shuffle(held)
     yield from held
-
-
-def _records(shards: Sequence[Shard | HubShard]) -> Iterator[_Found]:
-    return ((shard, record) for shard in shards for record in shard.records())
-
-
-def _sample(shard: Shard | HubShard, record: RawRecord | BadRecord) -> Sample:
-    if isinstance(record, BadRecord):
-        raise record
-    return streamed_sample(record, shard.root, shard.name)

@@ -53,18 +53,13 @@ class ChatTemplate:
         if sample.pictures and self.marker is None:
             raise BadRecord("no_picture_place", "the sample has pictures, but this tokenizer has no image token")
         text, marked = self._render(turns, open_prompt)
-        spoken = () if open_prompt else marked if marked is not None else self._differences(turns, text)
-        return self._layout(turns, text, tuple(spoken), len(sample.pictures))
-
-    def _layout(
-        self, turns: tuple[Turn, ...], text: str, answers: tuple[tuple[int, int], ...], num_pictures: int
-    ) -> Layout:
+        answers = () if open_prompt else marked if marked is not None else self._differences(turns, text)
         marker = self.marker or IMAGE
         images = find_all(text, marker)
-        if len(images) != num_pictures:
+        if len(images) != len(sample.pictures):
             raise BadRecord(
                 "picture_count",
-                f"the chat template prints {len(images)} of {marker!r} for {num_pictures} pictures; "
+                f"the chat template prints {len(images)} of {marker!r} for {len(sample.pictures)} pictures; "
                 "it cannot show pictures in these turns",
             )
 

@@ -153,12 +153,10 @@ def _whole(layout: Layout, tokenizer: Any) -> list[Token]:
 
 def _tokens(text: str, begin: int, tokenizer: Any, image_token: str | None) -> Iterable[Token]:
     """Tokens of a piece of text that starts at `begin`; an image token's name in it is read as text."""
-    if not text:
-        return
     if image_token and image_token in text:
         yield from _literal_tokens(text, begin, tokenizer, image_token)
-        return
-    yield from _with_offsets(text, begin, tokenizer)
+    elif text:
+        yield from _with_offsets(text, begin, tokenizer)
 
 
 def _literal_tokens(text: str, begin: int, tokenizer: Any, image_token: str) -> Iterable[Token]:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -195,8 +196,4 @@ def prompt_turns(sample: Sample) -> tuple[Turn, ...]:
 
 def find_all(text: str, part: str) -> tuple[int, ...]:
     """Starts of all occurrences of `part` that do not overlap."""
-    starts, start = [], text.find(part)
-    while start >= 0:
-        starts.append(start)
-        start = text.find(part, start + len(part))
-    return tuple(starts)
+    return tuple(found.start() for found in re.finditer(re.escape(part), text))

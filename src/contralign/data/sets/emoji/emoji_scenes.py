@@ -16,7 +16,7 @@ from typing import Literal
 
 from PIL import Image
 
-from contralign.data.records.messages import IMAGE, Sample, Span, Turn
+from contralign.data.records.messages import IMAGE, Sample, Turn
 from contralign.data.sets.emoji.emoji_images import PACKAGE, Emoji, read_emoji
 from contralign.data.sets.emoji.emoji_remarks import remark
 from contralign.data.sets.slotted_text import fill
@@ -142,18 +142,14 @@ def _make(number: int, names: list[Emoji], settings: _Settings) -> Sample:
     while not _belongs(left, right, settings):
         left, right = rng.sample(names, 2)
     colour = rng.choice(tuple(COLOURS))
-    text, spans = _tell({"left": left.name, "right": right.name, "colour": colour}, settings.fillers, rng)
+    sentences = [rng.choice(TEMPLATES)]
+    for _ in range(settings.fillers):
+        sentences.insert(rng.randint(0, len(sentences)), remark(rng))
+    text, spans = fill(" ".join(sentences), {"left": left.name, "right": right.name, "colour": colour})
     turns = (Turn("user", f"{IMAGE}\n{rng.choice(REQUESTS)}"), Turn("assistant", text))
     picture = _paint(left, right, COLOURS[colour], settings.side, rng)
     name = f"emoji_scenes/{settings.split}/{settings.seed}/{number}"
     return Sample(name, turns, (picture,), spans, source=f"emoji_scenes/{settings.split}")
-
-
-def _tell(shown: dict[str, str], fillers: int, rng: random.Random) -> tuple[str, tuple[Span, ...]]:
-    sentences = [rng.choice(TEMPLATES)]
-    for _ in range(fillers):
-        sentences.insert(rng.randint(0, len(sentences)), remark(rng))
-    return fill(" ".join(sentences), shown)
 
 
 def _paint(left: Emoji, right: Emoji, colour: tuple[int, int, int], side: int, rng: random.Random) -> Image.Image:

@@ -58,7 +58,7 @@ def named_glyphs(count: int) -> tuple[Glyph, ...]:
     """
     if not 2 <= count <= MAX_GLYPHS:
         raise ValueError(f"glyphs={count}: wanted 2 to {MAX_GLYPHS}")
-    return _inventory()[:count]
+    return tuple(_inventory().values())[:count]
 
 
 def glyph_bitmap(name: str) -> Bitmap:
@@ -67,9 +67,9 @@ def glyph_bitmap(name: str) -> Bitmap:
     Raises:
         ValueError: no sign has that name.
     """
-    if name not in _bitmaps():
+    if name not in _inventory():
         raise ValueError(f"no sign is called {name!r}: see named_glyphs")
-    return _bitmaps()[name]
+    return _inventory()[name].bitmap
 
 
 def pseudo_words(count: int, syllables: int, seed: str, vowel_first: bool = False) -> tuple[str, ...]:
@@ -96,7 +96,7 @@ def pseudo_words(count: int, syllables: int, seed: str, vowel_first: bool = Fals
 
 
 @cache
-def _inventory() -> tuple[Glyph, ...]:
+def _inventory() -> dict[str, Glyph]:
     rng = random.Random("signs")
     kept: list[int] = []
     while len(kept) < MAX_GLYPHS:
@@ -104,12 +104,7 @@ def _inventory() -> tuple[Glyph, ...]:
         if 9 <= dots.bit_count() <= 17 and all((dots ^ other).bit_count() >= MIN_DISTANCE for other in kept):
             kept.append(dots)
     names = pseudo_words(MAX_GLYPHS, syllables=3, seed="names of signs")
-    return tuple(Glyph(name, _rows(dots)) for name, dots in zip(names, kept, strict=True))
-
-
-@cache
-def _bitmaps() -> dict[str, Bitmap]:
-    return {glyph.name: glyph.bitmap for glyph in _inventory()}
+    return {name: Glyph(name, _rows(dots)) for name, dots in zip(names, kept, strict=True)}
 
 
 def _rows(dots: int) -> Bitmap:

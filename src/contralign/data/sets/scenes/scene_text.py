@@ -96,12 +96,10 @@ def _mention(item: Item, difficulty: Difficulty, rng: random.Random) -> Sentence
             if len(slot.words) > 1 and difficulty.contradicted in ("any", slot.tells)
         ]
         false_at = rng.choice(places) if places else None
-    words = []
-    for place, (truth, slot) in enumerate(said):
-        if place == false_at:
-            words.append(Word(rng.choice([word for word in slot.words if word != truth]), "contradictory"))
-        else:
-            words.append(Word(truth, "visual"))
+    words = [Word(truth, "visual") for truth, _ in said]
+    if false_at is not None:
+        truth, slot = said[false_at]
+        words[false_at] = Word(rng.choice([word for word in slot.words if word != truth]), "contradictory")
     return _phrase(item, words, difficulty, rng)
 
 

@@ -1,7 +1,5 @@
 """The vocabulary of scenes, by what a word tells."""
 
-from __future__ import annotations
-
 import string
 
 from contralign.data.sets.scenes.glyphs import pseudo_words
