@@ -128,12 +128,7 @@ def assemble_tiny(
 
 
 def meta_model(
-    family: FamilyName,
-    *,
-    language_model: str,
-    vision_tower: str,
-    aux_tower: str | None = None,
-    small: bool = False,
+    family: FamilyName, *, language_model: str, vision_tower: str, aux_tower: str | None = None, small: bool = False
 ) -> PreTrainedModel:
     """The model on the meta device: every shape, no weights; of known names nothing is fetched.
 

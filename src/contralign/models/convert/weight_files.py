@@ -12,10 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 WeightFormat = Literal["safetensors", "bin"]
-STEMS: dict[str, tuple[str, str]] = {
-    "safetensors": ("model", "safetensors"),
-    "bin": ("pytorch_model", "bin"),
-}
+STEMS: dict[str, tuple[str, str]] = {"safetensors": ("model", "safetensors"), "bin": ("pytorch_model", "bin")}
 SHARD_BYTES = 5 * 2**30
 
 

@@ -90,9 +90,7 @@ class MiniGeminiModel(MiniGeminiPreTrainedModel):
         return BaseModelOutputWithPooling(last_hidden_state=patches.flatten(1, 2), pooler_output=list(features))  # type: ignore[arg-type]
 
     def get_placeholder_mask(
-        self,
-        input_ids: Int[Tensor, "batch seq"],
-        image_features: Float[Tensor, "tokens hidden"] | None = None,
+        self, input_ids: Int[Tensor, "batch seq"], image_features: Float[Tensor, "tokens hidden"] | None = None
     ) -> Bool[Tensor, "batch seq"]:
         """True at image tokens.
 

@@ -28,13 +28,7 @@ from transformers.initialization import no_init_weights
 
 from contralign.models.convert.checkpoint import ConversionError, fill_parameters, read_json, read_weights
 from contralign.models.convert.clip_tower import clip_config, clip_weights, tower_digest, tower_directory
-from contralign.models.convert.llava.config import (
-    LLAVA,
-    LLAVA_NEXT,
-    check_original,
-    llava_config,
-    llava_next_config,
-)
+from contralign.models.convert.llava.config import LLAVA, LLAVA_NEXT, check_original, llava_config, llava_next_config
 from contralign.models.convert.original_layout import PREFIXES, rename_keys, with_prefix
 from contralign.models.convert.projector_file import PROJECTOR_FILE, with_projector
 
