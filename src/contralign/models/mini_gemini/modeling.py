@@ -280,6 +280,3 @@ def _frozen(tower: nn.Module) -> Any:
     """No graph is built for a tower that does not learn."""
     learns = any(parameter.requires_grad for parameter in tower.parameters())
     return nullcontext() if learns else torch.no_grad()
-
-
-__all__ = ["MiniGeminiForConditionalGeneration", "MiniGeminiModel", "MiniGeminiPreTrainedModel"]
