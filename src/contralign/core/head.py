@@ -22,14 +22,17 @@ class Head(Protocol):
     @property
     def vocabulary(self) -> int:
         """Number of words."""
+        ...
 
     def logits(self, rows: Float[Tensor, "tokens hidden"]) -> Float[Tensor, "tokens vocab"]:
         """Logits after the model's own final transform."""
+        ...
 
     def label_logits(
         self, rows: Float[Tensor, "tokens hidden"], labels: Int[Tensor, " tokens"]
     ) -> Float[Tensor, " tokens"]:
         """The logit of one word a token, in float32 (float64 stays)."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -40,15 +40,19 @@ class Reader(Protocol):
     @property
     def sharded(self) -> bool:
         """See above."""
+        ...
 
     def encode(self, batch: VLBatch) -> VLBatch:
         """The batch with `inputs_embeds`, encoded from `pictures` where they are missing."""
+        ...
 
     def hidden_at(self, batch: VLBatch, at: Bool[Tensor, "batch seq"]) -> Float[Tensor, "tokens hidden"]:
         """Last hidden states of the language model where `at` is True, in reading order."""
+        ...
 
     def head(self) -> Head:
         """The model's own final transform."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)

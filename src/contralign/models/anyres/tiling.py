@@ -176,11 +176,11 @@ def use_original_tiling_if_released(loaded: Any) -> None:
         loaded: a model or a processor of any kind.
     """
     if isinstance(loaded, LlavaNextForConditionalGeneration):
-        holder, settle = loaded.config, _settle_model
-        tile = holder.vision_config.image_size
+        holder: Any = loaded.config
+        settle, tile = _settle_model, holder.vision_config.image_size
     elif isinstance(loaded, LlavaNextProcessor) and isinstance(loaded.image_processor, LlavaNextImageProcessorPil):
-        holder, settle = loaded.image_processor, _settle_processor
-        tile = holder.crop_size["height"]
+        holder = loaded.image_processor
+        settle, tile = _settle_processor, holder.crop_size["height"]
     else:
         return
     try:

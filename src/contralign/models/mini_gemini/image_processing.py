@@ -60,8 +60,8 @@ class MiniGeminiImageProcessor(LlavaImageProcessorPil):
         vision: Any = config.vision_config
         aux: Any = config.aux_config
         side = aux.image_size
-        sizes = {"size": {"shortest_edge": side}, "crop_size": {"height": side, "width": side}}
-        return cls(**sizes, low_res_size=vision.image_size, image_grid=config.image_grid, **kwargs)
+        own: dict[str, Any] = {"low_res_size": vision.image_size, "image_grid": config.image_grid}
+        return cls(size={"shortest_edge": side}, crop_size={"height": side, "width": side}, **own, **kwargs)
 
     def _preprocess(
         self,
