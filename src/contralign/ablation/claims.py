@@ -18,9 +18,8 @@ import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 STALE_SECONDS = 300.0
 BEAT_SECONDS = 20.0
@@ -87,7 +86,7 @@ class Claims:
         except FileExistsError:
             return None
         with os.fdopen(descriptor, "w") as file:
-            json.dump({"host": mine.host, "pid": mine.pid, "token": mine.token}, file)
+            json.dump(asdict(mine), file)
         return mine
 
     def _free_if_stale(self, key: str) -> bool:
@@ -141,9 +140,8 @@ class Claims:
 def _read_holder(path: Path) -> Holder | None:
     """Who wrote a claim; None where it is gone or only half written."""
     try:
-        found: dict[str, Any] = json.loads(path.read_text())
-        return Holder(host=found["host"], pid=found["pid"], token=found["token"])
-    except (FileNotFoundError, ValueError, KeyError):
+        return Holder(**json.loads(path.read_text()))
+    except (FileNotFoundError, ValueError, TypeError):
         return None
 
 

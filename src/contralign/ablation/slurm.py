@@ -36,10 +36,7 @@ def sbatch_script(
         processes: of a worker, each with a GPU of its own; above 1 they are started by torchrun.
         folder: where the command runs; None is here.
     """
-    command = shlex.join(["contralign", *words])
-    if processes > 1:
-        start = ["torchrun", "--standalone", "--nproc-per-node", str(processes), "-m", "contralign", *words]
-        command = shlex.join(start)
+    start = ["torchrun", "--standalone", "--nproc-per-node", str(processes), "-m"] if processes > 1 else []
     return SCRIPT.format(
         name=name,
         array=workers,
@@ -48,5 +45,5 @@ def sbatch_script(
         gpus=f"#SBATCH --gpus-per-node={processes}\n" if processes > 1 else "",
         logs=logs.resolve(),
         folder=shlex.quote(str(Path.cwd() if folder is None else folder)),
-        command=command,
+        command=shlex.join([*start, "contralign", *words]),
     )

@@ -79,11 +79,7 @@ def _load(folder: Path, dtype: str) -> tuple[Any, Any]:
     try:
         processor = load_processor(folder, local_files_only=True, trust_remote_code=False)
         model = AutoModelForImageTextToText.from_pretrained(
-            folder,
-            dtype=getattr(torch, dtype),
-            use_safetensors=True,
-            local_files_only=True,
-            trust_remote_code=False,
+            folder, dtype=getattr(torch, dtype), use_safetensors=True, local_files_only=True, trust_remote_code=False
         )
     except (OSError, ValueError) as error:
         raise ValueError(

@@ -10,6 +10,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -111,10 +112,13 @@ def measure(
         for mode in modes:
             progress(f"{mode}: warming up")
             with named_out_of_memory(mode, workload.shape):
-                steps[mode] = _warmed(workload, mode, warmup)
+                steps[mode] = MODES[mode](workload)
+                for _ in range(warmup):
+                    timed_step(workload, steps[mode])
                 if with_memory:
                     progress(f"{mode}: peak memory")
-                    memory[mode] = _peak(workload, steps[mode])
+                    clear_gradients(workload)
+                    memory[mode] = peak_memory(workload.model, partial(take_step, steps[mode]))
         seconds: dict[str, list[float]] = {mode: [] for mode in modes}
         order = random.Random(seed)
         for number in range(rounds):
@@ -134,18 +138,6 @@ def timed_step(workload: Workload, forward: Forward) -> float:
         take_step(forward)
         _finish_device_work(workload)
         return time.perf_counter() - started
-
-
-def _warmed(workload: Workload, mode: str, steps: int) -> Forward:
-    forward = MODES[mode](workload)
-    for _ in range(steps):
-        timed_step(workload, forward)
-    return forward
-
-
-def _peak(workload: Workload, forward: Forward) -> PeakMemory:
-    clear_gradients(workload)
-    return peak_memory(workload.model, lambda: take_step(forward))
 
 
 def _finish_device_work(workload: Workload) -> None:

@@ -73,11 +73,7 @@ def part_times(steps: Sequence[Mapping[str, float]]) -> list[PartTime]:
     total = sum(median.values())
     named = {**PARTS, REST: _STEP}
     return [
-        PartTime(
-            name=name,
-            milliseconds=median.get(mark),
-            share=median[mark] / total if mark in median else None,
-        )
+        PartTime(name=name, milliseconds=median.get(mark), share=median[mark] / total if mark in median else None)
         for name, mark in named.items()
     ]
 

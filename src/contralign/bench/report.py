@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from contralign.bench.machine import machine_line
-from contralign.bench.measure import BASELINE, Measurement, spread
+from contralign.bench.measure import BASELINE, Measurement, Spread, spread
 from contralign.bench.profile import PartTime
 from contralign.bench.shapes import NAMED_SHAPES, Shape
 
@@ -53,10 +53,9 @@ def as_record(
 
 
 def _mode_record(mode: str, measurement: Measurement) -> dict[str, float]:
-    seconds = measurement.seconds[mode]
-    record = {**_range("time_ratio", mode, measurement, BASELINE), **_seconds(seconds)}
+    record = _range("time_ratio", measurement.ratio(mode)) | _range("seconds", spread(measurement.seconds[mode]))
     if FUSED in measurement.seconds:
-        record |= _range("over_mle_fused", mode, measurement, FUSED)
+        record |= _range("over_mle_fused", measurement.ratio(mode, FUSED))
     if mode in measurement.memory:
         peak = measurement.memory[mode]
         record |= {
@@ -68,14 +67,8 @@ def _mode_record(mode: str, measurement: Measurement) -> dict[str, float]:
     return record
 
 
-def _range(name: str, mode: str, measurement: Measurement, to: str) -> dict[str, float]:
-    ratio = measurement.ratio(mode, to)
-    return {name: ratio.median, f"{name}_min": ratio.low, f"{name}_max": ratio.high}
-
-
-def _seconds(values: Sequence[float]) -> dict[str, float]:
-    taken = spread(values)
-    return {"seconds": taken.median, "seconds_min": taken.low, "seconds_max": taken.high}
+def _range(name: str, found: Spread) -> dict[str, float]:
+    return {name: found.median, f"{name}_min": found.low, f"{name}_max": found.high}
 
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:

@@ -33,30 +33,6 @@ def mle(workload: Workload) -> Forward:
     return lambda: workload.model(**workload.batch).loss
 
 
-def mle_fused(workload: Workload) -> Forward:
-    """The same loss through contralign's head and loss: logits at label positions only, every weight 1."""
-    return _aligned(workload, CalConfig(contrast="none"))
-
-
-def cal(workload: Workload) -> Forward:
-    """CAL as it comes: second pass over the text tokens, Δ from raw logits."""
-    return _aligned(workload, CalConfig())
-
-
-def cal_logprob(workload: Workload) -> Forward:
-    """CAL with Δ from log-probabilities."""
-    return _aligned(workload, CalConfig(score="logprob"))
-
-
-def cal_cached(workload: Workload) -> Forward:
-    """CAL without a second pass: Δ comes with the batch. It is taken here, once, from a step of `cal`."""
-    with torch.no_grad():
-        delta = ContrastiveAlignment(workload.model, CalConfig())(workload.batch).delta
-    alignment = ContrastiveAlignment(workload.model, CalConfig(scores="in the batch"))
-    batch = {**workload.batch, CACHED: F.pad(delta, (1, 0))}
-    return lambda: alignment(batch).loss
-
-
 def released(workload: Workload) -> Forward:
     """The way of the released code (training_spec 1.2) on the model of today.
 
@@ -77,46 +53,47 @@ def released(workload: Workload) -> Forward:
     return forward
 
 
-def cal_mean(workload: Workload) -> Forward:
-    """CAL whose second pass keeps a few tokens of the mean picture."""
-    return _aligned(workload, CalConfig(contrast="mean"))
+def _aligned(**settings: Any) -> Callable[[Workload], Forward]:
+    """CAL with these settings of `CalConfig`, the others as they come."""
+
+    def mode(workload: Workload) -> Forward:
+        alignment = ContrastiveAlignment(workload.model, CalConfig(**settings))
+        return lambda: alignment(workload.batch).loss
+
+    return mode
 
 
-def cal_shuffle(workload: Workload) -> Forward:
-    """CAL whose second pass sees another row's picture."""
-    return _aligned(workload, CalConfig(contrast="shuffle"))
+def _stored(reading: str, of: CalConfig, config: CalConfig) -> Callable[[Workload], Forward]:
+    """A mode whose numbers come with the batch: `reading` is taken once, from a step of `of` on the same model."""
 
+    def mode(workload: Workload) -> Forward:
+        with torch.no_grad():
+            found = getattr(ContrastiveAlignment(workload.model, of)(workload.batch), reading)
+        alignment = ContrastiveAlignment(workload.model, config)
+        batch = {**workload.batch, CACHED: F.pad(found, (1, 0))}
+        return lambda: alignment(batch).loss
 
-def rho1(workload: Workload) -> Forward:
-    """Rho-1: the reference's loss comes with the batch. It is taken here, once, from the model itself."""
-    with torch.no_grad():
-        nll = ContrastiveAlignment(workload.model, CalConfig(contrast="none"))(workload.batch).nll
-    alignment = ContrastiveAlignment(workload.model, CalConfig(weighting="rho1", scores="in the batch"))
-    batch = {**workload.batch, CACHED: F.pad(nll, (1, 0))}
-    return lambda: alignment(batch).loss
-
-
-def _weighed(name: str) -> Callable[[Workload], Forward]:
-    """A rival weighting as it comes."""
-    return lambda workload: _aligned(workload, CalConfig(weighting=name))
+    return mode
 
 
 DEFAULT_MODES: dict[str, Callable[[Workload], Forward]] = {
     "mle": mle,
-    "mle_fused": mle_fused,
-    "cal": cal,
-    "cal_logprob": cal_logprob,
-    "cal_cached": cal_cached,
+    # The same loss through contralign's head and loss: logits at label positions only, every weight 1.
+    "mle_fused": _aligned(contrast="none"),
+    "cal": _aligned(),  # second pass over the text tokens, Δ from raw logits
+    "cal_logprob": _aligned(score="logprob"),
+    "cal_cached": _stored("delta", CalConfig(), CalConfig(scores="in the batch")),  # no second pass
     "released": released,
 }
 """What is compared where nobody says otherwise."""
 
 MODES: dict[str, Callable[[Workload], Forward]] = {
     **DEFAULT_MODES,
-    "cal_mean": cal_mean,
-    "cal_shuffle": cal_shuffle,
-    **{name: _weighed(name) for name in WEIGHTINGS if name not in ("cal", "uniform", "rho1")},
-    "rho1": rho1,
+    "cal_mean": _aligned(contrast="mean"),  # the second pass keeps a few tokens of the mean picture
+    "cal_shuffle": _aligned(contrast="shuffle"),  # the second pass sees another row's picture
+    **{name: _aligned(weighting=name) for name in WEIGHTINGS if name not in ("cal", "uniform", "rho1")},
+    # The reference's loss is that of the model itself.
+    "rho1": _stored("nll", CalConfig(contrast="none"), CalConfig(weighting="rho1", scores="in the batch")),
 }
 """What can be compared; every ratio is to `mle`."""
 
@@ -155,11 +132,6 @@ def take_step(forward: Forward) -> Tensor:
 def clear_gradients(workload: Workload) -> None:
     """Give the gradients' memory back, so that the next step starts from nothing, as after an optimizer step."""
     workload.model.zero_grad(set_to_none=True)
-
-
-def _aligned(workload: Workload, config: CalConfig) -> Forward:
-    alignment = ContrastiveAlignment(workload.model, config)
-    return lambda: alignment(workload.batch).loss
 
 
 def _shifted(logits: Tensor) -> Tensor:

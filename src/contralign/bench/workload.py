@@ -140,9 +140,8 @@ def _ready(shape: Shape, model: Any, inputs: BatchInputs, device: str) -> Worklo
     model.config.get_text_config().use_cache = False
     if shape.checkpointing:
         with warnings.catch_warnings():
-            warnings.filterwarnings(
-                "ignore", ".*will be removed in v6", FutureWarning
-            )  # its successor is newer than 5.21
+            # Its successor is newer than 5.21.
+            warnings.filterwarnings("ignore", ".*will be removed in v6", FutureWarning)
             model.gradient_checkpointing_enable({"use_reentrant": False})
     batch = {name: value.to(device) for name, value in make_batch(shape, inputs).items()}
     return Workload(shape=shape, model=model.train(), batch=batch)

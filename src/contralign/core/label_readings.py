@@ -77,10 +77,7 @@ def read_labels(
 
 
 def label_scores(
-    rows: Float[Tensor, "tokens hidden"],
-    labels: Int[Tensor, " tokens"],
-    head: Head,
-    chunk_bytes: int = CHUNK_BYTES,
+    rows: Float[Tensor, "tokens hidden"], labels: Int[Tensor, " tokens"], head: Head, chunk_bytes: int = CHUNK_BYTES
 ) -> tuple[Float[Tensor, " tokens"], Bool[Tensor, " tokens"]]:
     """Log-probability of every label, and whether it is the most likely word.
 

@@ -23,19 +23,15 @@ def sharding_of(model: nn.Module) -> Sharding:
     """
     if any(hasattr(parameter, "ds_id") for parameter in model.parameters()):
         return "modules"
-    if any(_is_unit(module) for module in model.modules()):
-        lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
-        layers = [layer for each in lists for layer in each]
-        return "modules" if any(_has_units_inside(layer) for layer in layers) else "layers"
+    if any(map(_is_unit, model.modules())):
+        layers = [layer for module in model.modules() if isinstance(module, nn.ModuleList) for layer in module]
+        inside = [part for layer in layers for part in layer.modules() if part is not layer]
+        return "modules" if any(map(_is_unit, inside)) else "layers"
     return "layers" if any(isinstance(parameter, DTensor) for parameter in model.parameters()) else "none"
 
 
 def _is_unit(module: nn.Module) -> bool:
     return isinstance(module, FSDPModule | FullyShardedDataParallel)
-
-
-def _has_units_inside(layer: nn.Module) -> bool:
-    return any(_is_unit(module) for module in layer.modules() if module is not layer)
 
 
 def runs_on_many_ranks() -> bool:

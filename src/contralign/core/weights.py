@@ -24,14 +24,11 @@ def pool_valid(
         0 where `valid` is False: what is not a label reaches no neighbour and takes nothing.
     """
     kept = torch.where(valid, weights, weights.new_zeros(()))
-    ones = valid.to(weights.dtype)
-    if window == 1:
-        return kept
-    if weights.shape[1] == 0:
+    if window == 1 or weights.shape[1] == 0:
         return kept
     # avg_pool1d divides sum and count by the same number, so their ratio is the mean over valid neighbours.
     total = F.avg_pool1d(kept.unsqueeze(1), window, stride=1, padding=window // 2).squeeze(1)
-    count = F.avg_pool1d(ones.unsqueeze(1), window, stride=1, padding=window // 2).squeeze(1)
+    count = F.avg_pool1d(valid.to(weights.dtype).unsqueeze(1), window, stride=1, padding=window // 2).squeeze(1)
     return torch.where(valid, total / count.clamp(min=0.5 / window), weights.new_zeros(()))
 
 

@@ -29,14 +29,8 @@ CONVNEXT_L_320 = "laion/CLIP-convnext_large_d_320.laion2B-s29B-b131K-ft-soup"
 CONVNEXT_LARGE: dict[str, Any] = {"hidden_sizes": [192, 384, 768, 1536], "depths": [3, 3, 27, 3]}
 """The high-resolution tower of every Mini-Gemini: LAION's ConvNeXt-L (CLIP, d 320)."""
 
-_BEHIND_THE_TOWER = "projection_dim"
-
 
 def is_built_as(config: Any, settings: Mapping[str, Any]) -> bool:
     """True for a configuration of this architecture; what a whole CLIP has behind its tower does not matter."""
-    wanted = {name: value for name, value in settings.items() if name != _BEHIND_THE_TOWER}
-    return all(_plain(getattr(config, name)) == value for name, value in wanted.items())
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
+    found = {name: getattr(config, name) for name in settings if name != "projection_dim"}
+    return all((list(value) if isinstance(value, tuple) else value) == settings[name] for name, value in found.items())

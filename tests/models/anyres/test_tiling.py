@@ -22,7 +22,6 @@ from contralign.models.anyres.tiling import (
     canvases,
     num_tokens,
     pack,
-    packed_coordinates,
     unpadded,
     use_original_tiling,
     use_original_tiling_if_released,
@@ -32,6 +31,15 @@ GOLDEN = Path(__file__).parents[2] / "golden"
 ROWS = json.loads((GOLDEN / "llava_anyres.json").read_text())
 PIXELS = np.load(GOLDEN / "llava_anyres.npz")
 GOLDEN_SIZES = [(name, *row["size_wh"]) for name, given in ROWS.items() for row in given["rows"]]
+
+
+def packed_coordinates(size, tile, patch):
+    """Where each token of a picture is from: (tile, row and column of the patch in it), −1 at newlines."""
+    grid = best_grid(size, tile)
+    side = tile // patch
+    axes = (torch.arange(1 + grid[0] * grid[1]), torch.arange(side), torch.arange(side))
+    places = torch.cartesian_prod(*axes).view(len(axes[0]), side**2, 3)
+    return pack(places, torch.full((3,), -1), size, grid)
 
 
 def sweep_axis():

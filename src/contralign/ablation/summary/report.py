@@ -105,10 +105,7 @@ def _means(results: Results, metric: Metric, found: list[Summary]) -> MarkPlot:
             mark = _mark(results, metric, summary.row, summary.mean, dots)
             lines.setdefault(_line_name(results, summary.row), []).append(mark)
     return MarkPlot(
-        title=f"{metric.title}: mean over seeds, 95 %",
-        axis=_axis(results),
-        quantity=metric.quantity,
-        lines=lines,
+        title=f"{metric.title}: mean over seeds, 95 %", axis=_axis(results), quantity=metric.quantity, lines=lines
     )
 
 

@@ -24,6 +24,11 @@ from contralign.run.machine import Machine
 METADATA = b"contralign_ablation"
 UNKNOWN = "unknown"
 """In place of a machine record, for results that were recorded without one."""
+STORED = {
+    **{"metric": "path", "last_stage": "stage", "trained_steps": "steps", "trained_seconds": "seconds"},
+    **{name: name for name in ("seed", "key", "value", "threads", "commit", "finished")},
+}
+"""Column of results.parquet -> field of `Measured` that it holds as it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,32 +136,22 @@ def value_at(results: Mapping[str, Any], path: str) -> float | None:
 
 def write_results(path: Path, results: Results) -> None:
     """Write one line a number; the file also holds the ablation's settings and the machine."""
-    axes = list(results.ablation.grid)
+    axes = [*results.ablation.grid, ARM]
     units = {metric.path: metric for metric in results.ablation.metrics}
     lines = [
         {
             **{axis: one.row[axis] for axis in axes},
-            ARM: one.row[ARM],
-            "seed": one.seed,
-            "key": one.key,
-            "metric": one.path,
+            **{column: getattr(one, name) for column, name in STORED.items()},
             "label": units[one.path].title,
             "unit": units[one.path].unit,
             "better": units[one.path].better,
-            "value": one.value,
-            "last_stage": one.stage,
-            "trained_steps": one.steps,
-            "trained_seconds": one.seconds,
-            "threads": one.threads,
             "machine": json.dumps(dict(one.machine), sort_keys=True) if one.machine else UNKNOWN,
-            "commit": one.commit,
-            "finished": one.finished,
         }
         for one in results.measured
     ]
     kinds = {"value": pa.float64(), "trained_seconds": pa.float64()}
     kinds |= dict.fromkeys(("seed", "trained_steps", "threads"), pa.int64())
-    names = [*axes, ARM, *NUMBERS, *TRAINING]
+    names = [*axes, *NUMBERS, *TRAINING]
     about = json.dumps({"ablation": dump_ablation(results.ablation), "machine": plain(dict(results.machine))})
     schema = pa.schema([(name, kinds.get(name, pa.string())) for name in names], metadata={METADATA: about.encode()})
     _write_whole(path, pa.Table.from_pylist(lines, schema=schema))
@@ -180,12 +175,8 @@ def read_results(path: Path) -> Results:
     measured = [
         Measured(
             row={axis: line[axis] for axis in (*ablation.grid, ARM)},
-            path=line["metric"],
-            stage=line["last_stage"],
-            steps=line["trained_steps"],
-            seconds=line["trained_seconds"],
             machine={} if line.get("machine", UNKNOWN) == UNKNOWN else json.loads(line["machine"]),
-            **{name: line[name] for name in ("seed", "key", "value", "threads", "commit", "finished")},
+            **{name: line[column] for column, name in STORED.items()},
         )
         for line in table.to_pylist()
     ]

@@ -56,7 +56,6 @@ def for_terminal(table: TextTable) -> Table:
 def _metric_table(results: Results, metric: Metric) -> TextTable:
     """Mean over seeds, and the difference to every reference, with t intervals."""
     references = [name_of(reference) for reference in results.ablation.references]
-    found = summaries(results, metric)
     rows = [
         (
             *_labels(results, summary.row),
@@ -64,7 +63,7 @@ def _metric_table(results: Results, metric: Metric) -> TextTable:
             with_interval(summary.mean.mean, summary.mean.low, summary.mean.high, metric),
             *(words for one in summary.comparisons for words in _by_t(one, metric)),
         )
-        for summary in found
+        for summary in summaries(results, metric)
     ]
     compared = [words for name in references for words in (f"− {name} (95 %)", "p")]
     return TextTable(
@@ -78,10 +77,7 @@ def _second_opinions(results: Results, metric: Metric) -> TextTable:
     """The same differences by methods that do not take them to be normal."""
     references = [name_of(reference) for reference in results.ablation.references]
     rows = [
-        (
-            *_labels(results, summary.row),
-            *(words for one in summary.comparisons for words in _by_resampling(one, metric)),
-        )
+        (*_labels(results, summary.row), *(word for one in summary.comparisons for word in _by_resampling(one, metric)))
         for summary in summaries(results, metric)
     ]
     compared = [

@@ -81,14 +81,7 @@ def _file(source: str, root: Path | None) -> SourceForecast:
         preview = preview_data(path, root, MAX_INSPECTED)
     except ValueError as error:
         return SourceForecast(name=source, records=None, found="here, but unreadable", problem=str(error))
-    return SourceForecast(
-        name=source,
-        records=preview.num_records,
-        found=f"here; {preview.num_checked} looked at, {len(preview.bad)} bad",
-        samples=preview.samples,
-        bad=preview.bad,
-        problem=_named(source, preview) if preview.bad else None,
-    )
+    return _looked_at(source, preview.num_records, "here;", preview)
 
 
 def _stream(source: str, root: Path | None) -> SourceForecast:
@@ -98,20 +91,20 @@ def _stream(source: str, root: Path | None) -> SourceForecast:
     except ValueError as error:
         return SourceForecast(name=source, records=None, found="not here", problem=str(error))
     first = tuple(islice(stream, MAX_INSPECTED))
-    bad = stream.report.bad
-    preview = DataPreview(num_records=0, samples=first, bad=bad)
+    preview = DataPreview(num_records=0, samples=first, bad=stream.report.bad)
+    return _looked_at(source, None, f"{len(stream.shards)} shards, streamed; first", preview)
+
+
+def _looked_at(source: str, records: int | None, what: str, preview: DataPreview) -> SourceForecast:
+    bad, checked = preview.bad, preview.num_checked
     return SourceForecast(
         name=source,
-        records=None,
-        found=f"{len(stream.shards)} shards, streamed; first {preview.num_checked} looked at, {len(bad)} bad",
-        samples=first,
+        records=records,
+        found=f"{what} {checked} looked at, {len(bad)} bad",
+        samples=preview.samples,
         bad=bad,
-        problem=_named(source, preview) if bad else None,
+        problem=f"{len(bad)} of {checked} records of {source} are bad; first: {bad[0]}" if bad else None,
     )
-
-
-def _named(source: str, preview: DataPreview) -> str:
-    return f"{len(preview.bad)} of {preview.num_checked} records of {source} are bad; first: {preview.bad[0]}"
 
 
 def _roots(data: DataSettings) -> dict[str, Path]:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from contralign.bench.forecast.cost import cost_of, weights_of
@@ -194,12 +195,12 @@ def _tokens(recipe: Recipe, data: DataSettings, sources: Sequence[SourceForecast
         if measured is not None:
             return measured
     if model is None:
-        return replace(estimate(samples, _NoConfig(), data.template, data.max_length), image=None, tiles=0.0)
+        return replace(
+            estimate(samples, SimpleNamespace(model_type="unknown"), data.template, data.max_length),
+            image=None,
+            tiles=0.0,
+        )
     return estimate(samples, model.config, data.template, data.max_length)
-
-
-class _NoConfig:
-    model_type = "unknown"
 
 
 def _learners(ready: Any, stage: Stage) -> tuple[dict[str, tuple[int, float]], int]:

@@ -63,8 +63,5 @@ def aux_tower_of(config: Any, side: int) -> AuxTower | None:
     if aux is None:
         return None
     return AuxTower(
-        side=side,
-        widths=tuple(aux.hidden_sizes),
-        depths=tuple(aux.depths),
-        mined=config.vision_config.hidden_size,
+        side=side, widths=tuple(aux.hidden_sizes), depths=tuple(aux.depths), mined=config.vision_config.hidden_size
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,32 +36,22 @@ class Gpu:
 GB = 1e9
 GIB = 2**30
 
-GPUS = {
-    gpu.name: gpu
-    for gpu in (
-        Gpu(  # SXM, 80 GB; DGX A100: 8 cards of 200 Gb/s
-            name="a100",
-            peak_flops=312e12,
-            memory_bandwidth=2039 * GB,
-            memory_gib=80 * GB / GIB,
-            link_bandwidth=300 * GB,
-            node_bandwidth=200 * GB,
-        ),
-        Gpu(  # SXM, 80 GB; DGX H100: 8 cards of 400 Gb/s
-            name="h100",
-            peak_flops=989e12,
-            memory_bandwidth=3350 * GB,
-            memory_gib=80 * GB / GIB,
-            link_bandwidth=450 * GB,
-            node_bandwidth=400 * GB,
-        ),
-        Gpu(  # SXM, 141 GB; the same die and links as h100
-            name="h200",
-            peak_flops=989e12,
-            memory_bandwidth=4800 * GB,
-            memory_gib=141 * GB / GIB,
-            link_bandwidth=450 * GB,
-            node_bandwidth=400 * GB,
-        ),
-    )
-}
+A100 = Gpu(  # SXM, 80 GB; DGX A100: 8 cards of 200 Gb/s
+    name="a100",
+    peak_flops=312e12,
+    memory_bandwidth=2039 * GB,
+    memory_gib=80 * GB / GIB,
+    link_bandwidth=300 * GB,
+    node_bandwidth=200 * GB,
+)
+H100 = Gpu(  # SXM, 80 GB; DGX H100: 8 cards of 400 Gb/s
+    name="h100",
+    peak_flops=989e12,
+    memory_bandwidth=3350 * GB,
+    memory_gib=80 * GB / GIB,
+    link_bandwidth=450 * GB,
+    node_bandwidth=400 * GB,
+)
+# SXM, 141 GB; the same die and links as h100
+H200 = replace(H100, name="h200", memory_bandwidth=4800 * GB, memory_gib=141 * GB / GIB)
+GPUS = {gpu.name: gpu for gpu in (A100, H100, H200)}

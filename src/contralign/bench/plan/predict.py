@@ -1,7 +1,7 @@
 """Seconds, hours and bytes of training on GPUs that need not be here.
 
 Ratios of two modes hardly depend on how much of its peak a GPU reaches; hours do, and for them one number is
-calibrated, on a run without CAL (`validation.calibrate`).
+calibrated, on a run without CAL (`benchmarks/plan_validation.py`).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -12,6 +12,15 @@ from rich.table import Table
 from contralign.bench.plan.predict import Plan
 
 FITS = {True: "yes", False: "no", None: "?"}
+COLUMNS: dict[str, Callable[[Plan], str]] = {
+    "time\nratio": lambda plan: f"{plan.time_ratio:.3f}",
+    "operations\nratio": lambda plan: f"{plan.flop_ratio:.3f}",
+    "s a\nstep": lambda plan: f"{plan.step_seconds:.2f}",
+    "h an\nepoch": lambda plan: f"{plan.hours:.1f}",
+    "logits\nGiB": lambda plan: f"{plan.loss_gib:.2f}",
+    "state and\ninputs GiB": lambda plan: f"{plan.state_gib + plan.inputs_gib:.1f}",
+    "fits": lambda plan: FITS[plan.fits],
+}
 
 
 def table(plans: Sequence[Plan]) -> Table:
@@ -25,27 +34,10 @@ def table(plans: Sequence[Plan]) -> Table:
     caption = "predicted from counted operations and bytes; ratios to mle; see docs/plan.md"
     drawn = Table(title=title, caption=caption, box=SIMPLE_HEAD, pad_edge=False)
     drawn.add_column("", no_wrap=True)
-    for heading in (
-        "time\nratio",
-        "operations\nratio",
-        "s a\nstep",
-        "h an\nepoch",
-        "logits\nGiB",
-        "state and\ninputs GiB",
-        "fits",
-    ):
+    for heading in COLUMNS:
         drawn.add_column(heading, justify="right", no_wrap=True)
     for plan in plans:
-        drawn.add_row(
-            plan.mode,
-            f"{plan.time_ratio:.3f}",
-            f"{plan.flop_ratio:.3f}",
-            f"{plan.step_seconds:.2f}",
-            f"{plan.hours:.1f}",
-            f"{plan.loss_gib:.2f}",
-            f"{plan.state_gib + plan.inputs_gib:.1f}",
-            FITS[plan.fits],
-        )
+        drawn.add_row(plan.mode, *(cell(plan) for cell in COLUMNS.values()))
     return drawn
 
 

@@ -79,7 +79,8 @@ class Adapter(ABC):
         text = model.config.get_text_config()
         layer_types: set[str] = set(getattr(text, "layer_types", None) or ())
         self.window = sliding_window(text, layer_types)
-        if layer_types & _RECURRENT:
+        self._recurrent = bool(layer_types & _RECURRENT)
+        if self._recurrent:
             # A masked token still moves a recurrent state, so only leaving it out is "without the picture", and there
             # is nothing that it could be compared with.
             self.contrasts, self.proven = self.contrasts - {"mask"}, True
@@ -185,8 +186,7 @@ class Adapter(ABC):
     @property
     def supports_packing(self) -> bool:
         """True where the decoder can be given an attention mask over pairs of tokens."""
-        recurrent = set(getattr(self.model.config.get_text_config(), "layer_types", None) or ()) & _RECURRENT
-        return self._attention in PAIR_MASKS and self.window is None and not recurrent
+        return self._attention in PAIR_MASKS and self.window is None and not self._recurrent
 
     @property
     def _attention(self) -> str:

@@ -18,7 +18,7 @@ from functools import partial
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Int, Num
+from jaxtyping import Num
 from torch import Tensor
 from transformers import LlavaNextForConditionalGeneration, LlavaNextImageProcessorPil, LlavaNextProcessor
 
@@ -127,21 +127,6 @@ def pack(
     return torch.cat([features[0], lines.flatten(0, 1)])
 
 
-def packed_coordinates(
-    size: Size,
-    tile: int = 336,
-    patch: int = 14,
-    grids: Sequence[Size] = RELEASED_GRIDS,
-    arithmetic: Arithmetic = "inference",
-) -> Int[Tensor, "tokens 3"]:
-    """Where each token of a picture is from: (tile, row and column of the patch in it), −1 at newlines."""
-    grid = best_grid(size, tile, grids)
-    side = tile // patch
-    axes = (torch.arange(1 + grid[0] * grid[1]), torch.arange(side), torch.arange(side))
-    places = torch.cartesian_prod(*axes).view(len(axes[0]), side**2, 3)
-    return pack(places, torch.full((3,), -1), size, grid, arithmetic)
-
-
 def use_original_tiling(
     model: Any, processor: Any, arithmetic: Arithmetic = "inference", grids: Sequence[Size] = RELEASED_GRIDS
 ) -> None:
@@ -191,11 +176,11 @@ def use_original_tiling_if_released(loaded: Any) -> None:
         loaded: a model or a processor of any kind.
     """
     if isinstance(loaded, LlavaNextForConditionalGeneration):
-        holder, settle = loaded.config, _settle_model
-        tile = _tile_of(holder)
+        holder: Any = loaded.config
+        settle, tile = _settle_model, holder.vision_config.image_size
     elif isinstance(loaded, LlavaNextProcessor) and isinstance(loaded.image_processor, LlavaNextImageProcessorPil):
-        holder, settle = loaded.image_processor, _settle_processor
-        tile = holder.crop_size["height"]
+        holder = loaded.image_processor
+        settle, tile = _settle_processor, holder.crop_size["height"]
     else:
         return
     try:
@@ -204,11 +189,6 @@ def use_original_tiling_if_released(loaded: Any) -> None:
         logger.info("%s: its pinpoints are no released ones, and are read as transformers does", type(loaded).__name__)
         return
     settle(loaded, turned, "inference")
-
-
-def _tile_of(config: Any) -> int:
-    """Pixels of a side of what the tower sees."""
-    return config.vision_config.image_size
 
 
 def _settle_model(model: Any, pinpoints: list[list[int]], arithmetic: Arithmetic) -> None:

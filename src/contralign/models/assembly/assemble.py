@@ -128,24 +128,11 @@ def assemble_tiny(
 
 
 def meta_model(
-    family: FamilyName,
-    *,
-    language_model: str,
-    vision_tower: str,
-    aux_tower: str | None = None,
-    small: bool = False,
+    family: FamilyName, *, language_model: str, vision_tower: str, aux_tower: str | None = None, small: bool = False
 ) -> PreTrainedModel:
     """The model on the meta device: every shape, no weights; of known names nothing is fetched.
 
-    Args:
-        family: see `assemble`.
-        language_model: see `assemble`.
-        vision_tower: see `assemble`.
-        aux_tower: see `assemble`.
-        small: of the tiny shape, with as many words as its tokenizer may have.
-
-    Raises:
-        ValueError: see `assemble`.
+    Arguments and errors are those of `assemble`; a `small` one has the tiny shape and all words its tokenizer may have.
     """
     check_parts(family, aux_tower)
     architecture, parts = ARCHITECTURES[family], part_configs(language_model, vision_tower, aux_tower)

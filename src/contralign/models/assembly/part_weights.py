@@ -68,10 +68,7 @@ def language_model_weights(folder: Path, rows: int, tied: bool) -> dict[str, Ten
         rows: of the embeddings and of the head.
         tied: the head is the embeddings.
     """
-    state = {}
-    for name, tensor in read_weights(folder).items():
-        if not name.endswith(DERIVED):
-            state[_model_name(name)] = tensor
+    state = {_model_name(name): tensor for name, tensor in read_weights(folder).items() if not name.endswith(DERIVED)}
     embeddings, head = "model.language_model.embed_tokens.weight", "lm_head.weight"
     if tied and embeddings in state:
         state[head] = state[embeddings]
@@ -82,12 +79,11 @@ def language_model_weights(folder: Path, rows: int, tied: bool) -> dict[str, Ten
 
 def vision_tower_weights(folder: Path) -> dict[str, Tensor]:
     """A CLIP vision tower's weights; of a whole CLIP the text half is left out."""
-    state = {
-        name.removeprefix("vision_model."): tensor
+    return {
+        f"model.vision_tower.{name.removeprefix('vision_model.')}": tensor
         for name, tensor in read_weights(folder).items()
         if not name.startswith(NOT_OF_THE_TOWER) and not name.endswith(DERIVED)
     }
-    return {f"model.vision_tower.{name}": tensor for name, tensor in state.items()}
 
 
 def aux_tower_weights(folder: Path) -> dict[str, Tensor]:

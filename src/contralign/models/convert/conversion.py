@@ -260,7 +260,7 @@ def _parts(model: PreTrainedModel) -> dict[str, tuple[int, int]]:
 
 
 def _size(model: PreTrainedModel) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
+    return sum(tensor.nbytes for tensor in model.state_dict().values())
 
 
 def _dtype(model: PreTrainedModel) -> str:

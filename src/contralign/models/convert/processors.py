@@ -22,20 +22,6 @@ from contralign.models.decoder.image_token import IMAGE_TOKEN
 from contralign.models.mini_gemini import MiniGeminiForConditionalGeneration, MiniGeminiProcessor
 from contralign.models.published_towers import CLIP_DEVIATION, CLIP_MEAN
 
-IMAGE_SETTINGS = (
-    "do_resize",
-    "size",
-    "resample",
-    "do_center_crop",
-    "crop_size",
-    "do_rescale",
-    "rescale_factor",
-    "do_normalize",
-    "image_mean",
-    "image_std",
-    "do_convert_rgb",
-)
-
 
 def vicuna_template(tokenizer: PreTrainedTokenizerFast) -> str:
     """The original's vicuna_v1 as a chat template that gives its ids, with this tokenizer, from one text.
@@ -105,9 +91,7 @@ def mini_gemini_processor(
 def _image_settings(model: Any, tower_root: str | Path | None) -> dict[str, Any]:
     file = tower_directory(model.config.original_settings, tower_root) / "preprocessor_config.json"
     said = read_json(file) if file.is_file() else {}
-    return clip_settings(model.config.vision_config.image_size) | {
-        name: said[name] for name in IMAGE_SETTINGS if name in said
-    }
+    return {name: said.get(name, usual) for name, usual in clip_settings(model.config.vision_config.image_size).items()}
 
 
 def llava_processor_settings(config: Any, tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -12,10 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 WeightFormat = Literal["safetensors", "bin"]
-STEMS: dict[str, tuple[str, str]] = {
-    "safetensors": ("model", "safetensors"),
-    "bin": ("pytorch_model", "bin"),
-}
+STEMS: dict[str, tuple[str, str]] = {"safetensors": ("model", "safetensors"), "bin": ("pytorch_model", "bin")}
 SHARD_BYTES = 5 * 2**30
 
 
@@ -38,13 +35,19 @@ def write_weights(
     """
     if weight_format not in STEMS:
         raise ValueError(f"format {weight_format!r}: wanted {' or '.join(get_args(WeightFormat))}")
+    return write_shards(state, list(_shards(state, shard_bytes)), directory, weight_format)
+
+
+def write_shards(
+    state: Mapping[str, Tensor], groups: Sequence[Sequence[str]], directory: Path, weight_format: WeightFormat
+) -> list[str]:
+    """Write groups of tensors, one file each, and their index; the rest is as of `write_weights`."""
     stem, ending = STEMS[weight_format]
-    groups = list(_shards(state, shard_bytes))
     names = [f"{stem}-{at:05d}-of-{len(groups):05d}.{ending}" for at in range(1, len(groups) + 1)]
     for name, group in zip(names, groups, strict=True):
         write_tensors({key: state[key] for key in group}, directory / name)
     index = {
-        "metadata": {"total_size": sum(map(_size, state.values()))},
+        "metadata": {"total_size": sum(tensor.nbytes for tensor in state.values())},
         "weight_map": {key: name for name, group in zip(names, groups, strict=True) for key in group},
     }
     (directory / f"{stem}.{ending}.index.json").write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
@@ -61,22 +64,18 @@ def write_tensors(state: Mapping[str, Tensor], path: Path) -> None:
 
 
 def _own_storage(tensor: Tensor) -> Tensor:
-    shared = tensor.untyped_storage().nbytes() != _size(tensor)
+    shared = tensor.untyped_storage().nbytes() != tensor.nbytes
     return tensor.clone(memory_format=torch.contiguous_format) if shared else tensor.contiguous()
-
-
-def _size(tensor: Tensor) -> int:
-    return tensor.numel() * tensor.element_size()
 
 
 def _shards(state: Mapping[str, Tensor], shard_bytes: int) -> Iterator[list[str]]:
     group: list[str] = []
     held = 0
     for name, tensor in state.items():
-        if group and held + _size(tensor) > shard_bytes:
+        if group and held + tensor.nbytes > shard_bytes:
             yield group
             group, held = [], 0
         group.append(name)
-        held += _size(tensor)
+        held += tensor.nbytes
     if group:
         yield group

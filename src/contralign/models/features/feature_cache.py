@@ -164,12 +164,12 @@ class _LayerStates(tuple[Tensor, ...]):
 
 
 def _tower_of(model: PreTrainedModel) -> PreTrainedModel:
-    tower = dict(model.base_model.named_children()).get("vision_tower")
+    children = dict(model.base_model.named_children())
+    tower = children.get("vision_tower")
     if not isinstance(tower, PreTrainedModel):
-        children = ", ".join(name for name, _ in model.base_model.named_children())
         raise UnsupportedModel(
-            f"{type(model).__name__} has no vision_tower to keep features of; it has {children}. Do not cache features "
-            "(model.cache_features: false)"
+            f"{type(model).__name__} has no vision_tower to keep features of; it has {', '.join(children)}. Do not "
+            "cache features (model.cache_features: false)"
         )
     return tower
 

@@ -129,6 +129,3 @@ class MiniGeminiConfig(PreTrainedConfig):
                 f"side, which the small one's {cells} patches do not divide: wanted an aux_config.image_size that is "
                 f"a multiple of {aux.patch_size * cells}"
             )
-
-
-__all__ = ["MiniGeminiConfig"]

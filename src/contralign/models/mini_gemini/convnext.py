@@ -7,11 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 from transformers import ConvNextConfig
-from transformers.models.convnext.modeling_convnext import (
-    ConvNextEmbeddings,
-    ConvNextEncoder,
-    ConvNextPreTrainedModel,
-)
+from transformers.models.convnext.modeling_convnext import ConvNextEmbeddings, ConvNextEncoder, ConvNextPreTrainedModel
 
 
 class _NoAttention(ConvNextPreTrainedModel):

@@ -60,13 +60,8 @@ class MiniGeminiImageProcessor(LlavaImageProcessorPil):
         vision: Any = config.vision_config
         aux: Any = config.aux_config
         side = aux.image_size
-        settings: dict[str, Any] = {
-            "size": {"shortest_edge": side},
-            "crop_size": {"height": side, "width": side},
-            "low_res_size": vision.image_size,
-            "image_grid": config.image_grid,
-        }
-        return cls(**settings, **kwargs)
+        own: dict[str, Any] = {"low_res_size": vision.image_size, "image_grid": config.image_grid}
+        return cls(size={"shortest_edge": side}, crop_size={"height": side, "width": side}, **own, **kwargs)
 
     def _preprocess(
         self,
@@ -82,10 +77,8 @@ class MiniGeminiImageProcessor(LlavaImageProcessorPil):
         if len(shapes) > 1:
             raise ValueError(f"pictures of several shapes {sorted(shapes)}: wanted one, as do_center_crop makes it")
         large = torch.from_numpy(np.stack(made).astype(np.float32, copy=False))
-        data = {
-            "pixel_values": small_pictures(large, low_res_size, image_grid).numpy(),
-            "pixel_values_aux": large.numpy(),
-        }
+        small = small_pictures(large, low_res_size, image_grid)
+        data = {"pixel_values": small.numpy(), "pixel_values_aux": large.numpy()}
         return BatchFeature(data=data, tensor_type=return_tensors)
 
 
@@ -110,6 +103,3 @@ def small_pictures(
 
 def _resized(pictures: Tensor, side: int) -> Tensor:
     return F.interpolate(pictures, size=(side, side), mode="bilinear", align_corners=False)
-
-
-__all__ = ["MiniGeminiImageProcessor"]

@@ -90,9 +90,7 @@ class MiniGeminiModel(MiniGeminiPreTrainedModel):
         return BaseModelOutputWithPooling(last_hidden_state=patches.flatten(1, 2), pooler_output=list(features))  # type: ignore[arg-type]
 
     def get_placeholder_mask(
-        self,
-        input_ids: Int[Tensor, "batch seq"],
-        image_features: Float[Tensor, "tokens hidden"] | None = None,
+        self, input_ids: Int[Tensor, "batch seq"], image_features: Float[Tensor, "tokens hidden"] | None = None
     ) -> Bool[Tensor, "batch seq"]:
         """True at image tokens.
 
@@ -282,6 +280,3 @@ def _frozen(tower: nn.Module) -> Any:
     """No graph is built for a tower that does not learn."""
     learns = any(parameter.requires_grad for parameter in tower.parameters())
     return nullcontext() if learns else torch.no_grad()
-
-
-__all__ = ["MiniGeminiForConditionalGeneration", "MiniGeminiModel", "MiniGeminiPreTrainedModel"]

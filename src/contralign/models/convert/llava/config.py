@@ -202,11 +202,7 @@ def _checked_parts(config: LlavaConfig | LlavaNextConfig) -> tuple[LlamaConfig, 
     if not isinstance(text, LlamaConfig) or not isinstance(vision, CLIPVisionConfig):
         kinds = ", ".join(getattr(part, "model_type", "none") for part in (text, vision))
         raise ConversionError(f"this model is made of {kinds}: the original LLaVA has a llama and a clip_vision_model")
-    wanted = {
-        "projector_hidden_act": ("gelu",),
-        "multimodal_projector_bias": (True,),
-        "tie_word_embeddings": (False,),
-    }
+    wanted = {"projector_hidden_act": ("gelu",), "multimodal_projector_bias": (True,), "tie_word_embeddings": (False,)}
     for name, allowed in wanted.items():
         if getattr(config, name) not in allowed:
             raise ConversionError(f"this model has {name}={getattr(config, name)!r}: the original has {allowed[0]!r}")

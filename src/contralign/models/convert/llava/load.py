@@ -23,18 +23,12 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
-from transformers import LlavaForConditionalGeneration, LlavaNextForConditionalGeneration
+from transformers import LlavaForConditionalGeneration, LlavaNextForConditionalGeneration, PreTrainedModel
 from transformers.initialization import no_init_weights
 
 from contralign.models.convert.checkpoint import ConversionError, fill_parameters, read_json, read_weights
 from contralign.models.convert.clip_tower import clip_config, clip_weights, tower_digest, tower_directory
-from contralign.models.convert.llava.config import (
-    LLAVA,
-    LLAVA_NEXT,
-    check_original,
-    llava_config,
-    llava_next_config,
-)
+from contralign.models.convert.llava.config import LLAVA, LLAVA_NEXT, check_original, llava_config, llava_next_config
 from contralign.models.convert.original_layout import PREFIXES, rename_keys, with_prefix
 from contralign.models.convert.projector_file import PROJECTOR_FILE, with_projector
 
@@ -45,6 +39,12 @@ Llava = TypeVar("Llava", LlavaForConditionalGeneration, LlavaNextForConditionalG
 NEWLINE = "model.image_newline"
 NEXT_PREFIXES = {**PREFIXES, NEWLINE: NEWLINE}
 """LLaVA-NeXT has one parameter more."""
+
+KINDS: dict[type[PreTrainedModel], tuple[Callable[..., Any], Mapping[str, tuple[Any, Any]], Mapping[str, str]]] = {
+    LlavaForConditionalGeneration: (llava_config, LLAVA, PREFIXES),
+    LlavaNextForConditionalGeneration: (llava_next_config, LLAVA_NEXT, NEXT_PREFIXES),
+}
+"""Model class -> what makes its config, the settings it can express, and how names change."""
 
 
 def load_original_llava(
@@ -82,9 +82,7 @@ def load_original_llava(
         ConversionError: a file is missing or broken, the checkpoint is of another family, or its tensors and the
             model's parameters do not fill each other; every name is listed.
     """
-    return _load(
-        LlavaForConditionalGeneration, llava_config, LLAVA, PREFIXES, Path(path), tower_root, image_token_id, dtype
-    )
+    return _load(LlavaForConditionalGeneration, Path(path), tower_root, image_token_id, dtype)
 
 
 def load_original_llava_next(
@@ -101,28 +99,17 @@ def load_original_llava_next(
     Raises:
         ConversionError: see `load_original_llava`; or there is no `image_newline`, as in a stage-1 file.
     """
-    return _load(
-        LlavaNextForConditionalGeneration,
-        llava_next_config,
-        LLAVA_NEXT,
-        NEXT_PREFIXES,
-        Path(path),
-        tower_root,
-        image_token_id,
-        dtype,
-    )
+    return _load(LlavaNextForConditionalGeneration, Path(path), tower_root, image_token_id, dtype)
 
 
 def _load(
     kind: type[Llava],
-    make_config: Callable[..., Any],
-    supported: Mapping[str, tuple[Any, Any]],
-    prefixes: Mapping[str, str],
     path: Path,
     tower_root: str | Path | None,
     image_token_id: int | None,
     dtype: torch.dtype | None,
 ) -> Llava:
+    make_config, supported, prefixes = KINDS[kind]
     original = read_json(path / "config.json")
     check_original(original, path, supported)
     tower = tower_directory(original, tower_root)

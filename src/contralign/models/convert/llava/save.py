@@ -15,11 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
-from transformers import (
-    CLIPVisionModel,
-    LlavaForConditionalGeneration,
-    LlavaNextForConditionalGeneration,
-)
+from transformers import CLIPVisionModel, LlavaForConditionalGeneration, LlavaNextForConditionalGeneration
 
 from contralign.models.convert.checkpoint import ConversionError
 from contralign.models.convert.clip_tower import clip_settings, tower_digest

@@ -66,11 +66,7 @@ def _swapped(name: str, *, back: bool) -> str | None:
         begins, becomes = (ours, original) if back else (original, ours)
         if name.startswith(begins):
             rest = name.removeprefix(begins)
-            return becomes + (_convnext(rest, back=back) if original == AUX_TOWER else rest)
+            for theirs, part in CONVNEXT_PARTS if original == AUX_TOWER else ():
+                rest = rest.replace(part, theirs, 1) if back else rest.replace(theirs, part, 1)
+            return becomes + rest
     return None
-
-
-def _convnext(name: str, *, back: bool) -> str:
-    for original, ours in CONVNEXT_PARTS:
-        name = name.replace(ours, original, 1) if back else name.replace(original, ours, 1)
-    return name

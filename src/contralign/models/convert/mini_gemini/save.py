@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from huggingface_hub import split_torch_state_dict_into_shards
-from safetensors.torch import save_file
-from torch import Tensor
 
 from contralign.models.convert.checkpoint import ConversionError
 from contralign.models.convert.clip_tower import tower_digest
 from contralign.models.convert.mini_gemini.config import original_config
 from contralign.models.convert.mini_gemini.load import HEAD
 from contralign.models.convert.mini_gemini.names import original_names
+from contralign.models.convert.weight_files import write_shards
 from contralign.models.mini_gemini import MiniGeminiForConditionalGeneration
+
+OF_THE_LANGUAGE_MODEL = ("model.embed_tokens.", "model.layers.", "model.norm.", "lm_head.")
 
 
 def save_original_mini_gemini(
@@ -46,30 +45,10 @@ def save_original_mini_gemini(
     if model.config.tie_word_embeddings:
         del state[HEAD]
     names = original_names(state)
-    folder.mkdir(parents=True, exist_ok=True)
-    _write_shards(
-        {names[name]: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, folder, max_shard_size
-    )
-    _write_json(folder / "config.json", settings)
-
-
-def _write_shards(state: Mapping[str, Tensor], folder: Path, max_shard_size: str) -> None:
-    text = {name: tensor for name, tensor in state.items() if _is_text(name)}
+    original = {names[name]: tensor for name, tensor in state.items()}
+    text = {name: tensor for name, tensor in original.items() if name.startswith(OF_THE_LANGUAGE_MODEL)}
     split = split_torch_state_dict_into_shards(text, max_shard_size=max_shard_size)
-    shards = [*split.filename_to_tensors.values(), [name for name in state if name not in text]]
-    weight_map = {}
-    for number, names in enumerate(shards, 1):
-        file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        save_file({name: state[name] for name in names}, folder / file, metadata={"format": "pt"})
-        weight_map |= dict.fromkeys(names, file)
-    size = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
-    index = {"metadata": {"total_size": size}, "weight_map": dict(sorted(weight_map.items()))}
-    _write_json(folder / "model.safetensors.index.json", index)
-
-
-def _is_text(name: str) -> bool:
-    return name.startswith(("model.embed_tokens.", "model.layers.", "model.norm.", "lm_head."))
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    shards = [*split.filename_to_tensors.values(), [name for name in original if name not in text]]
+    folder.mkdir(parents=True, exist_ok=True)
+    write_shards(original, shards, folder, "safetensors")
+    (folder / "config.json").write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")

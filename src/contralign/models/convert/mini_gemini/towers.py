@@ -13,9 +13,13 @@ from transformers import ConvNextConfig
 from contralign.models.convert.checkpoint import ConversionError, read_tensors
 from contralign.models.convert.clip_tower import check_tower_directory
 from contralign.models.convert.mini_gemini.names import AUX_TOWER, rename_mini_gemini_keys
+from contralign.models.convert.original_layout import rename_keys, with_prefix
 
 OPEN_CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
-OPEN_CLIP_PARTS = {"visual.trunk.stem.": "vision_stem.", "visual.trunk.stages.": "vision_stages."}
+OPEN_CLIP_PARTS = {
+    "visual.trunk.stem.": f"{AUX_TOWER}vision_stem.",
+    "visual.trunk.stages.": f"{AUX_TOWER}vision_stages.",
+}
 
 CLIP_NAME = "model_zoo/OpenAI/clip-vit-large-patch14-336"
 CONVNEXT_NAME = "model_zoo/OpenAI/openclip-convnext-large-d-320-laion2B-s29B-b131K-ft-soup"
@@ -37,11 +41,7 @@ def convnext_weights(name: str, directory: Path) -> dict[str, Tensor]:
         raise ConversionError(
             f"no weights in {directory}: wanted {' or '.join(OPEN_CLIP_FILES)}, as open_clip saves them"
         )
-    trunk = {}
-    for key, tensor in read_tensors(file).items():
-        for begins, becomes in OPEN_CLIP_PARTS.items():
-            if key.startswith(begins):
-                trunk[AUX_TOWER + becomes + key.removeprefix(begins)] = tensor
+    trunk, _ = rename_keys(read_tensors(file), lambda name: with_prefix(name, OPEN_CLIP_PARTS))
     if not trunk:
         raise ConversionError(
             f"{file} holds no visual.trunk.stem and visual.trunk.stages: wanted a CLIP with a ConvNeXt"

@@ -135,8 +135,7 @@ def merges(model: SentencePieceModel) -> Iterator[tuple[str, str]]:
     """Every pair of pieces that makes a third, in the order in which a fast BPE must try them."""
     whole = {piece.text: index for index, piece in enumerate(model.pieces) if piece.kind in (NORMAL, USER_DEFINED)}
     ranked = sorted(
-        (piece for piece in model.pieces if piece.kind == NORMAL),
-        key=lambda piece: (-piece.score, -len(piece.text)),
+        (piece for piece in model.pieces if piece.kind == NORMAL), key=lambda piece: (-piece.score, -len(piece.text))
     )
     for piece in ranked:
         cuts = ((piece.text[:at], piece.text[at:]) for at in range(1, len(piece.text)))

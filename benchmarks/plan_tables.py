@@ -1,11 +1,12 @@
-"""The tables of docs/plan.md, as Markdown: `python -m contralign.bench.plan` prints them."""
+"""The tables of docs/plan.md, as Markdown: `python benchmarks/plan_tables.py` prints them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from contralign.bench.plan import validation
+import plan_validation as validation
+
 from contralign.bench.plan.models import MODELS
 from contralign.bench.plan.operations.counting import Counting, Mode
 from contralign.bench.plan.operations.counts import flop_ratio
@@ -154,3 +155,7 @@ def _markdown(heads: Iterable[object], rows: Iterable[Iterable[object]]) -> Iter
     yield "|" + "---|" * len(heads)
     for row in rows:
         yield f"| {' | '.join(map(str, row))} |"
+
+
+if __name__ == "__main__":
+    print(report())
