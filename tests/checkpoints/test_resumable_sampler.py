@@ -137,12 +137,7 @@ def write_mixture(folder):
 def stream_recipe(folder, name, **changes):
     data = {"train": write_mixture(folder), "streaming": True, "shuffle_buffer": 4, "on_bad": "skip"}
     stage = {**STAGE, "steps": 6, "batch_size": 2, "grad_accumulation": 2, "cal": True}
-    values = {
-        "data": data,
-        "stages": {"it": stage},
-        "arms": None,
-        "trainer": {"save_steps": 2, "logging_steps": 1},
-    }
+    values = {"data": data, "stages": {"it": stage}, "arms": None, "trainer": {"save_steps": 2, "logging_steps": 1}}
     return small_plan(folder, output_dir=str(folder / name), **merge(values, changes))
 
 

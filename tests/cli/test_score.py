@@ -144,10 +144,7 @@ def test_changes_to_the_recipe_are_those_of_train(tmp_path, model, recipe):
         (["--recipe", "RECIPE", "--template", "plain"], "data.template: the recipe says so already"),
         (["--recipe", "RECIPE", "--contrast", "mask"], "with cal.contrast=VALUE instead of an option"),
         (["--recipe", "RECIPE", "--prompt", "it is"], "with cal.contrast=VALUE instead of an option"),
-        (
-            ["scenes:train", "--contrast", "mask", "--prompt", "it is"],
-            "contrast 'mask' has no setting 'prompt'",
-        ),
+        (["scenes:train", "--contrast", "mask", "--prompt", "it is"], "contrast 'mask' has no setting 'prompt'"),
         (
             ["scenes:train", "--setting", "scenes.count=5", "--contrast", "shuffle", "--batch-size", "1"],
             "contrast='shuffle' with batch_size=1",

@@ -43,8 +43,7 @@ def a_batch(width=3):
 
 def rows_of(batch, keep):
     return replace(
-        batch,
-        **{name: value[keep] for name, value in vars(batch).items() if isinstance(value, torch.Tensor)},
+        batch, **{name: value[keep] for name, value in vars(batch).items() if isinstance(value, torch.Tensor)}
     )
 
 

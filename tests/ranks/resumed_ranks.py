@@ -71,11 +71,7 @@ def main(folder: str, engine: str, what: str) -> None:
     )
     rows = rows_by_role("mixed", torch.float32, 4)
     trainer = CALTrainer(
-        model=model,
-        args=args,
-        train_dataset=rows,
-        data_collator=collate,
-        cal=CalConfig(contrast="mean"),
+        model=model, args=args, train_dataset=rows, data_collator=collate, cal=CalConfig(contrast="mean")
     )
     request = StopRequest()
     trainer.add_callback(Fate(what))

@@ -40,11 +40,7 @@ def test_settings_that_do_not_go_together_are_refused(settings, message):
         ({}, {"data": {"count": 10}}, r"data\.count=10 has no effect: every streaming stage has steps"),
         ({}, {"trainer": {"dataloader_drop_last": True}}, r"trainer\.dataloader_drop_last has no effect: a stream"),
         ({}, {"cal": {"scores": "start"}}, r"arms\.cal\.scores: 'start' scores all records before the first step"),
-        (
-            {},
-            {"model": {"path": "some/model", "tiny": None, "cache_features": True}},
-            "cache_features: not with",
-        ),
+        ({}, {"model": {"path": "some/model", "tiny": None, "cache_features": True}}, "cache_features: not with"),
         ({"kind": "text", "train": [], "cal": False}, {"cal": None, "arms": None}, r"'text' reads all records at once"),
     ],
 )

@@ -160,10 +160,7 @@ BAD = {
     "arm that is a path": ("arms: {../x: {}}", "arms.../x: '../x' becomes a folder"),
     "name that is a path": ("name: a/b", "name: 'a/b' becomes a folder"),
     "cal out of range": ("cal: {alpha: -1}", "cal: alpha=-1"),
-    "cal without effect": (
-        "cal: {alpha: 0, weighting: dft}",
-        "cal: alpha=0.0 has no effect with weighting='dft'",
-    ),
+    "cal without effect": ("cal: {alpha: 0, weighting: dft}", "cal: alpha=0.0 has no effect with weighting='dft'"),
     "even window": ("arms: {cal: {window: 2}}", "arms.cal: window=2"),
     "fill of two colours": (
         "cal: {contrast: {name: patches, fill: [1, 2]}}",

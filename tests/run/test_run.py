@@ -84,8 +84,7 @@ def test_arms_see_the_same_records_in_the_same_order_from_the_same_start(tmp_pat
 def test_another_seed_gives_another_order(tmp_path, seen):
     for seed in (0, 1):
         run_plan(
-            small_plan(tmp_path, seed=seed, output_dir=str(tmp_path / f"run{seed}"), arms={"cal": None, "mle": {}}),
-            {},
+            small_plan(tmp_path, seed=seed, output_dir=str(tmp_path / f"run{seed}"), arms={"cal": None, "mle": {}}), {}
         )
     half = len(seen) // 2
     assert seen[:half] != seen[half:]

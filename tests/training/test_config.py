@@ -46,10 +46,7 @@ def test_the_ranges_of_table_4_and_plain_mle_are_allowed(alpha, beta):
         ({"score": "prob"}, "score='prob': wanted one of logit, centred, logprob"),
         ({"contrast": "noise"}, "contrast='noise': wanted one of drop, mask, patches, blur"),
         ({"patch_ratio": 0.5}, "patch_ratio: 0.5 is written with the contrast now: contrast='patches:0.5'"),
-        (
-            {"contrast": {"name": "patches", "sigma": 1.0}},
-            "contrast 'patches' has no setting 'sigma'",
-        ),
+        ({"contrast": {"name": "patches", "sigma": 1.0}}, "contrast 'patches' has no setting 'sigma'"),
         ({"contrast": {"name": "mask", "prompt": "an image"}}, "contrast 'mask' has no setting 'prompt'"),
         ({"contrast": {"name": "drop", "tokens": 2}}, "contrast 'drop' has no setting 'tokens'"),
         ({"contrast": "none", "beta": 3.0}, "beta=3.0 has no effect with contrast='none'"),

@@ -188,11 +188,7 @@ def test_all_that_differs_from_the_file_is_named_before_training(world, tmp_path
     cal = CalConfig(scores=str(file.path), contrast="mask")
     with pytest.raises(ScoreMismatch) as refused:
         trainer_of(world, tmp_path, cal=cal, collator=other)
-    for words in (
-        "template was 'chat', is 'plain'",
-        "max_length was None, is 500",
-        "contrast was 'drop', is 'mask'",
-    ):
+    for words in ("template was 'chat', is 'plain'", "max_length was None, is 500", "contrast was 'drop', is 'mask'"):
         assert words in str(refused.value)
 
 

@@ -221,10 +221,7 @@ def test_the_saved_model_is_an_ordinary_one(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "changes, message",
-    [
-        ({"label_smoothing_factor": 0.1}, "label_smoothing_factor=0.1 has no effect"),
-    ],
+    "changes, message", [({"label_smoothing_factor": 0.1}, "label_smoothing_factor=0.1 has no effect")]
 )
 def test_settings_without_effect_are_refused(changes, message, tmp_path):
     with pytest.raises(ValueError, match=message):

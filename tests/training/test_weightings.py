@@ -266,12 +266,7 @@ def trainer_of(folder, config, batch_size=8, accumulation=1):
     )
     rows = Rows(training_rows(dtype=torch.float32))
     return CALTrainer(
-        model=build_llava(),
-        args=args,
-        train_dataset=rows,
-        data_collator=collate,
-        eval_dataset=rows,
-        cal=config,
+        model=build_llava(), args=args, train_dataset=rows, data_collator=collate, eval_dataset=rows, cal=config
     )
 
 

@@ -24,11 +24,7 @@ def record(number: int, picture: object = None) -> dict:
     """A LLaVA record; without a picture one of text alone."""
     asked = "which shade?" if picture is None else "<image>\nwhich shade?"
     turns = [{"from": "human", "value": asked}, {"from": "gpt", "value": f"shade {number}"}]
-    return {
-        "id": f"r{number}",
-        **({} if picture is None else {"image": picture}),
-        "conversations": turns,
-    }
+    return {"id": f"r{number}", **({} if picture is None else {"image": picture}), "conversations": turns}
 
 
 def write_jsonl(path: Path, numbers: Sequence[int], pictures: bool = True) -> Path:

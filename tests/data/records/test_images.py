@@ -6,14 +6,7 @@ from datasets import Dataset
 from PIL import Image
 
 from contralign.data.records.bad_record import BadRecord
-from contralign.data.records.images import (
-    DatasetImage,
-    as_image,
-    check_image,
-    contents,
-    locate_image,
-    open_image,
-)
+from contralign.data.records.images import DatasetImage, as_image, check_image, contents, locate_image, open_image
 
 
 def test_a_picture_is_found_under_its_root_through_inward_links(image_root):

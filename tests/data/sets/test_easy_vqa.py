@@ -4,13 +4,7 @@ import pytest
 
 from contralign.data.records.messages import IMAGE, open_image
 from contralign.data.sets import SETS
-from contralign.data.sets.easy_vqa import (
-    COLOURS,
-    SHAPES,
-    easy_vqa,
-    statement,
-    wording,
-)
+from contralign.data.sets.easy_vqa import COLOURS, SHAPES, easy_vqa, statement, wording
 
 package = pytest.importorskip("easy_vqa")
 

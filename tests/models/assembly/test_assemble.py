@@ -6,13 +6,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 from worlds.same_numbers import assert_says_the_same
-from worlds.small_parts import (
-    as_shards_of_bin,
-    write_clip,
-    write_convnext,
-    write_gemma,
-    write_llama,
-)
+from worlds.small_parts import as_shards_of_bin, write_clip, write_convnext, write_gemma, write_llama
 
 from contralign.models.assembly.assemble import assemble, assemble_tiny, meta_model
 from contralign.models.assembly.published_parts import GEMMA_2B, VICUNA_7B, VICUNA_13B

@@ -19,8 +19,7 @@ def test_the_image_token_stands_behind_the_words_of_a_part(name):
 
 
 @pytest.mark.parametrize(
-    ("model_type", "first"),
-    [("llama", ["<unk>", "<s>", "</s>"]), ("gemma", ["<pad>", "<eos>", "<bos>", "<unk>"])],
+    ("model_type", "first"), [("llama", ["<unk>", "<s>", "</s>"]), ("gemma", ["<pad>", "<eos>", "<bos>", "<unk>"])]
 )
 def test_a_learnt_one_has_the_special_tokens_of_its_kind(model_type, first):
     tokenizer = train_part_tokenizer(model_type, TEXTS, 400, 128)

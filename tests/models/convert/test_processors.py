@@ -54,10 +54,7 @@ def test_the_gemma_template_gives_the_original_ids_and_answers(name):
     image = add_image_token(tokenizer)
     row = next(row for row in EXPECTED["sets"]["gemma/max=2048"] if row["name"] == name)
     made = tokenizer.apply_chat_template(
-        messages_of(CASES[name]),
-        chat_template=GEMMA_TEMPLATE,
-        return_dict=True,
-        return_assistant_tokens_mask=True,
+        messages_of(CASES[name]), chat_template=GEMMA_TEMPLATE, return_dict=True, return_assistant_tokens_mask=True
     )
     ids = [tokenizer.bos_token_id, *made["input_ids"]]
     assert ids == [image if index == -200 else index for index in row["input_ids"]]

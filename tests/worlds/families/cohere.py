@@ -35,7 +35,4 @@ def cohere2_vision() -> Any:
     return hf.Cohere2VisionForConditionalGeneration(config)
 
 
-FAMILIES = (
-    Family("Aya Vision", aya_vision, IN_LINE),
-    Family("Command A Vision", cohere2_vision, IN_LINE),
-)
+FAMILIES = (Family("Aya Vision", aya_vision, IN_LINE), Family("Command A Vision", cohere2_vision, IN_LINE))

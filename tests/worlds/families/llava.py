@@ -73,10 +73,7 @@ def vip_llava() -> Any:
 
 def onevision_picture(generator: torch.Generator) -> Row:
     """A base view of 4 x 4 tokens and one tile of 4 x 4, every row of it with a newline."""
-    return {
-        "pixel_values": torch.randn(1, 2, 3, 28, 28, generator=generator),
-        "image_sizes": torch.tensor([[28, 28]]),
-    }
+    return {"pixel_values": torch.randn(1, 2, 3, 28, 28, generator=generator), "image_sizes": torch.tensor([[28, 28]])}
 
 
 def onevision_video(generator: torch.Generator) -> Row:
@@ -98,10 +95,7 @@ FAMILIES = (
     Family(
         "LLaVA-NeXT-Video",
         llava_next_video,
-        {
-            "image": Kind(IMAGE_TOKEN, 16 + 4 * 5, onevision_picture),
-            "video": Kind(VIDEO_TOKEN, 2 * 4, onevision_video),
-        },
+        {"image": Kind(IMAGE_TOKEN, 16 + 4 * 5, onevision_picture), "video": Kind(VIDEO_TOKEN, 2 * 4, onevision_video)},
     ),
     Family("ViP-LLaVA", vip_llava, IN_LINE),
 )

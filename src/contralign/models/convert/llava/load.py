@@ -103,11 +103,7 @@ def load_original_llava_next(
 
 
 def _load(
-    kind: type[Llava],
-    path: Path,
-    tower_root: str | Path | None,
-    image_token_id: int | None,
-    dtype: torch.dtype | None,
+    kind: type[Llava], path: Path, tower_root: str | Path | None, image_token_id: int | None, dtype: torch.dtype | None
 ) -> Llava:
     make_config, supported, prefixes = KINDS[kind]
     original = read_json(path / "config.json")
