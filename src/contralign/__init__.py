@@ -1,7 +1,5 @@
 """contralign: train vision-language models to look at the image (CAL, NeurIPS 2024)."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING
 
 from contralign.public import lazy

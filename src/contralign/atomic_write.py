@@ -4,8 +4,6 @@ Content is written under another name in the same folder, flushed with fsync and
 once or not at all. A process that is killed leaves the old content or none, never half of the new.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import shutil

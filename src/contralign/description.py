@@ -1,7 +1,5 @@
 """What an object of settings is, in plain values: enough to tell it from another one later."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass

@@ -1,7 +1,5 @@
 """The known name that somebody meant: how a message about an unknown one ends."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Iterable
 

@@ -1,7 +1,5 @@
 """Both passes of a model over collated batches, in eval mode: what evaluation, analysis and scoring share."""
 
-from __future__ import annotations
-
 import logging
 import random
 from collections import deque

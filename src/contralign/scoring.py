@@ -1,7 +1,5 @@
 """Scoring: Δ of every label token of a data set into a score file, in parts, so that a killed run can resume."""
 
-from __future__ import annotations
-
 import sys
 import time
 from collections import Counter

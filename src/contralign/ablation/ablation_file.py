@@ -1,7 +1,5 @@
 """Ablation files: YAML beside the recipe they vary, with changes from the command line."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The cells of an ablation: one point of the grid, one arm, one seed; each with its resolved recipe."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path

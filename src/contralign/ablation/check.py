@@ -6,8 +6,6 @@ from seed to seed (accuracy by 0.049, root mean square; √2 times the deviation
 compared with the spread over seeds, see `largest_difference`.
 """
 
-from __future__ import annotations
-
 import math
 import random
 import statistics

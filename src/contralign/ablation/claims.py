@@ -8,8 +8,6 @@ Two processes could still do one thing twice, where a holder was only slow. That
 they make is equal, and is renamed into place in one go.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

@@ -13,8 +13,6 @@ shares with the smaller one. Results, models and claims may lie in another folde
 share: what is equal in them is done once, and no model is removed.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

@@ -12,8 +12,6 @@ Arms that were trained on two processors differ by the processor as well, which 
 result says which machines made it, and tables name their processors.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Sequence

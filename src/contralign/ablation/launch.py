@@ -1,7 +1,5 @@
 """Local workers: as many processes of one thread as there are cores, each the same command with --worker."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """What has to be done for an ablation: the chain of steps of every cell, equal steps under one key."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass

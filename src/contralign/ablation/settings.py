@@ -1,7 +1,5 @@
 """What an ablation file may say: one frozen dataclass a section, every check beside the setting it is about."""
 
-from __future__ import annotations
-
 import itertools
 import re
 from collections.abc import Iterator, Mapping

@@ -1,7 +1,5 @@
 """An sbatch script: an array of workers on a shared disk, each the same command as a local one."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Sequence
 from pathlib import Path

@@ -3,8 +3,6 @@
 Any number of workers, on any machines that share the folder, may run side by side.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import shutil

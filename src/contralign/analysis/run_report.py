@@ -4,8 +4,6 @@ A run directory holds (see `contralign.run.run_directory`) recipe.yaml, environm
 results.json, bad_records.json and evaluations/ARM/gallery/gallery.jsonl; any of them may be missing.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

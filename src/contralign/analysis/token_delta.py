@@ -1,7 +1,5 @@
 """Δ of every token of a caption, as in the paper's Figure 2a. Computed here, drawn elsewhere."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby

@@ -1,7 +1,5 @@
 """A model from disk as a workload: its own weights, image token, image size and processor."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The machine that a benchmark ran on."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

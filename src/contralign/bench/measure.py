@@ -3,8 +3,6 @@
 Other work on the machine then slows all modes alike, and a ratio is taken inside a round, where it cancels best.
 """
 
-from __future__ import annotations
-
 import random
 import statistics
 import time

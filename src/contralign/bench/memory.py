@@ -1,7 +1,5 @@
 """Peak memory of a step, as the allocator saw it, and whether a shape has any chance to fit."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager

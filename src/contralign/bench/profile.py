@@ -4,8 +4,6 @@ contralign marks its parts with `torch.profiler.record_function`; this file adds
 for itself alone, so that the shares sum to 1.
 """
 
-from __future__ import annotations
-
 import statistics
 from collections import defaultdict
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """The tensors of a measured batch: random words around pictures, labels at the end of every row."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 

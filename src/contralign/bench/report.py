@@ -1,7 +1,5 @@
 """What a benchmark found: as JSON, and as a table with the lines that say what it was taken on."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict

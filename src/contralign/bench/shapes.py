@@ -4,8 +4,6 @@ The named shapes have the proportions of the real models and a width that two CP
 options away (7B: hidden 4096, layers 32, heads 32).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ Every way is a function from a workload to a function that gives the loss. One m
 CAL's mark runs the model's own forward.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

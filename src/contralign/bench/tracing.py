@@ -1,7 +1,5 @@
 """Context managers around a measured step: garbage collection paused, torch's profiler without its log lines."""
 
-from __future__ import annotations
-
 import gc
 import os
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """A shape as something to run: a real Hugging Face model with random weights, or one from disk, and a batch for it."""
 
-from __future__ import annotations
-
 import warnings
 from dataclasses import dataclass
 from pathlib import Path

@@ -4,8 +4,6 @@ The digest is of the whole file up to 4 MiB, beyond that of 64 blocks spread ove
 power loss leaves: files that are cut off or full of zeros.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging

@@ -4,8 +4,6 @@ It is found before the optimizer step, so the weights stay those of the step bef
 fp16 only the loss is checked: infinite gradients are normal there, since a GradScaler finds its scale by them.
 """
 
-from __future__ import annotations
-
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping

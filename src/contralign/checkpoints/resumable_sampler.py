@@ -1,7 +1,5 @@
 """The order of training records, LLaVA's or a stream's: it depends on seeds alone, so a resumed run keeps it."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path

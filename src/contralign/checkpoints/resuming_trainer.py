@@ -1,7 +1,5 @@
 """A Trainer that resumes exactly after a kill, and weights loaded into, or gathered from, its model."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path

@@ -4,8 +4,6 @@ None of them loses anything: files in the run directory are complete, and the la
 is imported here, since the command line looks at every error.
 """
 
-from __future__ import annotations
-
 import re
 from typing import ClassVar
 

@@ -5,8 +5,6 @@ Here all ranks write into _writing/checkpoint-N. Once all have and the files are
 the folder renamed; only then are older checkpoints removed.
 """
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import os

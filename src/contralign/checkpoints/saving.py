@@ -1,7 +1,5 @@
 """`atomic_write` for a run: a disk that refuses is a `CannotWrite`, which says how much is free."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -3,8 +3,6 @@
 SLURM sends SIGTERM before it preempts a job, and what `--signal` names before its time is over.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import threading

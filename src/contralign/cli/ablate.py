@@ -1,7 +1,5 @@
 """`contralign ablate`: a grid of settings × arms × seeds over one recipe, compared in pairs of equal seed."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

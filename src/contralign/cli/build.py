@@ -1,7 +1,5 @@
 """`contralign build`: models made on this machine, as ordinary model directories."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

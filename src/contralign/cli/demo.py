@@ -1,7 +1,5 @@
 """`contralign demo`: the recipe tiny/demo, which comes with contralign."""
 
-from __future__ import annotations
-
 import typer
 
 from contralign.cli.train import Changes, DryRun

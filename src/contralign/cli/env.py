@@ -1,7 +1,5 @@
 """`contralign env`: versions, devices and what is known to break, as a table or as JSON."""
 
-from __future__ import annotations
-
 import json
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """The command `contralign`: one verb a file. Importing this is fast; a verb imports what it needs when it runs."""
 
-from __future__ import annotations
-
 import typer
 
 from contralign.cli.ablate import ablate

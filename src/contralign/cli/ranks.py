@@ -1,7 +1,5 @@
 """Ending a command that may run on several ranks."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Iterator

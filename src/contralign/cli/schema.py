@@ -1,7 +1,5 @@
 """`contralign schema`: the JSON Schema of recipes, for editors."""
 
-from __future__ import annotations
-
 import json
 
 import typer

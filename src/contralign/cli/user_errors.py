@@ -3,8 +3,6 @@
 A `RunError` (`contralign.checkpoints.run_errors`) becomes one message too, with its own exit code.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from traceback import walk_tb

@@ -1,7 +1,5 @@
 """The second look: one condition a file, each a function from batch to batch."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING
 
 from contralign.public import lazy

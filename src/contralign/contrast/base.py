@@ -1,7 +1,5 @@
 """What a contrast is: a function from the batch to what the second pass reads instead (paper, section 2.2 and A.3)."""
 
-from __future__ import annotations
-
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from contralign.batch import VLBatch

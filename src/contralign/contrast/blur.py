@@ -4,8 +4,6 @@ A true Gaussian, not the row of box filters that PIL's GaussianBlur is, on the o
 tiling: σ is counted in its pixels.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, replace
 from numbers import Real

@@ -7,8 +7,6 @@ beginning-of-sequence token, after which a language model expects anything at al
 whether they are visual or not. A short prompt in the picture's place gives the second pass something to go by.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import ClassVar

@@ -1,7 +1,5 @@
 """Contrast "mask": image tokens stay in the sequence and their keys are hidden (section A.4, the released code)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from typing import ClassVar
 

@@ -5,8 +5,6 @@ Here the second pass still has something where a picture stands, and only its co
 "drop": all other image tokens are taken out and the text keeps its positions. Ours, not the paper's.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import ClassVar
 

@@ -5,8 +5,6 @@ all rows have in common, such as a system prompt. Several rows laid into one, af
 waste neither, but longer rows pay more for attention; `plan` weighs the two.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 

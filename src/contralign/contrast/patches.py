@@ -3,8 +3,6 @@
 The grid lies on the original picture, before any padding or tiling, so that an overview and its tiles stay consistent.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise, product

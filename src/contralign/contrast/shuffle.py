@@ -5,8 +5,6 @@ nothing of the style of captions; what it holds is what this picture says and an
 second time: features are exchanged. Ours, not the paper's.
 """
 
-from __future__ import annotations
-
 import logging
 from collections import defaultdict
 from collections.abc import Sequence

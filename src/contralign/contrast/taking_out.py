@@ -1,7 +1,5 @@
 """Taking image tokens out of a batch, and which of their places may stay for something that stands in."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import torch

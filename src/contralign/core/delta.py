@@ -1,7 +1,5 @@
 """Δ: how much the picture changes the score of each label token (paper, equation 1 and section 2.2.2)."""
 
-from __future__ import annotations
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor

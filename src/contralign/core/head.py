@@ -1,7 +1,5 @@
 """The vocabulary head: from hidden states to the score of a label, with or without the whole vocabulary."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property

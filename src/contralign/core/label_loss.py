@@ -5,8 +5,6 @@ the chunk is there, and the chunk thrown away: the vocabulary-sized matrix is ma
 kept for the backward pass nor made again in it. What stays is the gradient of the rows and of the head.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

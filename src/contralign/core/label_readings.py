@@ -4,8 +4,6 @@
 that it never stands in memory for all of them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Literal
 

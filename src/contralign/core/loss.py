@@ -1,7 +1,5 @@
 """The weighted loss in its three forms (equation 5, Algorithm 1, and the released code)."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int

@@ -5,8 +5,6 @@ contrast only as a function from batch to batch. Only what Δ and the loss need 
 is read, one dot product a label.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace

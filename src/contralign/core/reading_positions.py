@@ -1,7 +1,5 @@
 """At which tokens the score of a label is read: in the batch, and in what the second pass sees of it."""
 
-from __future__ import annotations
-
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor

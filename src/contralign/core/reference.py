@@ -3,8 +3,6 @@
 Nothing here is used for training. Plain Python floats are Python's float64, so `float64` in means `float64` throughout.
 """
 
-from __future__ import annotations
-
 import math
 
 from torch import Tensor

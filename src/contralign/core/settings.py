@@ -1,7 +1,5 @@
 """Choices, ranges and options of what weights are made of, without torch: recipes are checked by these too."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, get_args

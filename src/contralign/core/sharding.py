@@ -1,7 +1,5 @@
 """Whether a forward gathers parameters from other ranks, and so must be run by all of them."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import torch

@@ -1,7 +1,5 @@
 """From Δ to weights: clamp (equation 3), then average-pool (equation 4)."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float

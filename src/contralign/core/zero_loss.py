@@ -3,8 +3,6 @@
 Where only the projector is trained, no trainable parameter takes part in a micro-batch of text alone.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

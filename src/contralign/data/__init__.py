@@ -1,7 +1,5 @@
 """From records to batches: read samples, tokenise and label them, collate them, and keep their scores."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING
 
 from contralign.public import lazy

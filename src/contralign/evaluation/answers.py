@@ -1,7 +1,5 @@
 """Accuracy on questions with short answers, beside baselines that do not see the picture."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Areas under the ROC curve (AUC) of Δ: between kinds of tokens, and between right and wrong pictures."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

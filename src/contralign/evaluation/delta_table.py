@@ -4,8 +4,6 @@ Weights are only as good as their Δ: one that does not find visual words, or ca
 weight them.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Sequence
 from typing import Any

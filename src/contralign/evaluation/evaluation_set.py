@@ -1,7 +1,5 @@
 """The data of an evaluation: held-out samples, and the training set for baselines."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

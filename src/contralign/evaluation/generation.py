@@ -1,7 +1,5 @@
 """Greedy generation of the last answer of samples, in batches."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -3,8 +3,6 @@
 Any samples with pictures will do; those with spans separate visual words from filler.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

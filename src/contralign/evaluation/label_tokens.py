@@ -1,7 +1,5 @@
 """Loss and Δ of every label token of samples, from both passes: the data of `grounding` and `delta`."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, get_args

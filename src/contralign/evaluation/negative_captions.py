@@ -1,7 +1,5 @@
 """Negative captions for retrieval: those of other samples, or the own one with one visual word exchanged."""
 
-from __future__ import annotations
-
 import random
 import re
 from collections import defaultdict

@@ -1,7 +1,5 @@
 """Retrieval: the picture's own caption among k, by the model's likelihood; chance without looking."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Sequence
 from dataclasses import replace

@@ -4,8 +4,6 @@ A loss that rises without the picture shows only that captions differ from plain
 picture shows that the model looked.
 """
 
-from __future__ import annotations
-
 import hashlib
 import random
 from collections import Counter, defaultdict

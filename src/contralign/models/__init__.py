@@ -1,7 +1,5 @@
 """Models: how every family is read, built of its parts, and converted from and to original checkpoints."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING
 
 from contralign.public import lazy

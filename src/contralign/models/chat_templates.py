@@ -5,8 +5,6 @@ assistant says is marked by `generation`, so `template: chat` learns the same to
 parts is the content of a turn.
 """
 
-from __future__ import annotations
-
 # GAP is a space where the tokenizer puts none behind <image>: the original tokenises the text behind an image alone,
 # and there its tokenizer puts one in front.
 _IMAGES_FIRST = """\

@@ -3,8 +3,6 @@
 One place for all that makes, converts or recognises them (training_spec, sections 2.4, 3 and 4.2).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -3,8 +3,6 @@
 What one section can tell by itself is checked in its own module.
 """
 
-from __future__ import annotations
-
 import re
 
 from contralign.nearest import nearest

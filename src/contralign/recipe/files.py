@@ -1,7 +1,5 @@
 """Are the files that a recipe names here? Told before anything is imported that takes seconds."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from contralign.recipe.data_settings import DataSettings, is_builtin

@@ -4,8 +4,6 @@ It is made of the dataclasses that recipes are read into: types, choices and ran
 base, so nothing is required; null gives every setting its default. What settings must agree on only a run can tell.
 """
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Packages behind a recipe: which names in it are not contralign's own, and what versions they come from."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 from contralign.plugins import package_adding

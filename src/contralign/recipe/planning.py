@@ -1,7 +1,5 @@
 """From a recipe to the plan of its run: where everything that can be refused without loading anything is refused."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from contralign.recipe.checks import check_plan, check_recipe

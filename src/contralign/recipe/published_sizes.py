@@ -1,7 +1,5 @@
 """How many records the published files have, so that a run can be planned before they are downloaded."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -3,8 +3,6 @@
 `recipe_file` reads the YAML, `checks` says what the sections must agree on, `plan` what a run of it does.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Annotated, Any

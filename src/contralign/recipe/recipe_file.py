@@ -4,8 +4,6 @@ A recipe states the difference to its base. Mappings are merged, lists and scala
 base away, and gives a setting its default. A base passes on everything but `name` and `output_dir`.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path

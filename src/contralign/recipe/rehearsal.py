@@ -9,8 +9,6 @@ model keeps its architecture and loses its size. What changes is plain to see in
 - trainer: records are read in the training process; name: its own, so that runs do not meet
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping
 from typing import Any
 

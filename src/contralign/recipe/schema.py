@@ -5,8 +5,6 @@ The dataclasses stay ordinary ones: types and ranges are their annotations, what
 their `__post_init__`.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import inspect

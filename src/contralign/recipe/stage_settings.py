@@ -3,8 +3,6 @@
 A setting that would have no effect is an error, so that what a recipe says is what a run does.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Literal
 

@@ -3,8 +3,6 @@
 They are read from its source file: importing transformers takes seconds, and a misspelt name is to be said at once.
 """
 
-from __future__ import annotations
-
 import functools
 import operator
 import re

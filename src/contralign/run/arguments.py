@@ -1,7 +1,5 @@
 """The Trainer's arguments of one stage, every one that matters set in plain sight."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """A recipe into objects: model and processor, the parts that learn, and the Trainer of a stage."""
 
-from __future__ import annotations
-
 import functools
 import logging
 import re

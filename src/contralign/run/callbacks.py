@@ -1,7 +1,5 @@
 """What a stage says while it runs: one JSON line a log event, and a progress bar."""
 
-from __future__ import annotations
-
 import json
 import logging
 import os

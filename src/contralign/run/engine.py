@@ -3,8 +3,6 @@
 Configuration files are in recipes/accelerate/. Precision, clipping and accumulation are the recipe's to say.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Where a run happened: versions, machine, code. Written beside the weights, so that a number can be traced."""
 
-from __future__ import annotations
-
 import os
 import platform
 import subprocess

@@ -5,8 +5,6 @@ turn a difference in the last bit into one that is as large as between two seeds
 asked for its last digit only where processor, kernels, threads and versions are the same.
 """
 
-from __future__ import annotations
-
 import os
 import platform
 import re

@@ -4,8 +4,6 @@
 settings of weightings, contrasts and built-in sets, the Trainer's arguments, devices, and the files that are named.
 """
 
-from __future__ import annotations
-
 from contralign.recipe.data_settings import DataSettings, is_builtin
 from contralign.recipe.files import check_files
 from contralign.recipe.model_settings import TINY

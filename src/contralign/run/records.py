@@ -1,7 +1,5 @@
 """A recipe's sources as samples: built-in sets and files, checked, with their noise."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace

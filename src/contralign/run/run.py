@@ -4,8 +4,6 @@ Training knows no evaluation: `run_plan` is given functions by whoever composes 
 (`contralign.cli.actions.execute`).
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Mapping
 from typing import Any

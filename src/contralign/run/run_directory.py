@@ -10,8 +10,6 @@ resuming needs no other book-keeping. A run with results.json is finished. While
 .overwritten says that what is left of it is nothing.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

@@ -1,7 +1,5 @@
 """Score files of a recipe: that they were made as its stages need them, told before anything is trained."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

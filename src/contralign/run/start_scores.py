@@ -1,7 +1,5 @@
 """`scores: start`: the second look is taken once, by the model that a stage starts from, before its first step."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Any

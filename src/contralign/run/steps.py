@@ -4,8 +4,6 @@ What has to be done, and where models lie, is the caller's business: `run_plan` 
 of many. Training knows no evaluation: whoever composes the two hands in functions.
 """
 
-from __future__ import annotations
-
 import gc
 import time
 from collections.abc import Callable, Iterable, Mapping

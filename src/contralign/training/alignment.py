@@ -1,7 +1,5 @@
 """`ContrastiveAlignment`: CAL around one model, for a bare training loop and for every Trainer."""
 
-from __future__ import annotations
-
 import functools
 import inspect
 import logging

@@ -1,7 +1,5 @@
 """Score files in training: `CalConfig(scores=FILE)` meets collator, data and recipe before the first step."""
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """What CAL logs: sums over the label tokens since the last log, and quantiles of Δ."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 

@@ -6,8 +6,6 @@ of the forward pass: then numerators are accumulated, and the gradients are scal
 synchronised and before they are clipped.
 """
 
-from __future__ import annotations
-
 import functools
 import json
 import logging

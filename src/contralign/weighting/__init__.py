@@ -1,7 +1,5 @@
 """How much each label token counts: one rule a file, each a function from what a step measures to weights."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING
 
 from contralign.public import lazy

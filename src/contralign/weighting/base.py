@@ -5,8 +5,6 @@ fields; those that `CalConfig` has too (alpha, beta, window, form, score) come f
 `CalConfig(options=...)`. Packages add theirs by entry points (docs/extending.md).
 """
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """CAL: Δ clamped to [α, β] and average-pooled. This is the paper; equations 3 and 4."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from jaxtyping import Float

@@ -1,7 +1,5 @@
 """DFT: a token counts as much as the model believes in it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

@@ -1,7 +1,5 @@
 """PGPO's gate: tokens below a threshold of perception count less, those above it more, and a sample as much as ever."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

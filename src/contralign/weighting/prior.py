@@ -1,7 +1,5 @@
 """PRIOR: a token counts the more, the less likely it is to somebody who reads the text alone."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

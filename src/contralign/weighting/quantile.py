@@ -1,7 +1,5 @@
 """CAL with bounds that follow the data: the clamp is set at quantiles of Δ, which the paper leaves for later work."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -1,7 +1,5 @@
 """Rho-1: train on the tokens at which the model is furthest behind a reference model."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

@@ -1,7 +1,5 @@
 """The top share of label tokens by some value: those that weigh 1 where a rule trains on some tokens only."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal, get_args
 

@@ -1,7 +1,5 @@
 """TPO's reward as a weight: a sigmoid of Δ, half as much to half as much again."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

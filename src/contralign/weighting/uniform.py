@@ -1,7 +1,5 @@
 """Every label token counts the same: plain maximum likelihood, through the same fast loss."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

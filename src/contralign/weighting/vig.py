@@ -1,7 +1,5 @@
 """VIG: train on the tokens that the picture makes likelier, and on no others."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

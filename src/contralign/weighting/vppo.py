@@ -1,7 +1,5 @@
 """VPPO's token filter: train on the tokens at which the picture changes the model's mind most."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

@@ -1,7 +1,5 @@
 """Rows of an ablation summed up over seeds, and compared with their reference in pairs of equal seed."""
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass

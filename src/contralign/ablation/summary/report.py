@@ -1,7 +1,5 @@
 """Everything an ablation writes about its results: parquet, Markdown, plots."""
 
-from __future__ import annotations
-
 import re
 import shutil
 from collections.abc import Iterator

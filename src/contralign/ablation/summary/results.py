@@ -1,7 +1,5 @@
 """The numbers of an ablation as one flat table: a line for every cell and metric, in parquet."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Ablation results as tables of words, for Markdown and for the terminal."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

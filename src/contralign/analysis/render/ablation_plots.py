@@ -1,7 +1,5 @@
 """Numbers with intervals as PNG: one against a numeric axis as in Figure 3 of the paper, others as rows of points."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field

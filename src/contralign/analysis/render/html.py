@@ -4,8 +4,6 @@ Every text on it comes from data, so the templates escape everything; nothing is
 policy in the page stands behind that.
 """
 
-from __future__ import annotations
-
 import base64
 import io
 from collections.abc import Mapping, Sequence

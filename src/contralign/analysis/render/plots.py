@@ -1,7 +1,5 @@
 """Training curves as SVG, readable on light and dark ground."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Results as tables: one column an arm, one row a number, each with its 95 % interval."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """What a stage takes of memory and time: by the cost model of `contralign.bench.plan`, but for what a GPU holds."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

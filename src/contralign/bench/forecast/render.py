@@ -1,7 +1,5 @@
 """A forecast for the terminal."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from rich.markup import escape

@@ -1,7 +1,5 @@
 """The sources of a stage, looked at before the run: are they there, how many records, are some of them sound."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice

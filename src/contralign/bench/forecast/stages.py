@@ -1,7 +1,5 @@
 """A recipe's stages put in numbers: what learns, how many steps and tokens, what it takes of memory and time."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence

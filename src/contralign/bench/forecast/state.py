@@ -5,8 +5,6 @@ that learn. FSDP2 shares out float32 weights, gradients and moments. Elsewhere w
 `model.dtype` says, and autocast keeps a bfloat16 copy of it; what is frozen stays in `model.dtype`, or in 4 or 8 bits.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

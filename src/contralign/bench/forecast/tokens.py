@@ -1,7 +1,5 @@
 """How many tokens a record has: measured where the processor is here, estimated or assumed where it is not."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean

@@ -4,8 +4,6 @@ A pass takes as long as its products and its memory traffic one after the other,
 those take longer (they run side by side).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from contralign.bench.plan.gpus import Gpu

@@ -1,7 +1,5 @@
 """A Hugging Face configuration as the sizes that the cost model reads."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from contralign.bench.plan.shapes import AuxTower, Decoder, Tower

@@ -1,7 +1,5 @@
 """Accelerators as numbers from their data sheets; a network as a DGX node of that generation has it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 

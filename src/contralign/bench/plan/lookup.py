@@ -1,7 +1,5 @@
 """Look a name up in a dict, and help where it is misspelt."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Mapping
 from typing import TypeVar

@@ -12,8 +12,6 @@ docs/plan.md:
 - LLaVA-NeXT's epoch: mix665k, DocVQA, ChartQA and ShareGPT4V at their public sizes (the authors released no list).
 """
 
-from __future__ import annotations
-
 from contralign.bench.plan.lookup import by_name
 from contralign.bench.plan.shapes import AuxTower, Decoder, Sample, VLModel
 

@@ -4,8 +4,6 @@ Ratios of two modes hardly depend on how much of its peak a GPU reaches; hours d
 calibrated, on a run without CAL (`benchmarks/plan_validation.py`).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 from contralign.bench.plan.cluster import Cluster, Efficiency

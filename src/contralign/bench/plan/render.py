@@ -1,7 +1,5 @@
 """Plans as a table for the eye and as a dict for a file."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any

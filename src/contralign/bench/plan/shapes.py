@@ -1,7 +1,5 @@
 """What a vision-language model is to a cost model: the sizes of its matrices."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

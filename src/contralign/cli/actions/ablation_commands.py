@@ -1,7 +1,5 @@
 """The modes of `contralign ablate`, one method each; training, evaluation and ablation meet here."""
 
-from __future__ import annotations
-
 import gc
 import logging
 import os

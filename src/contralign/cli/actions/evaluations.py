@@ -1,7 +1,5 @@
 """The evaluations that a recipe may name; here training, evaluation and analysis meet."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any

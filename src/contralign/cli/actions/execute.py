@@ -1,7 +1,5 @@
 """Running a resolved recipe, for `train` and `demo`: train, evaluate, report, print."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 

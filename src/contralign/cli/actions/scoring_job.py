@@ -1,7 +1,5 @@
 """The job of `contralign score`, from its options or from a recipe."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Padding or cropping of a picture before the processor (spec 2.4): the setting `image_aspect`."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from PIL import Image

@@ -1,7 +1,5 @@
 """A batch that knows the sample, the characters and the kind of every token."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """A processor's output for pictures: the image tokens of each, and the tensors for the vision tower."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any

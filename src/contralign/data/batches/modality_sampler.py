@@ -5,8 +5,6 @@ times micro-batches) of `batch_size` records. In a megabatch records are sorted 
 batches are about equally long. Only the last megabatch may mix records with and without pictures.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable, Sequence
 

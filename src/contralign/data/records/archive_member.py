@@ -1,7 +1,5 @@
 """A member of an archive that is not unpacked: a range of bytes, read on demand."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

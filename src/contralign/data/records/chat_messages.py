@@ -1,7 +1,5 @@
 """Hugging Face chat messages: {"messages": [{"role", "content": text or typed parts}, …], "images": …}."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args

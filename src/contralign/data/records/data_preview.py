@@ -1,7 +1,5 @@
 """A preview of a data file that may be huge: how many records it holds, and which of a sample of them are bad."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Records of a Hugging Face data set."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any

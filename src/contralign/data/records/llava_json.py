@@ -1,7 +1,5 @@
 """LLaVA's JSON records: {"id", "image", "conversations": [{"from": "human" | "gpt", "value"}, …]} (spec 2.1)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

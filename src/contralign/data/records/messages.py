@@ -5,8 +5,6 @@ Every reader (LLaVA JSON, chat messages, built-in sets) makes samples, and all l
 in the text of a sample is always plain text.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal, get_args
 

@@ -1,7 +1,5 @@
 """`load_samples`: one training set from several files, data sets and lists; bad records are named and counted."""
 
-from __future__ import annotations
-
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized

@@ -4,8 +4,6 @@ Parsing one reads its text alone. Pictures are located, read and checked when a 
 and other ranks skip records without opening a picture.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

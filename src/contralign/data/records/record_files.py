@@ -1,7 +1,5 @@
 """Records of JSON and JSONL files, each named by file and line or index."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A record of any known format as a sample."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The noise of the paper's Figure 3: pairs (I₁, T₁), (I₂, T₂) become (I₁, T₂), (I₂, T₁)."""
 
-from __future__ import annotations
-
 import random
 from collections import defaultdict
 from collections.abc import Iterable, Sequence

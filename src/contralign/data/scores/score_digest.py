@@ -3,8 +3,6 @@
 A score file records them, so that scores are used for nothing else.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterable, Mapping

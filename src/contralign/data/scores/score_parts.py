@@ -7,8 +7,6 @@ Every file is written atomically, and so is the file that the parts become; only
 processes may write parts side by side.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

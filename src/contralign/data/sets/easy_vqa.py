@@ -4,8 +4,6 @@
 from their wording alone (the most frequent answer to a wording is right 67 % of the time): compare with both baselines.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from pathlib import Path

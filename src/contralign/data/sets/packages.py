@@ -1,7 +1,5 @@
 """Data packages that are unpacked on this machine, and where they are looked for. Nothing is downloaded."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Sentences with slots: the text in a slot is visual, every other word is filler."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 

@@ -1,7 +1,5 @@
 """What the built-in sets share: splits by a hash, checked choices, and draws of a limited number."""
 
-from __future__ import annotations
-
 import random
 import zlib
 from collections.abc import Callable, Sequence

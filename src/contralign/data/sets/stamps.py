@@ -4,8 +4,6 @@
 downloaded; `PACKAGE` says where it is looked for and how to get it.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The shards of a stream: JSONL, tar, Parquet and Arrow files and parts of hub data sets, read piece by piece."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass

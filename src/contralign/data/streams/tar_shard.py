@@ -3,8 +3,6 @@
 Only headers are read and nothing is unpacked: a record holds byte ranges of its members.
 """
 
-from __future__ import annotations
-
 import tarfile
 from collections.abc import Iterator
 from itertools import groupby

@@ -4,8 +4,6 @@ A template may mark answers with ``{% generation %}``. Without marks, the turns 
 `add_generation_prompt`, then together with the answer: the answer is the difference, without white space at its end.
 """
 
-from __future__ import annotations
-
 import logging
 import re
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """Expansion of image tokens, and truncation that cuts no picture in two (spec 1.3, truncation; 2.5)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -3,8 +3,6 @@
 Text is tokenised in pieces around the pictures; each picture is one `IMAGE_SENTINEL`, which `expand_images` replaces.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass

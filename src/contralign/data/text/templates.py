@@ -4,8 +4,6 @@
 2.3). The model's own template is in `chat_template`.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from typing import Protocol

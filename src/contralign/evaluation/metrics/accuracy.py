@@ -1,7 +1,5 @@
 """Shares of right answers: how answers are compared, and how sure one can be of the share."""
 
-from __future__ import annotations
-
 import math
 import re
 

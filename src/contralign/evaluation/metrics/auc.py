@@ -1,7 +1,5 @@
 """Area under the ROC curve: how often a positive scores above a negative."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

@@ -3,8 +3,6 @@
 Intervals that count every token as its own trial are too narrow; these let only the captions be independent.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 

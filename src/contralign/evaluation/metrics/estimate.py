@@ -1,7 +1,5 @@
 """A number with its 95 % interval and what it was counted on."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass
 
 Z95 = 1.959964

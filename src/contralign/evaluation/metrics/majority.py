@@ -1,7 +1,5 @@
 """What one gets right without looking: always giving the most frequent answer."""
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 

@@ -1,7 +1,5 @@
 """A mean with an interval that knows which values belong together."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

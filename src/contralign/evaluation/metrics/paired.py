@@ -12,8 +12,6 @@ few seeds the three answers differ:
   pairs its p cannot be below 2/2ⁿ: 0.0625 at 5 seeds.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The adapter seam: all that the two passes must know of a model family."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace

@@ -4,8 +4,6 @@ They stand at image tokens like the embeddings do, so they are carried token by 
 out takes them along, and one that exchanges pictures exchanges them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -5,8 +5,6 @@ layers. PaliGemma reads pictures and prompt as a prefix in both directions, and 
 of the recorded masks, of which the second pass picks what its tokens need (`attention_mask.py`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

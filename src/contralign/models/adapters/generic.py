@@ -6,8 +6,6 @@ it hands over also tells whether the model is one that can be served: cross-atte
 deeper layers are refused, never ignored, unless a family adapter knows them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

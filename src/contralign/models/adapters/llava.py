@@ -1,7 +1,5 @@
 """LLaVA-1.5: `LlavaForConditionalGeneration` (training_spec, section 5)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -4,8 +4,6 @@ Any rule of tiles and counts that model and processor share is served; `contrali
 makes it the released code's.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

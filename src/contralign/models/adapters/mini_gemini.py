@@ -1,7 +1,5 @@
 """Mini-Gemini: our own `MiniGeminiForConditionalGeneration`, which the two passes treat as they treat a LLaVA."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -4,8 +4,6 @@ The second pass is given no picture to read: the model then skips its cross-atte
 plain text. The image token, which says that there is a picture, is taken out or hidden like others'.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Ovis 2: around every picture stand indicator tokens, which the model fills from its visual vocabulary."""
 
-from __future__ import annotations
-
 from transformers import PreTrainedModel
 
 from contralign.models.adapters.adapter import PictureEncoder

@@ -9,8 +9,6 @@ and towers (`assembly/architectures.py`, the recipe key `model.family`), and be 
 checkpoints (`convert/original_formats.py`).
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from accelerate.utils import extract_model_from_parallel

@@ -4,8 +4,6 @@ Where torchvision is installed transformers loads image processors that resize t
 code's, and other classes than `use_original_tiling_if_released` and `pad_to_square` know. The LLaVAs get those of PIL.
 """
 
-from __future__ import annotations
-
 import logging
 from typing import Any
 

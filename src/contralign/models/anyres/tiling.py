@@ -9,8 +9,6 @@ Sizes and grids are (width, height) and (columns, rows), as in PIL and in the re
 other way round, and that is where the two part: see `use_original_tiling`.
 """
 
-from __future__ import annotations
-
 import logging
 import math
 from collections.abc import Sequence

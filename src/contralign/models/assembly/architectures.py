@@ -4,8 +4,6 @@ They are the same for pretrained parts, small ones and models without weights. L
 sections 2.4, 3 and 5. Mini-Gemini: section 4. How a family is trained is its adapter's: see `adapters/registry.py`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial

@@ -7,8 +7,6 @@ New parts start as the original code starts them: torch's own initialisation of 
 biases too) and N(0, 1/√d) for `image_newline`; transformers would take N(0, 0.02).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 

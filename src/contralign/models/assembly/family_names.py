@@ -1,7 +1,5 @@
 """Values of the recipe key `model.family`; `architectures` says what they are, and imports transformers."""
 
-from __future__ import annotations
-
 from typing import Literal, get_args
 
 FamilyName = Literal["llava", "llava_next", "mini_gemini", "mini_gemini_hd"]

@@ -1,7 +1,5 @@
 """Configurations of the parts of a vision-language model, in their published or a small size."""
 
-from __future__ import annotations
-
 import copy
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """The tokenizer of a model of parts: its language model's own, or one that is learnt for a small shape."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
 

@@ -4,8 +4,6 @@ Files are read raw and renamed, and the whole model is then filled: what a file 
 random. Nothing is unpickled beyond plain tensors.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 

@@ -3,8 +3,6 @@
 Numbers: training_spec, section 3 (backbone sizes) and 4.2 (the ConvNeXt).
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable
 from pathlib import Path

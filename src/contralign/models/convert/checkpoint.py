@@ -3,8 +3,6 @@
 Nothing is unpickled beyond plain tensors, and no file outside the directory is read.
 """
 
-from __future__ import annotations
-
 import json
 import pickle
 from collections.abc import Iterable, Iterator, Mapping

@@ -1,7 +1,5 @@
 """The CLIP tower of an original checkpoint: its architecture stands in another directory, its weights in either."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path

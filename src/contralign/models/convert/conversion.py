@@ -1,7 +1,5 @@
 """A checkpoint directory of one layout into a whole directory of the other, written beside and renamed."""
 
-from __future__ import annotations
-
 import shutil
 from collections import Counter
 from collections.abc import Iterator

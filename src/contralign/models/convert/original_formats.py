@@ -1,7 +1,5 @@
 """Original checkpoint formats that are read and written, one line each; they have the names of their families."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any

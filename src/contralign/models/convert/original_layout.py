@@ -1,7 +1,5 @@
 """What the original layouts of LLaVA and Mini-Gemini have in common: names of tensors and of settings (spec, 4.5)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 

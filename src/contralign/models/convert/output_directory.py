@@ -1,7 +1,5 @@
 """Where a converted checkpoint goes: written beside its place and renamed, so that it is there whole or not at all."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager

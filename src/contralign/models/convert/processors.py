@@ -1,7 +1,5 @@
 """Processors of converted models: images resized and cropped as the original does, and its chat template."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The projector file that the original trainers write beside or in place of a whole checkpoint."""
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 

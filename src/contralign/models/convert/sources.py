@@ -1,7 +1,5 @@
 """Where a checkpoint lies: a folder, a hub name in the cache, or an adapter beside its base language model."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import tempfile

@@ -1,7 +1,5 @@
 """Weights written as the original trainers write them: shards with an index, safetensors or plain-tensor pickles."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path

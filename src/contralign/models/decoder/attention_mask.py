@@ -5,8 +5,6 @@ columns of it: a prefix that reads in both directions keeps doing so, and a slid
 the whole sequence.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

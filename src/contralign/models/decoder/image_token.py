@@ -1,7 +1,5 @@
 """The image token in the text of all models that are made here, and its row in the vocabulary."""
 
-from __future__ import annotations
-
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 

@@ -5,8 +5,6 @@ projection of attention, the feed-forward and the norms behind it run on those t
 their order is written here, and it is compared with the layer's own forward before it is trusted.
 """
 
-from __future__ import annotations
-
 import inspect
 import logging
 import types

@@ -4,8 +4,6 @@ Configurations name soft-capping and scales that some model classes then do not 
 a guess, and logits that go through the model's own head decide.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from itertools import product
 from typing import Any

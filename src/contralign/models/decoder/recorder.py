@@ -1,7 +1,5 @@
 """Record the arguments that a model's forward hands to one of its modules, without running that module."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

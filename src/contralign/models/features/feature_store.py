@@ -1,7 +1,5 @@
 """Tensors by key, in memory up to a bound, and in a folder that runs and processes may share."""
 
-from __future__ import annotations
-
 import logging
 import os
 from dataclasses import dataclass, replace

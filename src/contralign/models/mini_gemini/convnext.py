@@ -1,7 +1,5 @@
 """The tower that sees the picture large: the trunk of a CLIP ConvNeXt, all four of its stages read (spec 4.2)."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float

@@ -1,7 +1,5 @@
 """Mini-Gemini (arXiv 2403.18814) as transformers writes a model; modules are named as in its LLaVA (spec 4)."""
 
-from __future__ import annotations
-
 from contextlib import nullcontext
 from typing import Any
 

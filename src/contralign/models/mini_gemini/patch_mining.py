@@ -1,7 +1,5 @@
 """Patch info mining: every patch of the small picture asks the part of the large one that it shows (spec 4.3)."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float

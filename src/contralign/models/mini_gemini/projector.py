@@ -1,7 +1,5 @@
 """The projector of Mini-Gemini, modules named as in transformers' LLaVA."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from jaxtyping import Float

@@ -1,7 +1,5 @@
 """SmolLM2 out of a GGUF file: an ordinary language model with full weights, and its tokenizer."""
 
-from __future__ import annotations
-
 from importlib.util import find_spec
 from pathlib import Path
 

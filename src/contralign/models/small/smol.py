@@ -5,8 +5,6 @@ shuffle folds four patches into one image token, so a picture of 112 pixels take
 left out; a saliency fine-tuning bent them. It is an ordinary `InternVLForConditionalGeneration`.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from pathlib import Path

@@ -5,8 +5,6 @@ BPE tokenizer, so that every code path is that of a 7B model. What its parts lea
 `tiny_pretraining`.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass

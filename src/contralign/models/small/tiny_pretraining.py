@@ -6,8 +6,6 @@ learned together with the language model, the names of 200 signs were still unkn
 knew them and stayed frozen they were learned in 200.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """Low-rank adapters on some parts of a model, with the other parts of a stage trained in full beside them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

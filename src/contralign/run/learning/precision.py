@@ -4,8 +4,6 @@ AdamW at the rates of instruction tuning (2e-5) changes a weight by less than th
 1/128 of their size): the sum is rounded back to what it was, and most weights never move (spec 5).
 """
 
-from __future__ import annotations
-
 from typing import TypeVar
 
 import torch

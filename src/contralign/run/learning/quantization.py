@@ -4,8 +4,6 @@ Only the linear layers inside the language model are quantised. Vision tower, pr
 vocabulary head stay in `model.dtype`, so the scores that CAL compares come from an exact head.
 """
 
-from __future__ import annotations
-
 import importlib.util
 from typing import Any
 

@@ -4,8 +4,6 @@ A parameter belongs to the part whose place in the model is the longest beginnin
 Qwen tower is projector and not tower.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args

@@ -1,7 +1,5 @@
 """What is counted how: the five modes, and the choices inside them that an implementation makes."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal, get_args, get_type_hints
 

@@ -1,7 +1,5 @@
 """One training sample, counted part by part."""
 
-from __future__ import annotations
-
 from contralign.bench.plan.operations.counting import Counting, Mode, check_mode
 from contralign.bench.plan.operations.decoder import dropped_pass, main_pass, masked_pass
 from contralign.bench.plan.operations.logits import contrast_head_work, head_work

@@ -5,8 +5,6 @@ many backward (gradient of the input, gradient of the weights). Scores and value
 query-key pair.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from contralign.bench.plan.operations.counting import Counting, LastLayer

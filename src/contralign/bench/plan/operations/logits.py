@@ -10,8 +10,6 @@ the second pass's float32 logits and their shifted copy stay alive besides: 8 mo
 two float32 arrays: 10.
 """
 
-from __future__ import annotations
-
 from contralign.bench.plan.operations.counting import Counting, Mode
 from contralign.bench.plan.operations.work import Work
 from contralign.bench.plan.shapes import Decoder, Sample

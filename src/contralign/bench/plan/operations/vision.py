@@ -1,7 +1,5 @@
 """Operations of the towers, the mining and the projector, which run once a step whatever the mode."""
 
-from __future__ import annotations
-
 from contralign.bench.plan.operations.counting import Counting
 from contralign.bench.plan.operations.decoder import Pass
 from contralign.bench.plan.operations.work import Work

@@ -4,8 +4,6 @@ The pictures are those of the npm package emoji-datasource-google, which is not 
 `emoji_images.PACKAGE` says where it is looked for and how to get it.
 """
 
-from __future__ import annotations
-
 import random
 from collections.abc import Sequence
 from pathlib import Path

@@ -4,8 +4,6 @@
 into names that one would say.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections import Counter

@@ -1,7 +1,5 @@
 """Sentences about a picture that no picture can tell: who drew it, when, where, for whom, and what one thinks of it."""
 
-from __future__ import annotations
-
 import random
 
 from contralign.data.sets.scenes.scene_words import MONTHS, NUMBERS, OPINIONS

@@ -4,8 +4,6 @@ What `scenes` is to a model that learns everything here, this is to a pretrained
 and still the kind of every word is known. The words before a name do not depend on it ("the", never "a" or "an").
 """
 
-from __future__ import annotations
-
 import itertools
 import random
 import zlib

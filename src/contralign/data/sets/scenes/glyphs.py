@@ -4,8 +4,6 @@ A sign stands for what real captions are full of: a word of high entropy that on
 and reads the same in every run, whatever the seed of the scenes.
 """
 
-from __future__ import annotations
-
 import itertools
 import random
 from dataclasses import dataclass

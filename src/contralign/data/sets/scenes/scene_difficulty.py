@@ -1,7 +1,5 @@
 """The settings of scenes: what pictures hold, what texts say of them, and how often they are wrong."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args

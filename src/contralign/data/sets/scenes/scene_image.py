@@ -5,8 +5,6 @@ the tiny LLaVA's frozen tower, which learns what captions name and not in which 
 guessing (accuracy 0.19) and characters at 0.22; a cell each they came to 0.79 and 0.79 (one run of each).
 """
 
-from __future__ import annotations
-
 from PIL import Image, ImageDraw
 
 from contralign.data.sets.scenes.glyphs import Bitmap, glyph_bitmap, letter_bitmap

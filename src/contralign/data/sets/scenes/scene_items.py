@@ -3,8 +3,6 @@
 A scene knows everything in its picture, so every word about it can be checked.
 """
 
-from __future__ import annotations
-
 import random
 from dataclasses import dataclass
 

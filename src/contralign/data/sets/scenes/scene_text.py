@@ -1,7 +1,5 @@
 """Captions and answers about a scene, joined from words of known kind, which become spans."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -24,8 +24,6 @@ end another one:
 Filler nats are the logarithms of the choices for words; where among the sentences a filler comes is not counted.
 """
 
-from __future__ import annotations
-
 import random
 from collections.abc import Iterator
 

@@ -4,8 +4,6 @@ The original's config.json is kept whole in the Hugging Face config, as `origina
 no word for (which tower, how pictures are cut in training). The way back writes what the model is now over it.
 """
 
-from __future__ import annotations
-
 import ast
 from collections.abc import Mapping
 from pathlib import Path

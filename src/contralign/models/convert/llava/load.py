@@ -14,8 +14,6 @@ What differs between the two (spec, sections 4.5, 5 and 10):
 The tokenizer is not touched here: see `sentencepiece_tokenizer`.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path

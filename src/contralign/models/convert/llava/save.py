@@ -8,8 +8,6 @@ wherever the tower is not known to be the one that `mm_vision_tower` names.
 (spec, section 10.7), and so does this: the shards hold it.
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """A Mini-Gemini's config.json, from the original's and back."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, Literal
 

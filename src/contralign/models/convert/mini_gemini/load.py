@@ -14,8 +14,6 @@ What differs between the two (spec, sections 4.5, 4.6 and 10):
 The tokenizer is not touched.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal

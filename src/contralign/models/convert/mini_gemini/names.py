@@ -1,7 +1,5 @@
 """Names of a Mini-Gemini's tensors: as its authors save them, and as our model has them (spec, section 4.5)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from functools import partial
 

@@ -1,7 +1,5 @@
 """A Mini-Gemini written as its authors' code reads it."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The ConvNeXt of a Mini-Gemini in a directory of its own: what it is, and its weights. Its CLIP: `clip_tower`."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from pathlib import Path

@@ -4,8 +4,6 @@ The file is one protocol buffer; the few fields that are needed are read here, s
 protobuf has to be installed.
 """
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass

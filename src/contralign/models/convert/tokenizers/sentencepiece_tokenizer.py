@@ -11,8 +11,6 @@ for text behind a special token (spec, section 10.1). What counts:
 - Gemma puts no space in front; runs of newlines and of spaces are words of their own.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any

@@ -5,8 +5,6 @@ in place, so a model for use needs a row there. The added rows are the mean of t
 logits of the original rows stay what they were.
 """
 
-from __future__ import annotations
-
 from transformers import PreTrainedModel
 
 from contralign.models.decoder.image_token import PAD_TO_MULTIPLE_OF, grow_vocabulary, padded_vocab_size
