@@ -80,7 +80,7 @@ def test_where_dropping_is_proven_the_cheap_contrast_is_taken(pair, monkeypatch)
     assert default_contrast(adapter_for(model)) == DropImage()
     monkeypatch.setattr(LlavaAdapter, "proven", False)
     assert default_contrast(adapter_for(model)) == DropImage()
-    monkeypatch.setattr("contralign.models.adapters.adapter.MEASURED", frozenset())
+    monkeypatch.setattr("contralign.models.adapters.adapter.VERIFIED_MODELS", frozenset())
     assert default_contrast(adapter_for(model)) == MaskImage()
 
 

@@ -5,7 +5,7 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForImageTextToText, AutoProcessor
 from worlds.same_numbers import assert_near, in_float64
-from worlds.small_plans import TINY, small_plan
+from worlds.small_recipes import TINY, small_plan
 
 from contralign.checkpoints.run_errors import CannotWrite
 from contralign.recipe.model_settings import LoraSettings, ModelSettings

@@ -235,7 +235,7 @@ def test_a_tokenizer_without_a_pad_token_is_refused(make_llava):
 
 
 def test_records_in_place_of_samples_are_refused_with_the_function_that_reads_them(llava):
-    with pytest.raises(TypeError, match=r"type dict: wanted those of contralign\.data\.records\.mixture\.load_samples"):
+    with pytest.raises(TypeError, match=r"type dict: wanted those of contralign\.data\.load_samples"):
         VLCollator(llava)([{"messages": [{"role": "user", "content": "hi"}]}])
 
 

@@ -188,7 +188,7 @@ def test_a_text_batch_needs_no_picture_and_on_many_ranks_runs_the_towers_for_not
     assert not model.model.multi_modal_projector.linear_2.weight.grad.any()
 
 
-def test_pictures_that_do_not_fit_their_tokens_are_refused():
+def test_pictures_that_do_not_fit_their_tokens_are_refused(monkeypatch):
     model = build_mini_gemini()
     inputs = picture_batch(model)
     fewer = {name: inputs[name][:3] for name in ("pixel_values", "pixel_values_aux")}
@@ -196,8 +196,9 @@ def test_pictures_that_do_not_fit_their_tokens_are_refused():
         adapter_for(model).prepare(inputs | fewer)
     with pytest.raises(ValueError, match="pixel_values_aux None: wanted"):
         adapter_for(model).prepare({name: value for name, value in inputs.items() if name != "pixel_values_aux"})
-    with pytest.raises(UnsupportedModel, match="'crop' is not right for MiniGemini"):
-        adapter_for(model).check_contrast("crop", 9)
+    monkeypatch.setattr(mini_gemini_adapter.MiniGeminiAdapter, "contrasts", frozenset({"drop"}))
+    with pytest.raises(UnsupportedModel, match="'mask' is not right for MiniGemini"):
+        adapter_for(model).check_contrast("mask", 9)
 
 
 def test_the_adapter_brings_the_model_to_the_auto_classes():
