@@ -48,10 +48,10 @@ class _TwoParts(torch.autograd.Function):
     def backward(ctx, *gradients):
         (gradient,), (input, weight) = gradients, ctx.saved_tensors
         for_input, for_weight, for_bias, _ = ctx.needs_input_grad
-        rows = gradient.flatten(0, -2) if gradient.dim() > 1 else gradient.unsqueeze(0)
+        rows, read = (each.flatten(0, -2) if each.dim() > 1 else each.unsqueeze(0) for each in (gradient, input))
         return (
             gradient @ weight if for_input else None,
-            rows.T @ input.reshape(len(rows), -1) if for_weight else None,
+            rows.T @ read if for_weight else None,
             rows.sum(dim=0) if for_bias else None,
             None,
         )
