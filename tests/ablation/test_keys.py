@@ -132,6 +132,7 @@ def test_a_part_that_was_written_anew_is_another(tmp_path):
 def test_a_contrast_has_one_name_however_it_is_spelled(tmp_path):
     short = chain(tmp_path, "cal.contrast=blur:3")
     assert differing(short, chain(tmp_path, "cal.contrast={name: blur, sigma: 3.0}")) == []
+    assert differing(short, chain(tmp_path, "cal.contrast={name: blur, sigma: 3}")) == []
     assert differing(short, chain(tmp_path, "cal.contrast=blur:4")) == ["last", "result"]
     assert differing(chain(tmp_path), chain(tmp_path, "cal.contrast={name: drop}")) == []
 

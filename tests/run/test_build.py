@@ -20,10 +20,9 @@ from contralign.run.build import (
     outline_model,
     ready_to_learn,
     save_folder,
-    save_start,
-    save_tiny,
 )
 from contralign.run.records import RecordReader, make_collator
+from contralign.run.start_model import save_start, save_tiny
 from contralign.training.config import CalConfig
 from contralign.training.trainer import CALTrainer
 

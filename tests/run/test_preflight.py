@@ -9,8 +9,20 @@ from contralign.run.run import run_plan
 from contralign.training.config import CalConfig
 from contralign.weighting.quantile import Quantile
 
+PARTS = {
+    "path": None,
+    "tiny": None,
+    "family": "llava",
+    "language_model": "lmsys/vicuna-7b-v1.5",
+    "vision_tower": "openai/clip-vit-large-patch14-336",
+}
 BAD = [
+    ({"model": PARTS}, r"model: 'lmsys/vicuna-7b-v1\.5' is no directory and cannot be fetched"),
+    ({"model": {**PARTS, "vision_tower": "lmsys/vicuna-7b-v1.5"}}, r"model: vision_tower=.* is of type 'llama'"),
+    ({"model": {**PARTS, "shape": "tiny", "vision_tower": "no/tower"}}, r"model: 'no/tower' is no model directory"),
     ({"model": {"tiny": {"hiden": 8}}}, r"model\.tiny\.hiden: unknown setting; did you mean 'hidden'"),
+    ({"model": {"tiny": {"heads": 5}}}, r"model\.tiny: tower_hidden=32, hidden=32: wanted multiples of heads \(5\)"),
+    ({"model": {"tiny": {"layers": -1}}}, r"model\.tiny: layers=-1: wanted at least 1"),
     ({"model": {"path": "no/such/model", "tiny": None}}, r"model\.path='no/such/model' is no model directory"),
     ({"data": {"train": ["scens:train"], "image_root": []}}, r"stages\.it\.data: no built-in set 'scens'"),
     (

@@ -74,6 +74,9 @@ def read_spelling(spelling: str | Mapping[str, Any]) -> tuple[str, dict[str, Any
             f"contrast {_shown(spelling)}: {one_of(name, CONTRASTS)} (written as 'drop', 'mean:4' or 'blur:10')"
         )
     if not colon:
+        setting, read = MAIN_SETTING.get(name, ("", None))
+        if read is float and type(settings.get(setting)) is int:
+            settings[setting] = float(settings[setting])  # as behind the name: "blur:10" is {name: blur, sigma: 10}
         return name, settings
     if name in CONTRASTS.built_in and name not in MAIN_SETTING:
         raise ValueError(f"contrast {spelling!r}: {name!r} has no setting; write {name!r}")

@@ -3,7 +3,6 @@
 import functools
 import logging
 import re
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,16 +17,14 @@ from contralign.checkpoints.saving import safe_write
 from contralign.data.batches.aspect import ImageAspect
 from contralign.data.batches.collator import VLCollator
 from contralign.data.batches.modality_sampler import modality_lengths
-from contralign.data.records.messages import IMAGE, Sample
 from contralign.data.records.mixture import SampleSet
 from contralign.models.anyres import processors
 from contralign.models.anyres.tiling import use_original_tiling_if_released
-from contralign.models.assembly.assemble import assemble, assemble_tiny, meta_model
+from contralign.models.assembly.assemble import meta_model
 from contralign.models.features.feature_cache import FeatureCache
 from contralign.models.features.feature_store import FeatureStore
-from contralign.models.small.tiny import build_tiny
 from contralign.recipe.model_settings import TINY, ModelSettings
-from contralign.recipe.schema import RecipeError, check_keywords
+from contralign.recipe.schema import RecipeError
 from contralign.recipe.stage_settings import Stage
 from contralign.run.learning.lora import adapts, add_lora
 from contralign.run.learning.precision import learn_in_float32
@@ -40,73 +37,6 @@ from contralign.training.trainer import CALTrainer
 logger = logging.getLogger(__name__)
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-
-
-def save_start(settings: ModelSettings, samples: Iterable[Sample], seed: int, folder: Path) -> None:
-    """Make the model that a recipe starts from where it names none that is there: the tiny LLaVA, or one of parts.
-
-    Args:
-        settings: `is_made`.
-        samples: of the recipe; read only where a tokenizer is learnt from them.
-        seed: of what is new.
-        folder: where to.
-
-    Raises:
-        RecipeError: see `save_tiny` and `save_assembled`.
-    """
-    save = save_tiny if settings.path == TINY else save_assembled
-    save(settings, samples, seed, folder)
-
-
-def save_tiny(settings: ModelSettings, samples: Iterable[Sample], seed: int, folder: Path) -> None:
-    """Build the tiny LLaVA, with a tokenizer learnt from the samples, and save it.
-
-    Raises:
-        RecipeError: a setting that the builder does not have or refuses.
-    """
-    check_tiny(settings)
-    try:
-        model, processor = build_tiny(_texts(samples), seed=seed, **settings.tiny)
-    except (TypeError, ValueError) as error:
-        raise RecipeError(f"model.tiny: {error}") from error
-    save_folder(folder, model, processor)
-
-
-def check_tiny(settings: ModelSettings) -> None:
-    """Refuse settings of the tiny LLaVA that its builder does not have.
-
-    Raises:
-        RecipeError: with the setting's dotted place.
-    """
-    check_keywords(build_tiny, settings.tiny, "model.tiny", given=("texts", "out_dir", "seed"))
-
-
-def save_assembled(settings: ModelSettings, samples: Iterable[Sample], seed: int, folder: Path) -> None:
-    """Put a model together from the parts that the settings name, or make its tiny shape, and save it.
-
-    Args:
-        settings: with a family.
-        samples: what the tokenizer of a tiny shape learns from; not read for a full one.
-        seed: of what is new.
-        folder: where to.
-
-    Raises:
-        RecipeError: a part cannot be found or read, or does not fit; the message says which.
-    """
-    try:
-        if settings.shape == "tiny":
-            model, processor = assemble_tiny(**settings.parts, texts=_texts(samples), seed=seed)
-        else:
-            model, processor = assemble(
-                **settings.parts,
-                projector=settings.projector,
-                tokenizer=settings.tokenizer,
-                dtype=DTYPES[settings.dtype],
-                seed=seed,
-            )
-    except ValueError as error:
-        raise RecipeError(f"model: {error}") from error
-    save_folder(folder, model, processor)
 
 
 def outline_model(settings: ModelSettings) -> Any:
@@ -269,10 +199,6 @@ def degrades_pictures(cal: CalConfig | None) -> bool:
     """True where the contrast encodes another picture, so that batches must bring the original ones."""
     contrast = None if cal is None else cal.second_look()
     return contrast is not None and contrast.reencodes
-
-
-def _texts(samples: Iterable[Sample]) -> Iterator[str]:
-    return (turn.text.replace(IMAGE, "") for sample in samples for turn in sample.turns)
 
 
 def _unreachable(path: str, error: OSError) -> RecipeError:

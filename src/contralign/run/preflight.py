@@ -10,9 +10,10 @@ from contralign.recipe.model_settings import TINY
 from contralign.recipe.plan import RunPlan
 from contralign.recipe.schema import RecipeError
 from contralign.run.arguments import training_arguments
-from contralign.run.build import check_tiny, model_folder
+from contralign.run.build import model_folder
 from contralign.run.records import RecordReader, check_set
 from contralign.run.score_files import check_score_files
+from contralign.run.start_model import check_parts, check_tiny
 from contralign.training.cal_settings import CalSettings
 from contralign.training.config import CalConfig
 
@@ -34,6 +35,8 @@ def check_run(plan: RunPlan) -> dict[str, CalConfig | None]:
         check_tiny(model)
     elif model.path is not None:
         model_folder(model.path)
+    else:
+        check_parts(model)
     _check_sets(plan.recipe.data, plan.recipe.data.eval, "data")
     for stage in plan.stages.values():
         _check_sets(stage.data, stage.data.train, f"stages.{stage.name}.data")

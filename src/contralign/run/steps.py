@@ -36,12 +36,12 @@ from contralign.run.build import (
     load_processor,
     ready_to_learn,
     save_folder,
-    save_start,
 )
 from contralign.run.callbacks import LogToFile, StageBar
 from contralign.run.learning.lora import finished_model
 from contralign.run.records import AnySamples, RecordReader, as_captions, as_chat, make_collator, with_swaps
 from contralign.run.run_directory import RunNotes, Step
+from contralign.run.start_model import save_start
 from contralign.run.start_scores import with_start_scores
 
 MIXED = {"bf16": torch.bfloat16, "fp16": torch.float16}

@@ -12,8 +12,9 @@ from contralign.cli.actions.evaluations import bind_evaluations
 from contralign.data.records.mixture import load_samples
 from contralign.evaluation.registry import EVALUATIONS
 from contralign.recipe.schema import RecipeError
-from contralign.run.build import load_model, load_processor, save_tiny
+from contralign.run.build import load_model, load_processor
 from contralign.run.records import make_collator
+from contralign.run.start_model import save_tiny
 from contralign.run.steps import TrainedArm
 
 

@@ -33,10 +33,14 @@ ORIGINAL_PROJECTOR = {
 """Name in a file of the original trainers, mm_projector.bin among them -> name in memory; what is before it goes."""
 
 
-def fetch_part(name: str) -> Path:
+def fetch_part(name: str, weights: bool = True) -> Path:
     """Where the files of a part lie: the directory itself, or that of the hub's cache, fetched if need be.
 
     Safetensors are fetched where there are any, else pickled files.
+
+    Args:
+        name: directory, or name on the hub.
+        weights: False fetches configuration and tokenizer alone, to see whether the part can be had.
 
     Raises:
         ValueError: it is no directory and cannot be fetched.
@@ -44,8 +48,8 @@ def fetch_part(name: str) -> Path:
     if Path(name).is_dir():
         return Path(name)
     try:
-        folder = Path(snapshot_download(name, allow_patterns=[*TEXT_FILES, "*.safetensors"]))
-        if not any(folder.glob("*.safetensors")):
+        folder = Path(snapshot_download(name, allow_patterns=[*TEXT_FILES, *["*.safetensors"] * weights]))
+        if weights and not any(folder.glob("*.safetensors")):
             folder = Path(snapshot_download(name, allow_patterns=[*TEXT_FILES, "*.bin"]))
     except (OSError, HFValidationError) as error:
         first_line = str(error).strip().splitlines()[0]

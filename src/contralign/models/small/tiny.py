@@ -84,8 +84,14 @@ def build_tiny(
         seed: of the weights.
 
     Raises:
-        ValueError: patches do not tile the picture, heads do not divide a width, or the tower has no such layer.
+        ValueError: a size below 1, patches that do not tile the picture, heads that do not divide a width, or the tower
+            has no such layer.
     """
+    sizes = {"image_size": image_size, "patch_size": patch_size, "tower_hidden": tower_hidden, "hidden": hidden}
+    sizes |= {"tower_layers": tower_layers, "layers": layers, "heads": heads, "max_length": max_length}
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{name}={size}: wanted at least 1")
     if image_size % patch_size:
         raise ValueError(f"image_size={image_size}: wanted a multiple of patch_size ({patch_size})")
     if tower_hidden % heads or hidden % (2 * heads):
