@@ -20,6 +20,7 @@ from contralign.bench.plan.operations.counting import MODES, Counting
 from contralign.bench.plan.operations.counts import count, flop_ratio
 from contralign.bench.plan.shapes import Decoder, Sample, VLModel
 
+pytestmark = pytest.mark.bit_exact  # torch's own operations are counted, not those of the reordered sums
 DECODER = Decoder(hidden=64, layers=3, heads=4, kv_heads=2, intermediate=172, vocab=500)
 SAMPLE = Sample(image=72, text=24, labels=10)
 MODEL = VLModel(name="small", decoder=DECODER, sample=SAMPLE, tiles=0)

@@ -12,6 +12,7 @@ from contralign.bench.plan.operations.counting import Counting
 from contralign.bench.plan.operations.vision import vision_backward, vision_forward
 from contralign.bench.plan.shapes import AuxTower, Decoder, Sample, Tower, VLModel
 
+pytestmark = pytest.mark.bit_exact  # torch's own operations are counted, not those of the reordered sums
 TOWER = Tower(hidden=32, layers=4, read_layers=3, intermediate=64, side=56, patch=14)
 DECODER = Decoder(hidden=48, layers=1, heads=2, kv_heads=2, intermediate=8, vocab=10)
 
