@@ -1,6 +1,7 @@
 """A damaged checkpoint is recognised, and the one before it is taken."""
 
 import json
+import random
 
 import pytest
 
@@ -20,6 +21,8 @@ def checkpoint(folder, step, only_weights=False):
     (made / "model.safetensors").write_bytes(bytes(range(256)) * 40_000)
     (made / "shards" / "rng_state_0.pth").write_bytes(b"state")
     (made / "trainer_state.json").write_text("{}")
+    (made / "exact_state_0.safetensors").write_bytes(b"state")
+    (made / "empty.txt").write_bytes(b"")
     write_manifest(made, 1, only_weights)
     return made
 
@@ -41,7 +44,12 @@ def zeroed(path):
         ("model.safetensors", zeroed, "model.safetensors does not hold what was written"),
         ("shards/rng_state_0.pth", lambda path: path.unlink(), "shards/rng_state_0.pth is missing"),
         ("shards/rng_state_0.pth", lambda path: path.write_bytes(b"stale"), "does not hold what was written"),
-        (MANIFEST, lambda path: path.write_text("{"), "whole.json cannot be read"),
+        (MANIFEST, lambda path: path.write_text("{"), "whole.json does not hold what was written"),
+        (MANIFEST, lambda path: path.write_text("[]"), "whole.json does not hold what was written"),
+        (MANIFEST, lambda path: path.write_bytes(b"\xff"), "whole.json does not hold what was written"),
+        (MANIFEST, lambda path: path.write_text(path.read_text().replace('"processes": 1', '"processes": 2')), "whole"),
+        (MANIFEST, lambda path: path.write_text(path.read_text() + " "), "whole.json does not hold what was written"),
+        (MANIFEST, lambda path: path.unlink(), "whole.json is missing"),
     ],
 )
 def test_every_kind_of_damage_is_seen(name, harm, words, tmp_path):
@@ -49,6 +57,20 @@ def test_every_kind_of_damage_is_seen(name, harm, words, tmp_path):
     assert checkpoint_damage(made) is None
     harm(made / name)
     assert words in checkpoint_damage(made)
+
+
+def test_every_flipped_bit_is_seen(tmp_path):
+    made = checkpoint(tmp_path, 4)
+    draw = random.Random(0)
+    files = [path for path in made.rglob("*") if path.is_file() and path.stat().st_size]
+    for number in range(60):
+        path = files[number % len(files)]
+        content = path.read_bytes()
+        place = draw.randrange(len(content))
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1 << draw.randrange(8)]) + content[place + 1 :])
+        assert checkpoint_damage(made) == f"{path.relative_to(made)} does not hold what was written"
+        path.write_bytes(content)
+    assert checkpoint_damage(made) is None
 
 
 def test_the_newest_whole_one_is_taken_and_the_damaged_ones_are_named(tmp_path, caplog):
@@ -72,14 +94,39 @@ def test_what_is_being_written_is_no_checkpoint(tmp_path):
     assert last_whole_checkpoint(tmp_path / "nowhere") is None
 
 
-def test_a_checkpoint_of_the_plain_trainer_passes_once_it_has_its_state(tmp_path):
+PLAIN = ("optimizer.pt", "scheduler.pt", "rng_state.pth")
+
+
+def test_a_checkpoint_of_the_plain_trainer_passes_once_all_its_files_are_there(tmp_path):
     made = tmp_path / "checkpoint-4"
     made.mkdir()
-    assert checkpoint_damage(made) == "it has no trainer_state.json, which is written last"
+    for name in PLAIN:
+        (made / name).write_bytes(b"state")
+    assert "no trainer_state.json" in checkpoint_damage(made)
     (made / "trainer_state.json").write_text('{"global_')
-    assert checkpoint_damage(made) is not None
+    assert "no trainer_state.json that can be read" in checkpoint_damage(made)
     (made / "trainer_state.json").write_text(json.dumps({"global_step": 4}))
     assert checkpoint_damage(made) is None
+
+
+@pytest.mark.parametrize("absent", PLAIN)
+def test_a_checkpoint_of_the_plain_trainer_that_lacks_a_file_is_damaged(absent, tmp_path):
+    made = tmp_path / "checkpoint-4"
+    made.mkdir()
+    for name in {*PLAIN, "trainer_state.json"} - {absent}:
+        (made / name).write_text("{}")
+    assert absent.partition(".")[0] in checkpoint_damage(made)
+
+
+def test_older_checkpoints_than_the_one_resumed_from_are_left_alone(tmp_path):
+    for step in (8, 12, 100):
+        cut(checkpoint(tmp_path, step) / "model.safetensors")
+    put_damaged_aside(tmp_path, after=12)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "checkpoint-12",
+        "checkpoint-8",
+        "damaged-checkpoint-100",
+    ]
 
 
 def test_weights_alone_are_no_checkpoint_to_go_on_with_but_are_left_where_they_are(tmp_path):

@@ -63,7 +63,7 @@ class SafeCheckpoints(Trainer):
         if self.args.local_process_index == 0:
             remove(folder / STAGING)
             if resume_from_checkpoint:
-                put_damaged_aside(folder)
+                put_damaged_aside(folder, after=_step_of(str(resume_from_checkpoint)))
         try:
             return super().train(resume_from_checkpoint, *args, **kwargs)
         except Exception as error:
@@ -162,10 +162,10 @@ class SafeCheckpoints(Trainer):
 
     def _finish(self, staged: Path) -> None:
         """Once all parts are there: fsync them and write the manifest."""
-        if self.args.local_process_index == 0:
-            sync(staged)
         if self.args.process_index == 0:
             write_manifest(staged, self.args.world_size, self.args.save_only_model)
+        elif self.args.local_process_index == 0:
+            sync(staged)
 
     def _name_best(self, place: Path, staged: Path) -> None:
         """Name the best checkpoint by its final folder; the base class looks for it in the staging folder."""
@@ -255,6 +255,12 @@ def _write_failure_of(work: Callable[[], None]) -> Exception | None:
             return error
         raise
     return None
+
+
+def _step_of(checkpoint: str) -> int:
+    """Step of a checkpoint by its name; 0 for another name."""
+    number = Path(checkpoint).name.rpartition("-")[2]
+    return int(number) if number.isascii() and number.isdigit() else 0
 
 
 def _rename(staged: Path, place: Path) -> None:
