@@ -124,6 +124,43 @@ def test_a_killed_run_goes_on_and_equals_an_unbroken_one_to_the_bit(writes, pair
     assert not folder.exists()
 
 
+def harmed(content, how):
+    if how == "cut":
+        return content[: len(content) // 2]
+    if how == "empty":
+        return b""
+    place = content.index(b"contralign.digests") - 200 if how == "flipped" else 0
+    return content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :]
+
+
+@pytest.mark.parametrize("how", ["cut", "empty", "flipped"])
+def test_a_damaged_part_is_named_and_scored_again(how, pair, tmp_path, monkeypatch, caplog):
+    model, collator = pair
+    whole = scored(tmp_path / "whole.parquet", model, collator, SAMPLES, part_size=4)
+    killed_after(monkeypatch, 2)
+    with pytest.raises(Killed):
+        scored(tmp_path / "s.parquet", model, collator, SAMPLES, part_size=4)
+    monkeypatch.undo()
+    part = tmp_path / "s.parquet.parts" / "part-00000.parquet"
+    part.write_bytes(harmed(part.read_bytes(), how))
+    with caplog.at_level("WARNING"):
+        again = scored(tmp_path / "s.parquet", model, collator, SAMPLES, part_size=4)
+    assert "part-00000.parquet" in caplog.text and "scores it again" in caplog.text
+    assert again.path.read_bytes() == whole.path.read_bytes()
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", '"x"'])
+def test_a_damaged_manifest_is_named(content, pair, tmp_path, monkeypatch):
+    model, collator = pair
+    killed_after(monkeypatch, 1)
+    with pytest.raises(Killed):
+        scored(tmp_path / "s.parquet", model, collator, SAMPLES, part_size=4)
+    monkeypatch.undo()
+    (tmp_path / "s.parquet.parts" / "manifest.json").write_text(content)
+    with pytest.raises(ValueError, match=r"manifest\.json.* is damaged.*--fresh"):
+        scored(tmp_path / "s.parquet", model, collator, SAMPLES, part_size=4)
+
+
 def test_a_kill_between_the_merge_and_its_cleaning_leaves_a_finished_file(pair, tmp_path, monkeypatch):
     model, collator = pair
     with monkeypatch.context() as patch:

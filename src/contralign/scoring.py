@@ -105,6 +105,9 @@ def score_samples(
     parts, state = ScoreParts(output, settings), PartialState()
     if broadcast_object_list([parts.begin(fresh) if state.is_main_process else None])[0]:
         return _summary(output, read_settings(output), len(samples), started) if state.is_main_process else None
+    if state.is_main_process:
+        parts.remove_damaged()
+    state.wait_for_everyone()
     own = range(state.process_index, len(parts.ranges), state.num_processes)
     missing = [number for number in own if number in set(parts.missing)]
     found = sum(len(parts.ranges[number]) for number in own if number not in missing)

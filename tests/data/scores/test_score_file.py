@@ -1,4 +1,5 @@
 import pickle
+import random
 from dataclasses import replace
 
 import numpy as np
@@ -253,5 +254,107 @@ def test_files_that_are_no_score_files_are_refused(world, tmp_path):
     table = pq.read_table(file.path)
     newer = with_settings(table.schema, settings_of(table.schema) | {"format": 99})
     pq.write_table(table.cast(newer), path)
-    with pytest.raises(ValueError, match="format 99; this version reads 1"):
+    with pytest.raises(ValueError, match="format 99; this version reads 2"):
         read_settings(path)
+
+
+def changed_table(table, column, place, value):
+    """One value of a list column, or of a plain one, is another."""
+    values = table[column].to_pylist()
+    if isinstance(values[place], list):
+        values[place][0] = value
+    else:
+        values[place] = value
+    field = table.schema.get_field_index(column)
+    return table.set_column(field, table.schema.field(field), pa.array(values, table.schema.field(field).type))
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "named"),
+    [
+        ("delta_logit", 1.25, "delta_logit does not hold what was written"),
+        ("delta_logit", float("nan"), "delta_logit holds nan, which no model gives"),
+        ("delta_logit", float("-inf"), "delta_logit holds -inf"),
+        ("delta_logit", 1e12, "delta_logit holds 1e+12|delta_logit holds 999999995904.0"),
+        ("delta_logit", None, "delta_logit has no value at 1 of"),
+        ("digest", 12, "digest does not hold what was written"),
+        ("digest", None, "digest has no value in 1 of"),
+        ("id", "another", "id does not hold what was written"),
+    ],
+)
+def test_a_file_whose_values_were_changed_is_refused(column, value, named, world, tmp_path):
+    _, _, file = world
+    pq.write_table(changed_table(pq.read_table(file.path), column, 2, value), tmp_path / "x.parquet")
+    with pytest.raises(ValueError, match=f"is damaged or was changed: ({named})"):
+        ScoreFile.open(tmp_path / "x.parquet")
+
+
+def test_rows_and_tokens_that_were_taken_out_or_put_in_are_seen(world, tmp_path):
+    _, _, file = world
+    table = pq.read_table(file.path)
+    lists = table["delta_logit"].to_pylist()
+    lists[0], lists[1] = lists[0][:-1], [*lists[1], lists[0][-1]]
+    moved = table.set_column(
+        table.schema.get_field_index("delta_logit"), "delta_logit", pa.array(lists, pa.list_(pa.float32()))
+    )
+    doubled = pa.concat_tables([table, table.slice(0, 1)])
+    for other in (table.slice(1), doubled, moved.cast(table.schema), table.take([1, 0, *range(2, len(table))])):
+        pq.write_table(other, tmp_path / "x.parquet")
+        with pytest.raises(ValueError, match=r"does not hold what was written|samples were written"):
+            ScoreFile.open(tmp_path / "x.parquet")
+
+
+def test_other_columns_or_types_than_the_settings_say_are_refused(world, tmp_path):
+    _, _, file = world
+    table = pq.read_table(file.path)
+    for other in (
+        table.drop_columns(["nll"]),
+        table.append_column("more", table["index"]),
+        table.select(["id", "digest"]),
+    ):
+        pq.write_table(other, tmp_path / "x.parquet")
+        with pytest.raises(ValueError, match="other columns than its settings say"):
+            ScoreFile.open(tmp_path / "x.parquet")
+
+
+@pytest.mark.parametrize("name", ["scores", "num_tokens", "num_scored", "sources", "bad_records", "digests"])
+@pytest.mark.parametrize("value", [None, -1, "x", ["x"], {"x": 1}, 10**30])
+def test_settings_of_another_kind_are_refused(name, value, world, tmp_path):
+    _, _, file = world
+    table = pq.read_table(file.path)
+    schema = with_settings(table.schema, settings_of(table.schema) | {name: value})
+    pq.write_table(table.cast(schema), tmp_path / "x.parquet")
+    if name == "sources" and value == ["x"]:
+        return
+    with pytest.raises(ValueError, match=r"score file .*x\.parquet"):
+        ScoreFile.open(tmp_path / "x.parquet")
+
+
+def test_settings_that_were_changed_in_the_file_are_refused(world, tmp_path):
+    _, _, file = world
+    table = pq.read_table(file.path)
+    metadata = {**table.schema.metadata, b"contralign.model_digest": b'"another"'}
+    pq.write_table(table.replace_schema_metadata(metadata), tmp_path / "x.parquet")
+    with pytest.raises(ValueError, match="its settings do not hold what was written"):
+        ScoreFile.open(tmp_path / "x.parquet")
+
+
+def test_every_flipped_bit_of_a_file_is_refused_or_changes_nothing_that_is_read(world, tmp_path):
+    _, _, file = world
+    content, draw = file.path.read_bytes(), random.Random(0)
+    whole, refused = ScoreFile.open(file.path), 0
+    for _ in range(300):
+        place = draw.randrange(len(content))
+        (tmp_path / "x.parquet").write_bytes(
+            content[:place] + bytes([content[place] ^ 1 << draw.randrange(8)]) + content[place + 1 :]
+        )
+        try:
+            read = ScoreFile.open(tmp_path / "x.parquet")
+        except ValueError as error:
+            assert "x.parquet" in str(error)
+            refused += 1
+        else:
+            assert np.array_equal(read.index.values, whole.index.values)
+            assert np.array_equal(read.index.digests, whole.index.digests)
+            assert np.array_equal(read.index.keys, whole.index.keys)
+    assert refused > 30

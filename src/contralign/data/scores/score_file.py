@@ -10,7 +10,8 @@ a token:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import reprlib
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -24,7 +25,15 @@ from contralign.core.settings import Score
 from contralign.data.records.messages import Sample
 from contralign.data.scores.score_digest import RowDigest, row_digest
 from contralign.data.scores.score_index import ScoreIndex, id_key
-from contralign.data.scores.score_table import FORMAT, setting_differences, settings_of, token_columns, value_columns
+from contralign.data.scores.score_table import (
+    FORMAT,
+    READ_ERRORS,
+    score_schema,
+    setting_differences,
+    settings_of,
+    token_columns,
+    value_columns,
+)
 from contralign.data.text.image_token_expansion import ExpandedSample
 
 
@@ -59,15 +68,27 @@ class ScoreFile:
         """Read one column into memory.
 
         Raises:
-            ValueError: no such file, no score file, another format, or one without this column.
+            ValueError: no such file, no score file, another format, one without this column, or one that is damaged or
+                was changed.
         """
         path = Path(path)
         settings = read_settings(path)
         held = value_columns(settings["scores"])
         if column not in held:
             raise ValueError(f"score file {str(path)!r} holds {', '.join(held)}, not {column!r}: {_way_to(column)}")
-        with pq.ParquetFile(path) as file:
-            return cls(path, column, settings, ScoreIndex.read(file, column, settings["num_tokens"]))
+        try:
+            with pq.ParquetFile(path) as file:
+                if file.metadata.num_rows != settings["num_scored"]:
+                    raise ValueError(
+                        f"{settings['num_scored']:,} samples were written, {file.metadata.num_rows:,} are there"
+                    )
+                index = ScoreIndex.read(file, column, settings["num_tokens"], settings["digests"])
+        except READ_ERRORS as error:
+            raise ValueError(
+                f"score file {str(path)!r} is damaged or was changed: {first_line(error)}. Score again, or take a "
+                "whole copy"
+            ) from error
+        return cls(path, column, settings, index)
 
     def __len__(self) -> int:
         return len(self.index.rows)
@@ -172,16 +193,54 @@ def read_settings(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"score file {str(path)!r} is not there, or a folder; `contralign score` writes one")
     try:
-        settings = settings_of(pq.read_schema(path))
-    except (pa.ArrowInvalid, pa.ArrowException, ValueError) as error:
-        raise ValueError(f"{str(path)!r} is no score file: {error}") from error
+        schema = pq.read_schema(path)
+        settings = settings_of(schema)
+    except READ_ERRORS as error:
+        raise ValueError(f"{str(path)!r} is no score file, or a damaged one: {first_line(error)}") from error
     if not settings:
         raise ValueError(f"{str(path)!r} is a parquet file, but not of `contralign score`")
     if settings.get("format") != FORMAT:
         raise ValueError(
-            f"score file {str(path)!r} has format {settings.get('format')}; this version reads {FORMAT}: score again"
+            f"score file {str(path)!r} has format {_short(settings.get('format'))}; this version reads {FORMAT}: score "
+            "again"
+        )
+    _check_settings_themselves(path, settings)
+    if not schema.equals(score_schema(settings["scores"])):
+        raise ValueError(
+            f"score file {str(path)!r} has other columns than its settings say: it was changed; score again"
         )
     return settings
+
+
+_SETTINGS: dict[str, Callable[[Any], bool]] = {
+    "scores": lambda value: isinstance(value, list) and bool(value) and all(name in get_args(Score) for name in value),
+    "num_tokens": lambda value: type(value) is int and value >= 0,
+    "num_scored": lambda value: type(value) is int and value >= 0,
+    "sources": lambda value: isinstance(value, list) and all(isinstance(name, str) for name in value),
+    "bad_records": lambda value: isinstance(value, list) and all(map(_is_bad_record, value)),
+    "digests": lambda value: isinstance(value, dict) and all(isinstance(digest, str) for digest in value.values()),
+}
+"""Settings that this module reads, and what they must be."""
+
+
+def _check_settings_themselves(path: Path, settings: Mapping[str, Any]) -> None:
+    for name, is_right in _SETTINGS.items():
+        if not is_right(settings.get(name)):
+            value = _short(settings.get(name))
+            raise ValueError(f"score file {str(path)!r} is damaged or was changed: its setting {name} is {value}")
+
+
+def _is_bad_record(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(value.get(name), str) for name in ("record", "reason", "message"))
+
+
+def _short(value: Any) -> str:
+    return reprlib.repr(value)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, at most 200 characters of it."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def check_settings(path: Path, scored: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

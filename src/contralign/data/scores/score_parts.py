@@ -8,6 +8,7 @@ processes may write parts side by side.
 """
 
 import json
+import logging
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -15,12 +16,15 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from contralign.atomic_write import atomic_write
 from contralign.data.records.bad_record import BadRecord
-from contralign.data.scores.score_file import read_settings
+from contralign.data.scores.column_digests import ColumnDigests
+from contralign.data.scores.score_file import first_line, read_settings
 from contralign.data.scores.score_table import (
+    READ_ERRORS,
     ScoredSample,
     score_schema,
     score_table,
@@ -28,6 +32,8 @@ from contralign.data.scores.score_table import (
     settings_of,
     with_settings,
 )
+
+logger = logging.getLogger(__name__)
 
 
 class ScoreParts:
@@ -86,10 +92,30 @@ class ScoreParts:
         """Numbers of the parts that are still to be written."""
         return [number for number in range(len(self.ranges)) if not self._path(number).exists()]
 
+    def remove_damaged(self) -> None:
+        """Remove parts that cannot be read or do not hold what was written; a warning names them.
+
+        They are scored again.
+        """
+        for number in range(len(self.ranges)):
+            path = self._path(number)
+            if path.exists():
+                try:
+                    self._read(path)
+                except ValueError as error:
+                    logger.warning("%s", error)
+                    path.unlink(missing_ok=True)
+
     def write(self, number: int, rows: Sequence[ScoredSample], bad: Sequence[BadRecord]) -> None:
         """Write one part: its rows and its skipped records."""
         table = score_table(rows, self.settings["scores"])
-        about = {"num_tokens": sum(len(row.position) for row in rows), "bad_records": bad_as_json(bad)}
+        digests = ColumnDigests()
+        digests.update(table)
+        about = {
+            "num_tokens": sum(len(row.position) for row in rows),
+            "bad_records": bad_as_json(bad),
+            "digests": digests.of(),
+        }
         with self._atomic_write(self._path(number)) as partial:
             pq.write_table(table.cast(with_settings(table.schema, about)), partial, compression="zstd")
 
@@ -112,10 +138,14 @@ class ScoreParts:
     def _merge(self, bad: Sequence[BadRecord]) -> dict[str, Any]:
         paths = [self._path(number) for number in range(len(self.ranges))]
         about = [settings_of(pq.read_schema(path)) for path in paths]
+        digests = ColumnDigests()
+        for path in paths:
+            digests.update(self._read(path))
         settings = {
             **self.settings,
             "num_scored": sum(pq.read_metadata(path).num_rows for path in paths),
             "num_tokens": sum(part["num_tokens"] for part in about),
+            "digests": digests.of(),
             "bad_records": bad_as_json(bad) + [record for part in about for record in part["bad_records"]],
         }
         schema = with_settings(score_schema(self.settings["scores"]), settings)
@@ -124,10 +154,29 @@ class ScoreParts:
             pq.ParquetWriter(partial, schema, compression="zstd") as writer,
         ):
             for path in paths:
-                table = pq.read_table(path)
+                table = self._read(path)
                 writer.write_table(table.cast(schema), row_group_size=max(table.num_rows, 1))
         shutil.rmtree(self.folder, ignore_errors=True)
         return settings
+
+    def _read(self, path: Path) -> pa.Table:
+        """The table of a part.
+
+        Raises:
+            FileNotFoundError: it is not there (any more).
+            ValueError: it cannot be read, or does not hold what was written.
+        """
+        try:
+            table, found = pq.read_table(path), ColumnDigests()
+            found.update(table)
+            wanted = settings_of(table.schema)["digests"]
+        except FileNotFoundError:
+            raise
+        except READ_ERRORS as error:
+            raise ValueError(f"{path} cannot be read: {first_line(error)}; the same command scores it again") from error
+        if found.of() != wanted:
+            raise ValueError(f"{path} does not hold what was written; the same command scores it again")
+        return table
 
     def _path(self, number: int) -> Path:
         return self.folder / f"part-{number:05d}.parquet"
@@ -143,7 +192,14 @@ class ScoreParts:
         return setting_differences(there, self.settings)
 
     def _check_manifest(self) -> None:
-        found = setting_differences(json.loads(self.manifest.read_text(encoding="utf-8")), self.settings)
+        try:
+            before = json.loads(self.manifest.read_text(encoding="utf-8"))
+            found = setting_differences(before, self.settings)
+        except (ValueError, AttributeError) as error:
+            raise ValueError(
+                f"{str(self.manifest)!r} is damaged: {first_line(error)}. Throw the parts away with --fresh, or write "
+                "to another file"
+            ) from error
         if found:
             raise ValueError(
                 f"{str(self.folder)!r} holds parts of a run with other settings ({'; '.join(found)}): go on with those "

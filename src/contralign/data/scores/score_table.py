@@ -8,7 +8,8 @@
     delta_logprob                         Δ; a file may hold some of them
     nll, nll_without                      nats, with the picture and without (the latter needs logprob)
 
-Settings are JSON values in the metadata of the schema, under "contralign.NAME".
+Settings are JSON values in the metadata of the schema, under "contralign.NAME"; `digests` among them are of the
+columns (`contralign.data.scores.column_digests`).
 """
 
 from __future__ import annotations
@@ -20,14 +21,18 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import xxhash
 from numpy.typing import NDArray
 
 from contralign.core.settings import Score
 from contralign.data.records.messages import Sample
 from contralign.data.scores.score_digest import RowDigest
 
-FORMAT = 1
+FORMAT = 2
+READ_ERRORS = (pa.ArrowException, OSError, ValueError, LookupError, TypeError, ArithmeticError, MemoryError)
+"""What pyarrow raises of a damaged file."""
 _PREFIX = "contralign."
+_SETTINGS_DIGEST = "contralign.settings digest"
 _SAMPLE_FIELDS: dict[str, tuple[pa.DataType, Callable[[ScoredSample], Any]]] = {
     "id": (pa.string(), lambda row: row.sample.id),
     "index": (pa.int64(), lambda row: row.index),
@@ -99,13 +104,24 @@ def score_table(rows: Sequence[ScoredSample], scores: Sequence[Score]) -> pa.Tab
 def with_settings(schema: pa.Schema, settings: Mapping[str, Any]) -> pa.Schema:
     """The schema with settings in its metadata."""
     packed = {f"{_PREFIX}{name}": json.dumps(value, sort_keys=True) for name, value in settings.items()}
-    return schema.with_metadata(packed)
+    return schema.with_metadata(packed | {_SETTINGS_DIGEST: _digest(packed)})
 
 
 def settings_of(schema: pa.Schema) -> dict[str, Any]:
-    """The settings in a schema's metadata; empty if `contralign score` has not made it."""
-    packed = {name.decode(): value for name, value in (schema.metadata or {}).items()}
+    """The settings in a schema's metadata; empty if `contralign score` has not made it.
+
+    Raises:
+        ValueError: they are damaged or were changed.
+    """
+    packed = {name.decode(): value.decode() for name, value in (schema.metadata or {}).items()}
+    packed = {name: value for name, value in packed.items() if name.startswith(_PREFIX)}
+    if packed and packed.pop(_SETTINGS_DIGEST, None) != _digest(packed):
+        raise ValueError("its settings do not hold what was written")
     return {name.removeprefix(_PREFIX): json.loads(value) for name, value in packed.items() if name.startswith(_PREFIX)}
+
+
+def _digest(packed: Mapping[str, str]) -> str:
+    return xxhash.xxh3_128_hexdigest("\n".join(f"{name}={packed[name]}" for name in sorted(packed)).encode())
 
 
 def setting_differences(scored: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
