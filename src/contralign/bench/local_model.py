@@ -5,13 +5,13 @@ from typing import Any
 
 import torch
 from PIL import Image
-from transformers import AutoModelForImageTextToText
 
 from contralign.bench.random_batch import BatchInputs
 from contralign.bench.shapes import DEFAULT_ROWS, Shape, check_dtype, default_prefix, given
 from contralign.data.batches.image_inputs import ImageInputs, image_inputs
 from contralign.models.anyres.processors import load_processor
 from contralign.models.anyres.tiling import use_original_tiling_if_released
+from contralign.models.pretrained import load_whole_model
 
 _OF_THE_MODEL = ("hidden", "layers", "heads", "intermediate", "vocabulary", "image_tokens")
 
@@ -75,10 +75,8 @@ def _inputs(processor: Any, model: Any, made: ImageInputs, image_tokens: int) ->
 
 def _load(folder: Path, dtype: str) -> tuple[Any, Any]:
     try:
-        processor = load_processor(folder, local_files_only=True, trust_remote_code=False)
-        model = AutoModelForImageTextToText.from_pretrained(
-            folder, dtype=getattr(torch, dtype), use_safetensors=True, local_files_only=True, trust_remote_code=False
-        )
+        processor = load_processor(folder, local_files_only=True)
+        model = load_whole_model(folder, dtype=getattr(torch, dtype), local_files_only=True)
     except (OSError, ValueError) as error:
         raise ValueError(
             f"{folder} is no complete model directory: wanted config.json, *.safetensors and a processor ({error})"

@@ -72,7 +72,7 @@ def build(shape: Shape, device: str = "cpu") -> Workload:
     accelerators = [torch.device(device)] if device.startswith("cuda") else []
     with named_out_of_memory("building the model", shape), torch.random.fork_rng(accelerators), torch.device(device):
         torch.manual_seed(shape.seed)
-        model = AutoModelForImageTextToText.from_config(config, dtype=dtype)
+        model = AutoModelForImageTextToText.from_config(config, dtype=dtype, trust_remote_code=False)
     generator = torch.Generator().manual_seed(shape.seed)
     vision_inputs = {"pixel_values": torch.randn((shape.pictures, *picture), generator=generator).to(dtype)}
     if image_sizes is not None:

@@ -16,6 +16,7 @@ from contralign.checkpoints.resumable_sampler import SamplingTrainer
 from contralign.checkpoints.safe_checkpoints import SafeCheckpoints
 from contralign.core.sharding import sharding_of
 from contralign.core.zero_loss import keep_loss_connected
+from contralign.models.pretrained import load_whole_model
 
 logger = logging.getLogger(__name__)
 
@@ -26,12 +27,13 @@ def load_weights(model: PreTrainedModel, folder: str) -> None:
     Names of weights are converted as `from_pretrained` does.
 
     Raises:
-        RuntimeError: a weight is missing or has another shape.
+        UnusableModel: a weight is missing, or the folder cannot be read.
+        RuntimeError: a weight has another shape.
     """
     # Read as wide as the widest parameter, so that none passes through a narrower one on its way.
     floating = [parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()]
     widest = max(floating, key=lambda dtype: torch.finfo(dtype).bits)
-    saved = type(model).from_pretrained(folder, dtype=widest)
+    saved = load_whole_model(folder, type(model), dtype=widest)
     model.load_state_dict(saved.state_dict(), strict=True)
 
 

@@ -3,11 +3,13 @@
 import functools
 import logging
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from transformers import AutoConfig, AutoModelForImageTextToText, Trainer, TrainingArguments
+from transformers import AutoModelForImageTextToText, Trainer, TrainingArguments
 from transformers.initialization import no_init_weights
 from transformers.trainer_callback import PrinterCallback
 from transformers.utils.hub import cached_file
@@ -23,6 +25,7 @@ from contralign.models.anyres.tiling import use_original_tiling_if_released
 from contralign.models.assembly.assemble import meta_model
 from contralign.models.features.feature_cache import FeatureCache
 from contralign.models.features.feature_store import FeatureStore
+from contralign.models.pretrained import UnusableModel, check_directory, load_config, load_whole_model
 from contralign.recipe.model_settings import TINY, ModelSettings
 from contralign.recipe.schema import RecipeError
 from contralign.recipe.stage_settings import Stage
@@ -56,12 +59,10 @@ def outline_model(settings: ModelSettings) -> Any:
         except ValueError as error:
             raise RecipeError(f"model: {error}") from error
     path = str(settings.path)
-    try:
-        config = AutoConfig.from_pretrained(path)
-    except OSError as error:
-        raise _unreachable(path, error) from error
+    with _model_errors(path):
+        config = load_config(path)
     with torch.device("meta"), no_init_weights():
-        return AutoModelForImageTextToText.from_config(config)
+        return AutoModelForImageTextToText.from_config(config, trust_remote_code=False)
 
 
 def load_processor(path: str) -> Any:
@@ -70,10 +71,8 @@ def load_processor(path: str) -> Any:
     Raises:
         RecipeError: there is none, with what to do.
     """
-    try:
+    with _model_errors(path):
         return processors.load_processor(path)
-    except OSError as error:
-        raise _unreachable(path, error) from error
 
 
 def load_model(path: str, settings: ModelSettings) -> Any:
@@ -85,16 +84,13 @@ def load_model(path: str, settings: ModelSettings) -> Any:
         RecipeError: there is none, with what to do; or it is to be quantised, and bitsandbytes is not installed.
         UnsupportedModel: features are to be kept, and the model has no vision tower that they could be kept of.
     """
-    try:
-        model = AutoModelForImageTextToText.from_pretrained(
+    with _model_errors(path):
+        model = load_whole_model(
             path,
             dtype=DTYPES[settings.dtype],
             attn_implementation=settings.attn_implementation,
-            use_safetensors=True,
             **quantization_arguments(settings),
         )
-    except OSError as error:
-        raise _unreachable(path, error) from error
     use_original_tiling_if_released(model)
     alike_in_both_passes(model)
     if settings.cache_features:
@@ -114,12 +110,10 @@ def model_folder(path: str) -> Path:
     Raises:
         RecipeError: there is none, with what to do.
     """
-    if Path(path).is_dir():
-        return Path(path).resolve()
-    try:
-        return Path(str(cached_file(path, "config.json"))).parent
-    except OSError as error:
-        raise _unreachable(path, error) from error
+    with _model_errors(path):
+        folder = Path(path) if Path(path).is_dir() else Path(str(cached_file(path, "config.json"))).parent
+        check_directory(folder)
+    return folder.resolve()
 
 
 def ready_to_learn(model: Any, settings: ModelSettings, stage: Stage) -> Any:
@@ -199,6 +193,16 @@ def degrades_pictures(cal: CalConfig | None) -> bool:
     """True where the contrast encodes another picture, so that batches must bring the original ones."""
     contrast = None if cal is None else cal.second_look()
     return contrast is not None and contrast.reencodes
+
+
+@contextmanager
+def _model_errors(path: str) -> Iterator[None]:
+    try:
+        yield
+    except UnusableModel as error:
+        raise RecipeError(f"model.path: {error}") from error
+    except OSError as error:
+        raise _unreachable(path, error) from error
 
 
 def _unreachable(path: str, error: OSError) -> RecipeError:

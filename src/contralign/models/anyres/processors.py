@@ -7,11 +7,12 @@ code's, and other classes than `use_original_tiling_if_released` and `pad_to_squ
 import logging
 from typing import Any
 
-from transformers import AutoProcessor, CLIPImageProcessorPil, LlavaNextProcessor, LlavaProcessor
+from transformers import CLIPImageProcessorPil, LlavaNextProcessor, LlavaProcessor
 from transformers.image_processing_backends import PilBackend
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
 from contralign.models.anyres.tiling import use_original_tiling_if_released
+from contralign.models.pretrained import load_auto_processor
 
 logger = logging.getLogger(__name__)
 
@@ -21,15 +22,16 @@ def load_processor(path: Any, **where: Any) -> Any:
 
     Args:
         path: directory, or name on the hub.
-        where: for `AutoProcessor.from_pretrained`, such as `local_files_only=True`.
+        where: for `from_pretrained`, such as `local_files_only=True`.
 
     Raises:
         OSError: there is none.
+        UnusableModel: it needs code of its own, or cannot be read.
     """
-    processor = AutoProcessor.from_pretrained(path, **where)
+    processor = load_auto_processor(path, **where)
     released = isinstance(processor, LlavaProcessor | LlavaNextProcessor)
     if released and not isinstance(processor.image_processor, PilBackend):
-        processor = AutoProcessor.from_pretrained(path, backend="pil", **where)
+        processor = load_auto_processor(path, backend="pil", **where)
     use_original_tiling_if_released(processor)
     return processor
 

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, CLIPVisionConfig, ConvNextConfig, GemmaConfig, LlamaConfig, PreTrainedConfig
+from transformers import CLIPVisionConfig, ConvNextConfig, GemmaConfig, LlamaConfig, PreTrainedConfig
 
 from contralign.models.convert.mini_gemini.towers import OPEN_CLIP_FILES, convnext_tower
+from contralign.models.pretrained import load_config
 from contralign.models.published_towers import CLIP_L_336, CLIP_LARGE, CONVNEXT_L_320, CONVNEXT_LARGE
 
 VICUNA_7B = "lmsys/vicuna-7b-v1.5"
@@ -79,7 +80,7 @@ def part_config(name: str) -> PreTrainedConfig:
     if has_open_clip_file(name):
         return convnext_tower(Path(name))[0]
     try:
-        config: Any = AutoConfig.from_pretrained(name)
+        config: Any = load_config(name)
     except OSError as error:
         raise ValueError(
             f"{name!r} is no model directory, cannot be fetched, and is none of the names whose shapes are known: "

@@ -50,11 +50,11 @@ class MiniGeminiModel(MiniGeminiPreTrainedModel):
         super().__init__(config)
         vision: Any = config.vision_config
         aux: Any = config.aux_config
-        self.vision_tower = AutoModel.from_config(vision)
+        self.vision_tower = AutoModel.from_config(vision, trust_remote_code=False)
         self.vision_tower_aux = MiniGeminiAuxTower(aux)
         self.patch_mining = MiniGeminiPatchMining(vision.hidden_size, sum(aux.hidden_sizes))
         self.multi_modal_projector = MiniGeminiMultiModalProjector(config)
-        self.language_model = AutoModel.from_config(config.text_config)
+        self.language_model = AutoModel.from_config(config.text_config, trust_remote_code=False)
         self.post_init()
 
     @can_return_tuple

@@ -16,7 +16,11 @@ def read_gguf_language_model(path: Path) -> PreTrainedModel:
     """
     _require_gguf()
     model = AutoModelForCausalLM.from_pretrained(
-        path.parent, gguf_file=path.name, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
+        path.parent,
+        gguf_file=path.name,
+        quantization_config=GgufConfig(dequantize=True),
+        dtype=torch.float32,
+        trust_remote_code=False,
     )
     for name in ("quantization_config", "_pre_quantization_dtype"):
         model.config.__dict__.pop(name, None)  # a saved model would be taken for a quantised one
@@ -32,7 +36,7 @@ def read_gguf_tokenizer(path: Path, image_token: str) -> PreTrainedTokenizerFast
         ValueError: the `gguf` package is missing.
     """
     _require_gguf()
-    read = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+    read = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, trust_remote_code=False)
     backend = read.backend_tokenizer
     backend.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
