@@ -100,3 +100,32 @@ def test_contributing_answers_with_paths_that_are_there():
     named = {word for word in re.findall(r"`([\w./]+/[\w.]*)", table) if "NAME" not in word}
     assert len(named) > 25
     assert {word for word in named if not any((root / word).exists() for root in (ROOT, SOURCE))} == set()
+
+
+def calls(method: str) -> list[tuple[str, dict[str, ast.expr]]]:
+    """Place and keywords of every call of a method in the source."""
+    found = []
+    for path in sorted((ROOT / "src").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == method:
+                keywords = {word.arg: word.value for word in node.keywords if word.arg}
+                found.append((f"{path.relative_to(ROOT)}:{node.lineno} {ast.unparse(node.func)}", keywords))
+    return found
+
+
+def test_no_picture_is_opened_without_a_list_of_formats():
+    opened = [(place, keywords) for place, keywords in calls("open") if place.endswith(" Image.open")]
+    assert len(opened) > 1
+    assert [place for place, keywords in opened if "formats" not in keywords] == []
+
+
+@pytest.mark.parametrize("method", ["from_pretrained", "from_config"])
+def test_no_model_is_loaded_with_code_of_its_directory(method):
+    loads = calls(method)
+    assert len(loads) > 1
+    trusted = [
+        place
+        for place, keywords in loads
+        if not isinstance(keywords.get("trust_remote_code"), ast.Constant) or keywords["trust_remote_code"].value
+    ]
+    assert trusted == []

@@ -136,6 +136,7 @@ def test_a_finished_cell_is_never_run_again_and_a_bigger_ablation_runs_what_is_n
 
 
 @pytest.mark.slow
+@pytest.mark.bit_exact
 def test_a_run_in_pieces_ends_where_an_unbroken_one_does(tmp_path, monkeypatch):
     """A worker that is killed in a step leaves a claim and half a model; the next one starts that step again."""
     (tmp_path / "one").mkdir()

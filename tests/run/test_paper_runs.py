@@ -9,6 +9,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 from typer.testing import CliRunner
+from worlds.kernels import needs_bfloat16_attention
 from worlds.same_numbers import assert_says_the_same
 from worlds.small_parts import write_clip, write_convnext, write_llama
 
@@ -19,6 +20,7 @@ from contralign.run.learning.trainable_parts import part_of
 from contralign.run.records import make_collator
 from contralign.run.run import run_plan
 
+pytestmark = needs_bfloat16_attention
 SHAPES = [(64, 64), (120, 40), (40, 110), (90, 60)]
 COLOURS = {"red": (220, 20, 20), "green": (20, 160, 40), "blue": (30, 50, 220)}
 

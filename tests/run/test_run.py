@@ -281,6 +281,7 @@ def interrupted(recipe, monkeypatch, at_step):
 
 
 @pytest.mark.slow
+@pytest.mark.bit_exact
 @pytest.mark.parametrize("model", [{}, {"lora": {"r": 2}}], ids=["full", "lora"])
 def test_a_resumed_run_ends_where_an_uninterrupted_one_does(model, tmp_path, monkeypatch):
     changes = {"model": model, "stages": {"it": {"steps": 6, "grad_accumulation": 2}}, "trainer": {"save_steps": 2}}

@@ -8,6 +8,7 @@ from PIL import Image
 from transformers import CLIPImageProcessorPil
 
 from contralign.data.batches.aspect import ASPECTS, crop_to_square, pad_to_square
+from contralign.data.records.bad_record import BadRecord
 
 GOLDEN = np.load(Path(__file__).parents[2] / "golden" / "llava_anyres.npz")
 NAMES = [name for name in GOLDEN if name.endswith(("pad_sample", "square_sample"))]
@@ -42,3 +43,13 @@ def test_both_make_squares_around_the_middle(size):
     assert padded.size == (max(size),) * 2 and cropped.size == (min(size),) * 2
     left, top = (max(size) - size[0]) // 2, (max(size) - size[1]) // 2
     assert padded.crop((left, top, left + size[0], top + size[1])).tobytes() == picture.tobytes()
+
+
+@pytest.mark.parametrize("size", [(1, 65_500), (65_500, 1), (14_000, 20)])
+def test_a_square_that_would_take_gigabytes_is_a_bad_record(size):
+    with pytest.raises(BadRecord, match=r"its square would have .* wanted at most 178,956,970.*too_long"):
+        pad_to_square(Image.new("RGB", size))
+
+
+def test_a_long_picture_within_the_bound_is_padded():
+    assert pad_to_square(Image.new("RGB", (1, 3_000))).size == (3_000, 3_000)

@@ -1,4 +1,6 @@
+import os
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -96,3 +98,71 @@ def test_a_picture_is_known_by_its_file_wherever_it_lies_and_by_its_pixels_in_me
 def test_contents_that_are_gone_are_a_missing_picture(image_root):
     with pytest.raises(BadRecord, match="missing_picture"):
         contents(image_root / "gone.png")
+
+
+def test_a_picture_that_became_a_link_after_the_check_is_not_followed(image_root, tmp_path):
+    picture = as_image("good.png", image_root)
+    secret = tmp_path / "secret.png"
+    Image.new("RGB", (8, 6)).save(secret)
+    picture.unlink()
+    picture.symlink_to(secret)
+    for read in (open_image, contents, check_image):
+        with pytest.raises(BadRecord, match=r"leads elsewhere.*outside_root"):
+            read(picture)
+
+
+def test_a_folder_that_became_a_link_after_the_check_is_not_followed(image_root, tmp_path):
+    (image_root / "inner").mkdir()
+    Image.new("RGB", (8, 6)).save(image_root / "inner" / "x.png")
+    picture = as_image("inner/x.png", image_root)
+    (image_root / "inner").rename(tmp_path / "elsewhere")
+    (image_root / "inner").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(BadRecord, match="outside_root"):
+        open_image(picture)
+
+
+def test_a_link_of_the_users_own_is_opened(image_root, tmp_path):
+    link = tmp_path / "link.png"
+    link.symlink_to(image_root / "good.png")
+    assert open_image(link).size == (8, 6)
+
+
+@pytest.mark.parametrize("kind", ["fifo", "folder", "device"])
+def test_what_is_no_regular_file_is_named_and_nothing_waits(kind, image_root):
+    picture = as_image("good.png", image_root)
+    picture.unlink()
+    if kind == "fifo":
+        os.mkfifo(picture)
+    elif kind == "folder":
+        picture.mkdir()
+    for read in (open_image, contents, check_image):
+        with pytest.raises(BadRecord, match="no_file"):
+            read(Path("/dev/zero") if kind == "device" else picture)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("/9j/4AAQSkZJRgABAQAAAQABAAD" * 4000, "is base64: wanted a file name"),
+        ("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk", "is base64"),
+        ("QUJD" * 300, "is base64"),
+        (b"\xff\xd8\xff" * 100_000, "300,000 raw bytes: wanted a file name"),
+        ("data:image/png;base64," + "QUJD" * 3000, "wanted a file"),
+        ("x" * 5000 + ".png", "cannot be found"),
+        (["a"] * 9999, "wanted a file name relative"),
+    ],
+)
+@pytest.mark.parametrize("rooted", [True, False])
+def test_what_is_no_file_name_is_said_in_one_short_line(value, said, rooted, image_root):
+    with pytest.raises(BadRecord) as refused:
+        as_image(value, image_root if rooted else None)
+    assert len(str(refused.value)) < 400 and "\n" not in str(refused.value)
+    assert said in str(refused.value) or not rooted
+
+
+def test_no_file_stays_open(image_root):
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(20):
+        open_image(as_image("good.png", image_root))
+        contents(as_image("good.png", image_root))
+    assert len(os.listdir("/proc/self/fd")) <= before + 1

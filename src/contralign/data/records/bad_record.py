@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import reprlib
+
+_SHOWN = 80
+"""Most characters of a value in a message."""
+
 
 class BadRecord(ValueError):
     """A record that is refused.
@@ -29,3 +34,12 @@ class BadRecord(ValueError):
     def named(self, record: str) -> BadRecord:
         """A copy with the record's name."""
         return BadRecord(self.reason, self.message, record)
+
+
+def short(value: object) -> str:
+    """A user's value for a message, whatever it is and however long."""
+    if isinstance(value, bytes | bytearray | memoryview):
+        return f"{len(value):,} bytes"
+    text = repr(value[:_SHOWN]) if isinstance(value, str) else reprlib.repr(value)
+    cut = len(text) > _SHOWN + 2 or (isinstance(value, str) and len(value) > _SHOWN)
+    return f"{text[:_SHOWN]}…" if cut else text

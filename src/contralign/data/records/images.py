@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+import os
+import re
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-import numpy as np
 from PIL import Image
 
 from contralign.data.records.archive_member import ArchiveMember
-from contralign.data.records.bad_record import BadRecord
+from contralign.data.records.bad_record import BadRecord, short
+from contralign.data.records.decoding import Undecodable, open_header, to_rgb
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-# What PIL raises on files that are no picture, are cut off, or claim billions of pixels.
-_UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+_ENCODED = 'wanted a file name, or {"bytes": …} with the content of a file'
+_BASE64 = re.compile(r"[A-Za-z0-9+/_\-\s]+={0,2}\s*")
+_LONGEST_NAME = 255
+"""Most characters of a file's name on any usual file system."""
+_MAGIC = ("/9j/", "iVBORw0KGgo", "R0lGOD", "UklGR", "SUkq", "TU0A")
+"""How JPEG, PNG, GIF, WebP and TIFF begin in base64."""
+_SHORTEST_PICTURE = 40
+
+
+class LocatedPath(type(Path())):
+    """The resolved path of a picture that was found under its root: what is opened must lie at this very place."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,17 +106,18 @@ def locate_image(name: object, root: Path | None) -> Path:
             `missing_picture`.
     """
     relative, root = checked_name(name, root)
-    base = root.resolve()
+    base, shown = root.resolve(), short(name)
     try:
         path = (base / relative).resolve()
         is_file = path.is_file()
     except (OSError, RuntimeError) as error:
-        raise BadRecord("missing_picture", f"picture {name!r} cannot be found under {root}: {error}") from error
+        why = error.strerror if isinstance(error, OSError) else error
+        raise BadRecord("missing_picture", f"picture {shown} cannot be found under {root}: {why}") from error
     if not path.is_relative_to(base):
-        raise BadRecord("outside_root", f"picture {name!r} leads outside the image root {root}; move it under the root")
+        raise BadRecord("outside_root", f"picture {shown} leads outside the image root {root}; move it under the root")
     if not is_file:
-        raise BadRecord("missing_picture", f"picture {name!r} is not a file under {root}; check the name and the root")
-    return path
+        raise BadRecord("missing_picture", f"picture {shown} is not a file under {root}; check the name and the root")
+    return LocatedPath(path)
 
 
 def checked_name(name: object, root: Path | None) -> tuple[str, Path]:
@@ -112,15 +126,27 @@ def checked_name(name: object, root: Path | None) -> tuple[str, Path]:
     Raises:
         BadRecord: `remote_picture`, `no_image_root`, `wrong_type` or `absolute_path`.
     """
-    if isinstance(name, str) and name.split(":", 1)[0].lower() in ("http", "https", "data", "ftp", "file"):
-        raise BadRecord("remote_picture", f"picture {name[:80]!r}: wanted a file; put it under the image root")
+    shown = short(name)
+    if isinstance(name, bytes | bytearray | memoryview):
+        raise BadRecord("wrong_type", f"picture of {len(name):,} raw bytes: {_ENCODED}")
+    if isinstance(name, str) and name[:64].split(":", 1)[0].lower() in ("http", "https", "data", "ftp", "file"):
+        raise BadRecord("remote_picture", f"picture {shown}: wanted a file; put it under the image root")
+    if isinstance(name, str) and _is_base64(name):
+        raise BadRecord("wrong_type", f"picture {shown} is base64: {_ENCODED}")
     if root is None:
-        raise BadRecord("no_image_root", f"picture {name!r} but no image root; set image_root to its folder")
+        raise BadRecord("no_image_root", f"picture {shown} but no image root; set image_root to its folder")
     if not isinstance(name, str) or not name or "\0" in name:
-        raise BadRecord("wrong_type", f"picture {name!r}: wanted a file name relative to the image root")
+        raise BadRecord("wrong_type", f"picture {shown}: wanted a file name relative to the image root")
     if Path(name).is_absolute():
-        raise BadRecord("absolute_path", f"picture {name!r} is an absolute path; write it relative to {root}")
+        raise BadRecord("absolute_path", f"picture {shown} is an absolute path; write it relative to {root}")
     return name, root
+
+
+def _is_base64(name: str) -> bool:
+    """True for text that is an encoded picture rather than a path."""
+    too_long = len(name.rpartition("/")[2]) > _LONGEST_NAME or len(name) > 4 * _LONGEST_NAME
+    begins_so = len(name) > _SHORTEST_PICTURE and name.startswith(_MAGIC)
+    return (too_long or begins_so) and bool(_BASE64.fullmatch(name))
 
 
 def check_image(picture: ImageSource) -> None:
@@ -129,27 +155,22 @@ def check_image(picture: ImageSource) -> None:
     Raises:
         BadRecord: `missing_picture` or `corrupt_picture`.
     """
-    opened = _open(picture)
-    if min(opened.size) < 1:
-        raise BadRecord("corrupt_picture", f"picture of {opened.size} pixels; wanted at least 1 x 1")
-    if opened is not picture:
-        opened.close()
+    with _opened(picture) as opened:
+        if min(opened.size) < 1:
+            raise BadRecord("corrupt_picture", f"picture of {opened.size} pixels; wanted at least 1 x 1")
 
 
 def open_image(picture: ImageSource) -> Image.Image:
-    """The picture as RGB; transparency is laid on white, 16-bit grey is scaled to 8 bits.
+    """The picture as RGB, as a viewer shows it: see `contralign.data.records.decoding.to_rgb`.
 
     Raises:
-        BadRecord: `missing_picture` or `corrupt_picture`.
+        BadRecord: `missing_picture`, `outside_root`, `no_file` or `corrupt_picture`.
     """
-    opened = _open(picture)
-    try:
-        if opened is picture:
-            return _to_rgb(opened)
-        with opened:
-            return _to_rgb(opened)
-    except _UNREADABLE as error:
-        raise BadRecord("corrupt_picture", f"{describe(picture)} cannot be decoded: {error}") from error
+    with _opened(picture) as opened:
+        try:
+            return to_rgb(opened)
+        except Undecodable as error:
+            raise BadRecord("corrupt_picture", f"{describe(picture)} cannot be decoded: {error}") from error
 
 
 def contents(picture: ImageSource) -> bytes:
@@ -159,10 +180,9 @@ def contents(picture: ImageSource) -> bytes:
         BadRecord: `missing_picture` or `corrupt_picture`.
     """
     try:
-        if isinstance(picture, Path):
-            return picture.read_bytes()
-        if isinstance(picture, (DatasetImage, LazyImage)):
-            return _cell_bytes(picture.cell, picture.root)
+        if not isinstance(picture, Image.Image):
+            with _stream(picture) as stream:
+                return stream.read()
     except OSError as error:
         raise BadRecord("missing_picture", f"{describe(picture)} is gone: {error}") from error
     opened = open_image(picture)
@@ -177,33 +197,75 @@ def describe(picture: ImageSource) -> str:
         return f"picture of row {picture.row}, column {picture.column!r}"
     if isinstance(picture, LazyImage):
         value = picture.value
-        return f"picture {value!r}" if isinstance(value, str) else f"picture {getattr(value, 'name', 'in its record')}"
+        return (
+            f"picture {short(value)}"
+            if isinstance(value, str)
+            else f"picture {getattr(value, 'name', 'in its record')}"
+        )
     return f"picture of {picture.size} pixels"
 
 
-def _open(picture: ImageSource) -> Image.Image:
+@contextmanager
+def _opened(picture: ImageSource) -> Iterator[Image.Image]:
+    """The picture with its header read, until the block ends; one that is open already stays so."""
     if isinstance(picture, Image.Image):
-        return picture
+        yield picture
+        return
     try:
-        return Image.open(picture) if isinstance(picture, Path) else _open_cell(picture.cell, picture.root)
+        stream = _stream(picture)
     except FileNotFoundError as error:
         raise BadRecord("missing_picture", f"{describe(picture)} is gone: {error}") from error
-    except BadRecord:
-        raise
-    except _UNREADABLE as error:
+    except OSError as error:
         raise BadRecord("corrupt_picture", f"{describe(picture)} cannot be read: {error}") from error
+    with stream:
+        try:
+            opened = open_header(stream)
+        except Undecodable as error:
+            raise BadRecord("corrupt_picture", f"{describe(picture)} cannot be read: {error}") from error
+        yield opened
 
 
-def _open_cell(cell: object, root: Path | None) -> Image.Image:
+def _stream(picture: Path | DatasetImage | LazyImage) -> BinaryIO:
+    """The bytes of a picture's file, or of its cell."""
+    if isinstance(picture, Path):
+        return open_regular(picture)
+    cell = picture.cell
     if isinstance(cell, Mapping) and cell.get("bytes") is not None:
-        return _open_bytes(cell["bytes"])
-    return Image.open(_cell_path(cell, root))
+        if not isinstance(cell["bytes"], bytes):
+            raise BadRecord("wrong_type", f"picture bytes of type {type(cell['bytes']).__name__}; wanted bytes")
+        return io.BytesIO(cell["bytes"])
+    return open_regular(_cell_path(cell, picture.root))
 
 
-def _cell_bytes(cell: object, root: Path | None) -> bytes:
-    if isinstance(cell, Mapping) and isinstance(cell.get("bytes"), bytes):
-        return cell["bytes"]
-    return _cell_path(cell, root).read_bytes()
+def open_regular(path: Path) -> BinaryIO:
+    """A file for reading: what is opened is what was checked. Nothing here waits for another process.
+
+    Args:
+        path: where it lies; a `LocatedPath` must lie there without a symlink on the way, as when it was located.
+
+    Raises:
+        BadRecord: `no_file` (a FIFO, a device, a folder), or `outside_root`: it is elsewhere now.
+        OSError: it cannot be opened.
+    """
+    located = isinstance(path, LocatedPath)
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise BadRecord("no_file", f"picture {str(path)!r} is no regular file")
+        if located and _place_of(descriptor, path) != str(path):
+            raise BadRecord("outside_root", f"picture {str(path)!r} leads elsewhere than when it was checked")
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _place_of(descriptor: int, path: Path) -> str:
+    """Where an opened file lies: of the descriptor itself on Linux, elsewhere by its path."""
+    try:
+        return os.readlink(f"/proc/self/fd/{descriptor}")
+    except OSError:
+        return os.path.realpath(path)
 
 
 def _cell_path(cell: object, root: Path | None) -> Path:
@@ -218,19 +280,6 @@ def _open_bytes(encoded: object) -> Image.Image:
     if not isinstance(encoded, bytes):
         raise BadRecord("wrong_type", f"picture bytes of type {type(encoded).__name__}; wanted bytes")
     try:
-        return Image.open(io.BytesIO(encoded))
-    except _UNREADABLE as error:
+        return open_header(io.BytesIO(encoded))
+    except Undecodable as error:
         raise BadRecord("corrupt_picture", f"{len(encoded)} bytes that are no picture: {error}") from error
-
-
-def _to_rgb(opened: Image.Image) -> Image.Image:
-    if type(opened) is Image.Image and opened.mode == "RGB":
-        return opened
-    if opened.mode.startswith("I;16"):
-        grey = np.asarray(opened, dtype=np.uint16)
-        return Image.fromarray((grey // 257).astype(np.uint8)).convert("RGB")
-    if opened.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in opened.info:
-        solid = opened.convert("RGBA")
-        white = Image.new("RGBA", solid.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, solid).convert("RGB")
-    return opened.convert("RGB")

@@ -165,5 +165,5 @@ def _paint(left: Emoji, right: Emoji, colour: tuple[int, int, int], side: int, r
 
 @cache
 def _drawing(path: Path, size: int) -> Image.Image:
-    with Image.open(path) as opened:
+    with Image.open(path, formats=["PNG"]) as opened:
         return opened.convert("RGBA").resize((size, size), Image.Resampling.LANCZOS)
