@@ -54,7 +54,8 @@ def test_a_loader_that_is_killed_at_any_moment_is_named_with_the_last_checkpoint
 @pytest.mark.parametrize(
     ("error", "ranks", "kind"),
     [
-        (RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly"), 1, WorkerDied),
+        (RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly"), 1, None),
+        (RuntimeError("Caught BadRecord in DataLoader worker process 0."), 1, None),
         (RuntimeError("[../gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:4242"), 2, RankDied),
         (RuntimeError("Connection closed by peer"), 1, None),
         (RuntimeError("shapes do not fit"), 2, None),
@@ -66,6 +67,11 @@ def test_errors_of_torch_are_told_apart(error, ranks, kind):
     if found is not None:
         assert str(found).startswith("step 7: ")
         assert str(found).endswith("No checkpoint.")
+
+
+def test_a_loader_that_was_killed_is_known_by_its_exit_code():
+    assert type(as_run_error(RuntimeError("anything"), 1, 7, "No checkpoint.", killed=[-9])) is WorkerDied
+    assert as_run_error(ValueError("of our own"), 1, 7, "No checkpoint.", killed=[-9]) is None
 
 
 def test_every_mishap_has_an_exit_code_of_its_own_kind():

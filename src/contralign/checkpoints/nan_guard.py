@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 from transformers import Trainer
 
+from contralign.checkpoints.loader_errors import raising
 from contralign.checkpoints.run_errors import NotFinite
 from contralign.core.sharding import any_rank
 from contralign.data.streams.streaming import StreamedSamples
@@ -87,7 +88,7 @@ class NanGuard(Trainer):
 
     def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: Any) -> Any:
         """The micro-batches of a step; the ids of their records are kept here and removed from them."""
-        batches, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        batches, num_items = super().get_batch_samples(raising(epoch_iterator), num_batches, device)
         self._losses = []
         self._records = [batch.pop(RECORD_IDS, []) if isinstance(batch, dict) else [] for batch in batches]
         return batches, num_items.clamp(min=1) if isinstance(num_items, Tensor) else num_items

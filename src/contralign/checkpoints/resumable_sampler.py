@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import Trainer
 from transformers.trainer_pt_utils import get_dataloader_sampler
 
+from contralign.checkpoints.loader_errors import CarryingStream, collate_or_carry
 from contralign.checkpoints.manifest import last_whole_checkpoint
 from contralign.checkpoints.nan_guard import RecordIdCollator
 from contralign.checkpoints.stopping import IgnoreFirstSigterm
@@ -122,7 +123,7 @@ class SamplingTrainer(Trainer):
             accelerator.process_index, accelerator.num_processes, self._data_seed, notes
         )
         loader = DataLoader(
-            self._stream,
+            CarryingStream(self._stream),
             batch_size=self._train_batch_size,
             collate_fn=_noting(cast(Callable[..., Any], self.data_collator), self._stream.note_skipped),
             num_workers=args.dataloader_num_workers,
@@ -191,6 +192,9 @@ class SkippedRecordsCollator:
         """The batch."""
         if samples[0] is ALREADY_SEEN:
             return {}
+        return collate_or_carry(self._collated, samples)
+
+    def _collated(self, samples: Sequence[Any]) -> Any:
         if not isinstance(self.collate, VLCollator):
             return self.collate(samples)
         known = len(self.collate.skipped_records)

@@ -5,6 +5,7 @@ is imported here, since the command line looks at every error.
 """
 
 import re
+from collections.abc import Sequence
 from typing import ClassVar
 
 HOW_TO_RESUME = "the same command with --resume goes on from there"
@@ -54,14 +55,21 @@ class Stopped(RunError):
     exit_code: ClassVar[int] = 75
 
 
-def as_run_error(error: Exception, ranks: int, step: int, checkpoint: str) -> RunError | None:
+def as_run_error(
+    error: Exception, ranks: int, step: int, checkpoint: str, killed: Sequence[int] = ()
+) -> RunError | None:
     """The `RunError` behind an error of torch (a dead worker or rank), with advice; None if it is something else.
 
-    `checkpoint` is a sentence about the last one, for the message.
+    Args:
+        error: of torch.
+        ranks: number of them.
+        step: the next one.
+        checkpoint: a sentence about the last one, for the message.
+        killed: exit codes of loader processes that are dead.
     """
     said = str(error)
     first_line = said.strip().splitlines()[0] if said.strip() else type(error).__name__
-    if "DataLoader worker" in said:
+    if killed and type(error) is RuntimeError:
         return WorkerDied(
             f"step {step}: a process that loads data died: {first_line}\n"
             "The system kills a process when memory runs out (`dmesg | tail` says so); shared memory may be full, too "

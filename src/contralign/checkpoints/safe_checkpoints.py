@@ -19,6 +19,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import TrainOutput, sort_checkpoints
 
 from contralign.atomic_write import remove, size_of, sync, sync_folder
+from contralign.checkpoints.loader_errors import end_workers, killed_workers
 from contralign.checkpoints.manifest import (
     STAGING,
     checkpoint_steps,
@@ -68,11 +69,18 @@ class SafeCheckpoints(Trainer):
             return super().train(resume_from_checkpoint, *args, **kwargs)
         except Exception as error:
             run_error = as_run_error(
-                error, self.args.world_size, self.state.global_step + 1, self.last_checkpoint_words()
+                error,
+                self.args.world_size,
+                self.state.global_step + 1,
+                self.last_checkpoint_words(),
+                killed_workers() if self.args.dataloader_num_workers else (),
             )
             if run_error is None:
                 raise
             raise run_error from error
+        finally:
+            if self.args.dataloader_num_workers:
+                end_workers()
 
     def last_checkpoint_words(self) -> str:
         """A sentence that says which checkpoint this run can resume from."""
