@@ -81,3 +81,25 @@ def test_processes_that_cannot_share_a_global_batch_are_refused_with_the_stages_
 
 def test_ranks_do_not_wait_for_a_projector_that_saw_no_picture_with_checkpointing_either(tmp_path):
     assert arguments(tmp_path, trainer={"activation_checkpointing": True}).ddp_find_unused_parameters
+
+
+def test_grouping_by_length_names_the_setting_that_does_it(tmp_path):
+    with pytest.raises(RecipeError, match=r"data\.sampler: modality_length"):
+        arguments(tmp_path, trainer={"train_sampling_strategy": "group_by_length"})
+
+
+@pytest.mark.parametrize(
+    ("reporter", "said"),
+    [
+        ("wandb", r"wandb is not installed: pip install wandb"),
+        (["comet_ml"], r"comet_ml is not installed: pip install comet-ml"),
+        ("wadnb", r"trainer\.report_to='wadnb': wanted one of none, .*did you mean 'wandb'"),
+    ],
+)
+def test_a_reporter_that_is_not_here_is_refused_before_training(reporter, said, tmp_path, monkeypatch):
+    from contralign.run import arguments as module
+
+    monkeypatch.setattr(module, "get_available_reporting_integrations", lambda: ["tensorboard"])
+    with pytest.raises(RecipeError, match=said):
+        arguments(tmp_path, trainer={"report_to": reporter})
+    assert arguments(tmp_path, trainer={"report_to": "tensorboard"}).report_to == ["tensorboard"]

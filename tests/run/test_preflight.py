@@ -3,6 +3,8 @@
 import pytest
 from worlds.small_recipes import small_plan
 
+from contralign.bench.forecast.stages import forecast
+from contralign.models.small.tiny import build_tiny
 from contralign.recipe.schema import RecipeError
 from contralign.run.preflight import cal_configs, check_run
 from contralign.run.run import run_plan
@@ -50,3 +52,27 @@ def test_arms_become_settings_with_their_weighting(tmp_path):
     assert arms["mle"] is None and isinstance(arms["quantile"], CalConfig)
     assert arms["quantile"].token_weighting() == Quantile(low=0.1)
     assert check_run(plan) == arms
+
+
+def grown_vocabulary(folder, words):
+    """A tiny model directory whose tokenizer has more words than its embeddings have rows."""
+    _, processor = build_tiny(
+        ["it is red and blue"], folder, image_size=32, hidden=32, layers=1, tower_hidden=32, heads=2
+    )
+    processor.tokenizer.add_tokens(words)
+    processor.save_pretrained(folder)
+    return str(folder)
+
+
+def test_a_tokenizer_with_words_that_the_model_has_no_rows_for_is_refused(tmp_path):
+    path = grown_vocabulary(tmp_path / "model", ["red box", "<loc_1>", "<loc_2>"])
+    plan = small_plan(tmp_path, model={"path": path, "tiny": None})
+    with pytest.raises(RecipeError, match=r"'red box' \(\d+\) and 2 more have none.*resize_token_embeddings"):
+        run_plan(plan, {})
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(RecipeError, match="resize_token_embeddings"):
+        forecast(plan)
+
+
+def test_a_tokenizer_that_fits_is_taken(tmp_path):
+    check_run(small_plan(tmp_path, model={"path": grown_vocabulary(tmp_path / "model", []), "tiny": None}))

@@ -7,7 +7,9 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from transformers import TrainingArguments
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK, get_available_reporting_integrations
 
+from contralign.nearest import one_of
 from contralign.recipe.plan import RunPlan, StagePlan
 from contralign.recipe.schema import RecipeError
 from contralign.recipe.stage_settings import Stage
@@ -65,10 +67,32 @@ def training_arguments(plan: RunPlan, stage: StagePlan, folder: Path) -> Trainin
         )
     except ValueError as error:
         raise RecipeError(f"trainer: {error}") from error
+    _check_sampling(args)
+    _check_reporters(args)
     args.max_steps = stage.stream_steps(args.world_size) or args.max_steps
     check_engine(args)
     check_parts(args, recipe.model, settings.train, saves=args.save_strategy != "no")
     return args
+
+
+def _check_sampling(args: TrainingArguments) -> None:
+    if getattr(args, "train_sampling_strategy", None) == "group_by_length" or getattr(args, "group_by_length", False):
+        raise RecipeError(
+            "trainer: grouping by length needs the length of every sample, which transformers cannot take from samples "
+            "with pictures; write data.sampler: modality_length, which groups text alone and pictures by length"
+        )
+
+
+def _check_reporters(args: TrainingArguments) -> None:
+    """Refuse a reporter that is none, or whose package is not installed."""
+    available = get_available_reporting_integrations()
+    for name in args.report_to or ():
+        if name not in INTEGRATION_TO_CALLBACK:
+            raise RecipeError(f"trainer.report_to={name!r}: {one_of(name, ['none', *sorted(INTEGRATION_TO_CALLBACK)])}")
+        if name not in available:
+            raise RecipeError(
+                f"trainer.report_to: {name} is not installed: pip install {name.replace('_', '-')}, or report_to: none"
+            )
 
 
 def count_steps(stage: Stage, num_records: int) -> int:

@@ -116,6 +116,35 @@ def model_folder(path: str) -> Path:
     return folder.resolve()
 
 
+def check_vocabulary(path: str) -> None:
+    """Refuse a tokenizer with words that the model's embeddings have no row for; no weights are read.
+
+    The ids of image and video tokens may lie beyond: they are never looked up.
+
+    Raises:
+        RecipeError: with their number and one of them.
+    """
+    processor = load_processor(path)
+    with _model_errors(path):
+        config = load_config(path)
+    rows = config.get_text_config().vocab_size
+    marks = {
+        value
+        for name, value in config.to_dict().items()
+        if name.endswith(("_token_id", "_token_index"))
+        if isinstance(value, int)
+    }
+    words = getattr(processor, "tokenizer", processor).get_vocab()
+    beyond = sorted((index, word) for word, index in words.items() if index >= rows and index not in marks)
+    if beyond:
+        index, word = beyond[0]
+        raise RecipeError(
+            f"model.path={path!r}: the tokenizer has {len(words):,} words and the model's embeddings {rows:,} rows: "
+            f"{word!r} ({index}) and {len(beyond) - 1} more have none. Give the model rows for them "
+            "(model.resize_token_embeddings(len(tokenizer)), then save it), or take its own tokenizer"
+        )
+
+
 def ready_to_learn(model: Any, settings: ModelSettings, stage: Stage) -> Any:
     """The model with the stage's parts learning and all else frozen, adapters added where the recipe wants them.
 

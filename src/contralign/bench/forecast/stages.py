@@ -20,7 +20,7 @@ from contralign.recipe.plan import RunPlan, StagePlan
 from contralign.recipe.recipe import Recipe
 from contralign.recipe.stage_settings import Stage
 from contralign.run.arguments import count_steps
-from contralign.run.build import load_processor, outline_model, ready_to_learn
+from contralign.run.build import check_vocabulary, load_processor, outline_model, ready_to_learn
 from contralign.run.learning.trainable_parts import part_of
 from contralign.run.preflight import cal_configs
 from contralign.run.records import make_collator
@@ -188,6 +188,7 @@ def _tokens(recipe: Recipe, data: DataSettings, sources: Sequence[SourceForecast
     samples = [sample for source in sources for sample in source.samples]
     path = recipe.model.path
     if path is not None and Path(path).is_dir():
+        check_vocabulary(path)
         collate = make_collator(load_processor(path), replace(data, on_bad="error"))
         measured = measure(samples, collate, model.config.image_token_id)
         if measured is not None:

@@ -16,7 +16,7 @@ from contralign.recipe.model_settings import ModelSettings
 from contralign.recipe.recipe import Recipe, plain
 from contralign.recipe.recipe_file import apply_override, find_recipe, load_plan
 from contralign.recipe.schema import RecipeError, from_mapping
-from contralign.run.build import load_model, load_processor
+from contralign.run.build import check_vocabulary, load_model, load_processor
 from contralign.run.preflight import cal_config
 from contralign.run.records import RecordReader, make_collator, with_swaps
 from contralign.run.score_files import noise_settings
@@ -144,6 +144,7 @@ def run_job(
     if contrast is None:
         raise RecipeError("contrast='none' takes no second look: there is no Δ to score")
     place, path = _device(device), str(job.model.path)
+    check_vocabulary(path)
     collator = make_collator(load_processor(path), job.data, keep_pictures=contrast.reencodes)
     samples = RecordReader().read(job.data, job.data.train, "data", collator.check)
     samples, _ = with_swaps(samples, job.data, job.seed)
