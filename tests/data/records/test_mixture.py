@@ -57,7 +57,7 @@ BAD = {
     "a value that is null": (llava(PLAIN_ASK, {"from": "gpt", "value": None}), "wrong_type"),
     "a value that is a number": (llava(PLAIN_ASK, {"from": "gpt", "value": 3}), "wrong_type"),
     "an unknown side": (llava(PLAIN_ASK, {"from": "bard", "value": "x"}), "wrong_role"),
-    "a system side": (llava({"from": "system", "value": "x"}, PLAIN_ASK, SAY), "wrong_role"),
+    "a system side in the middle": (llava(PLAIN_ASK, {"from": "system", "value": "x"}, SAY), "turns_not_alternating"),
     "a side that is a list": (llava(PLAIN_ASK, {"from": ["gpt"], "value": "x"}), "wrong_role"),
     "two questions": (llava(PLAIN_ASK, PLAIN_ASK, SAY), "turns_not_alternating"),
     "two answers": (llava(PLAIN_ASK, SAY, SAY), "turns_not_alternating"),

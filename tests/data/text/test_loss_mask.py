@@ -8,7 +8,7 @@ from PIL import Image
 
 from contralign.batch import IGNORE_INDEX
 from contralign.data.records.bad_record import BadRecord
-from contralign.data.records.llava_json import llava_sample
+from contralign.data.records.formats.llava_json import llava_sample
 from contralign.data.records.messages import IMAGE, Sample, Span, Turn
 from contralign.data.text.loss_mask import IMAGE_SENTINEL, encode, kinds, prompt_ids
 

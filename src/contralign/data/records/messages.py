@@ -22,10 +22,17 @@ SpanKind = Literal["visual", "filler", "contradictory"]
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One message of a conversation; `IMAGE` in the text marks the place of a picture."""
+    """One message of a conversation; `IMAGE` in the text marks the place of a picture.
+
+    Attributes:
+        role: of the speaker.
+        text: what is said.
+        learnt: False gives an assistant turn no labels.
+    """
 
     role: Role
     text: str
+    learnt: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 
 from contralign.data.records.bad_record import BadRecord
 from contralign.data.records.dataset_records import dataset_records
+from contralign.data.records.formats.record_keys import unread_keys
 from contralign.data.records.messages import Sample
 from contralign.data.records.record_files import read_records
 from contralign.data.records.record_sample import Check, record_sample, trainable_sample
@@ -96,8 +97,10 @@ def load_samples(
     faults: list[BadRecord] = []
     roots = root_for_each(image_roots, len(listed))
     needed = [False] * len(listed)
+    unread: Counter[str] = Counter()
     for place, (source, root) in enumerate(zip(listed, roots, strict=True)):
-        for found, needs_root in _read(source, root, check):
+        for found, needs_root, keys in _read(source, root, check):
+            unread += keys
             needed[place] = needed[place] or needs_root
             if isinstance(found, Sample):
                 samples.append(found)
@@ -110,6 +113,9 @@ def load_samples(
     report = LoadReport(total=len(samples) + len(faults), bad=tuple(faults), renamed=renamed)
     if not unique:
         raise ValueError(f"no sample left: {report}")
+    if unread:
+        said = ", ".join(f"{key} ({number:,})" for key, number in unread.most_common(10))
+        logger.warning("keys of records that are not read: %s%s", said, ", …" if len(unread) > 10 else "")
     if faults:
         logger.warning("%s; first: %s", report, faults[0])
     if renamed:
@@ -151,8 +157,10 @@ def _refuse_idle_roots(roots: list[Path | None], needed: list[bool], sources: li
         raise ValueError(f"image_root {str(roots[idle[0]])!r}: no record of {names} names a picture file; leave it out")
 
 
-def _read(source: Source, root: Path | None, check: Check | None) -> Iterator[tuple[Sample | BadRecord, bool]]:
-    """Samples and bad records of one source, in order, each with whether its record may need the image root."""
+def _read(
+    source: Source, root: Path | None, check: Check | None
+) -> Iterator[tuple[Sample | BadRecord, bool, Counter[str]]]:
+    """Samples and bad records of one source, in order, with whether they may need the image root, and unread keys."""
     origin = _origin(source)
     total = None if isinstance(source, (str, Path)) or not isinstance(source, Sized) else len(source)
     shown = tqdm(_records(source, root), f"reading {origin}", total, disable=None, delay=2, leave=False)
@@ -161,7 +169,7 @@ def _read(source: Source, root: Path | None, check: Check | None) -> Iterator[tu
             found = trainable_sample(record_sample(record, name, root, origin), check)
         except BadRecord as fault:
             found = fault.named(name if name.startswith(origin) else f"{origin}, {name}")
-        yield found, _names_pictures(record)
+        yield found, _names_pictures(record), unread_keys(record)
 
 
 def _records(source: Source, root: Path | None) -> Iterable[tuple[str, Any]]:

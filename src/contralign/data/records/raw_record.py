@@ -12,8 +12,8 @@ from typing import Any, Protocol
 
 from contralign.data.records.archive_member import ArchiveMember
 from contralign.data.records.bad_record import BadRecord
+from contralign.data.records.formats.llava_json import picture_values
 from contralign.data.records.images import LazyImage, checked_name
-from contralign.data.records.llava_json import picture_values
 from contralign.data.records.messages import Sample
 from contralign.data.records.record_sample import record_sample, trainable_sample
 

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from contralign.data.records.bad_record import BadRecord
-from contralign.data.records.chat_messages import chat_sample
-from contralign.data.records.llava_json import llava_sample
+from contralign.data.records.formats.chat_messages import chat_sample
+from contralign.data.records.formats.llava_json import llava_sample
+from contralign.data.records.formats.record_keys import check_keys
 from contralign.data.records.messages import Sample
 
 Check = Callable[[Sample], None]
@@ -36,6 +37,7 @@ def record_sample(record: Any, name: str, root: Path | None, origin: str) -> Sam
         keys = ", ".join(map(str, record)) or "none"
         reason = "ambiguous" if forms else "missing_key"
         raise BadRecord(reason, f"keys {keys}; wanted 'conversations' (LLaVA) or 'messages' (chat), one of them")
+    check_keys(record, "the record")
     reader = llava_sample if forms == ["conversations"] else chat_sample
     return reader(record, name, root, origin)
 

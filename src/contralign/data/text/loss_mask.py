@@ -85,6 +85,8 @@ def encode(sample: Sample, template: str | Template, tokenizer: Any, max_length:
     layout = resolve_template(template, tokenizer).layout(sample)
     tokens = tokenise(layout, tokenizer)
     answers = layout.answers if layout.complete or _fills(tokens, layout, max_length) else ()
+    unlearnt = [place[0] for turn, place in layout.places.items() if not sample.turns[turn].learnt]
+    answers = tuple(span for span in answers if not any(span[0] <= at <= span[1] for at in unlearnt))
     learned = [_inside(token, layout.text, answers) for token in tokens]
     return EncodedSample(
         tuple(token[0] for token in tokens),

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from transformers import AutoTokenizer
 
-from contralign.data.records.llava_json import llava_sample
+from contralign.data.records.formats.llava_json import llava_sample
 from contralign.data.records.messages import IMAGE, Sample, Turn
 from contralign.data.text.loss_mask import encode, prompt_ids
 from contralign.models.convert.checkpoint import ConversionError

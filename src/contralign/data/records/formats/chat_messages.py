@@ -1,19 +1,22 @@
 """Hugging Face chat messages: {"messages": [{"role", "content": text or typed parts}, …], "images": …}."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
 from contralign.data.records.bad_record import BadRecord
-from contralign.data.records.images import ImageSource, as_image
-from contralign.data.records.llava_json import (
+from contralign.data.records.formats.llava_json import (
     LITERAL_IMAGE,
     checked_text,
     picture_values,
     record_id,
+    system_first,
     turn_fields,
     turn_list,
 )
+from contralign.data.records.formats.record_keys import is_learnt
+from contralign.data.records.images import ImageSource, as_image
 from contralign.data.records.messages import IMAGE, Role, Sample, Turn
 
 
@@ -42,6 +45,8 @@ def chat_sample(record: Mapping[str, Any], name: str, image_root: Path | None, s
         turns, pictures = _placed(turns, given), [as_image(value, image_root) for value in beside]
     elif beside:
         raise BadRecord("picture_count", f"{len(beside)} pictures more than parts of type image; drop them")
+    system, turns = system_first(record, turns)
+    turns = [*system, *turns]
     if turns[-1].role != "assistant":
         raise BadRecord("no_answer", "the last message is not the assistant's; nothing to learn from")
     return Sample(record_id(record, name), tuple(turns), tuple(pictures), source=source)
@@ -52,11 +57,12 @@ def _turn(message: object, index: int, beside: list[Any], pictures: list[ImageSo
     role, content = turn_fields(message, f"message {index}", "role", "content")
     if role not in get_args(Role):
         raise BadRecord("wrong_role", f"message {index} has role {role!r}; wanted {', '.join(get_args(Role))}")
+    learnt = is_learnt(message, f"message {index}")
     if isinstance(content, str):
-        return Turn(role, checked_text(content, index))
+        return Turn(role, checked_text(content, index), learnt)
     if not isinstance(content, (list, tuple)):
         raise BadRecord("wrong_type", f"message {index} has content of type {type(content).__name__}")
-    return Turn(role, "".join(_parts(content, index, beside, pictures, root)))
+    return Turn(role, "".join(_parts(content, index, beside, pictures, root)), learnt)
 
 
 def _parts(
@@ -80,7 +86,7 @@ def _placed(turns: list[Turn], num_pictures: int) -> list[Turn]:
     """Plain-text turns with a marker for each of the record's pictures."""
     written = sum(turn.text.count(LITERAL_IMAGE) for turn in turns)
     if written == num_pictures:
-        return [Turn(turn.role, turn.text.replace(LITERAL_IMAGE, IMAGE)) for turn in turns]
+        return [replace(turn, text=turn.text.replace(LITERAL_IMAGE, IMAGE)) for turn in turns]
     first = next((index for index, turn in enumerate(turns) if turn.role == "user"), None)
     if written or first is None:
         raise BadRecord("picture_count", f"{num_pictures} pictures but {written} of {LITERAL_IMAGE} in the messages")

@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from contralign.data.records.llava_json import llava_sample
+from contralign.data.records.formats.llava_json import llava_sample
 from contralign.data.records.messages import IMAGE
 
-GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "tokenization.json").read_text())
+GOLDEN = json.loads((Path(__file__).parents[3] / "golden" / "tokenization.json").read_text())
 CASES = {case["name"]: case for case in GOLDEN["cases"]}
 MOVED = [entry for entry in GOLDEN["sets"]["v1/legacy=True/max=2048"] if CASES[entry["name"]]["has_image"]]
 

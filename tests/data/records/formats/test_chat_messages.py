@@ -1,4 +1,4 @@
-from contralign.data.records.chat_messages import chat_sample
+from contralign.data.records.formats.chat_messages import chat_sample
 from contralign.data.records.messages import IMAGE, open_image
 
 ANSWER = {"role": "assistant", "content": "A dog."}

@@ -1,15 +1,20 @@
-"""LLaVA's JSON records: {"id", "image", "conversations": [{"from": "human" | "gpt", "value"}, …]} (spec 2.1)."""
+"""LLaVA's JSON records: {"id", "image", "conversations": [{"from": "human" | "gpt", "value"}, …]} (spec 2.1).
+
+A `system` of the record, or a first turn from "system", is the system turn. A turn with `loss: false` has no labels.
+"""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from contralign.data.records.bad_record import BadRecord
+from contralign.data.records.bad_record import BadRecord, short
+from contralign.data.records.formats.record_keys import check_keys, is_learnt
 from contralign.data.records.images import as_image
 from contralign.data.records.messages import IMAGE, Role, Sample, Turn
 
 LITERAL_IMAGE = "<image>"
-ROLES: dict[str, Role] = {"human": "user", "gpt": "assistant"}
+ROLES: dict[str, Role] = {"human": "user", "gpt": "assistant", "system": "system"}
 
 
 def llava_sample(record: Mapping[str, Any], name: str, image_root: Path | None, source: str = "") -> Sample:
@@ -28,14 +33,39 @@ def llava_sample(record: Mapping[str, Any], name: str, image_root: Path | None, 
     Raises:
         BadRecord: with what is wrong.
     """
-    spoken = [_turn(turn, index) for index, turn in enumerate(turn_list(record, "conversations", (list,)))]
-    spoken = spoken[1:] if spoken[0].role == "assistant" else spoken
+    turns = [_turn(turn, index) for index, turn in enumerate(turn_list(record, "conversations", (list,)))]
+    system, spoken = system_first(record, turns)
+    spoken = spoken[1:] if spoken and spoken[0].role == "assistant" else spoken
     if not spoken or spoken[-1].role != "assistant":
         raise BadRecord("no_answer", f"{len(spoken)} turns, the last not from gpt; nothing to learn from")
     held = picture_values(record)
     pictures = tuple(as_image(value, image_root) for value in held)
-    turns = tuple(_marked(turn, len(held)) for turn in spoken)
-    return Sample(record_id(record, name), turns, pictures, source=source)
+    marked = tuple(_marked(turn, len(held)) for turn in spoken)
+    written = sum(turn.text.count(LITERAL_IMAGE) for turn in spoken)
+    if sum(turn.text.count(IMAGE) for turn in marked) != len(held):
+        raise BadRecord(
+            "picture_count",
+            f"{len(held)} pictures and {written} of {LITERAL_IMAGE} in the turns; write one {LITERAL_IMAGE} for each "
+            "picture",
+        )
+    return Sample(record_id(record, name), (*system, *marked), pictures, source=source)
+
+
+def system_first(record: Mapping[str, Any], turns: list[Turn]) -> tuple[list[Turn], list[Turn]]:
+    """The system turn, of the record's `system` or of the first turn, as a list of one or none; and all other turns.
+
+    Raises:
+        BadRecord: `ambiguous`, both are there; `wrong_type`, `system` is no text.
+    """
+    system, spoken = (turns[:1], turns[1:]) if turns[0].role == "system" else ([], turns)
+    own = record.get("system")
+    if own is None or own == "":
+        return system, spoken
+    if system:
+        raise BadRecord("ambiguous", "both 'system' and a system turn are there; keep one")
+    if not isinstance(own, str):
+        raise BadRecord("wrong_type", f"'system' of type {type(own).__name__}; wanted text")
+    return [Turn("system", checked_text(own, 0))], spoken
 
 
 def picture_values(record: Mapping[str, Any]) -> Sequence[Any]:
@@ -106,14 +136,16 @@ def turn_fields(turn: object, name: str, *keys: str) -> tuple[Any, ...]:
     missing = [key for key in keys if key not in turn]
     if missing:
         raise BadRecord("missing_key", f"{name} has no {' and no '.join(map(repr, missing))}")
+    check_keys(turn, name)
     return tuple(turn[key] for key in keys)
 
 
 def _turn(turn: object, index: int) -> Turn:
-    speaker, text = turn_fields(turn, f"turn {index}", "from", "value")
+    name = f"turn {index}"
+    speaker, text = turn_fields(turn, name, "from", "value")
     if not isinstance(speaker, str) or speaker not in ROLES:
-        raise BadRecord("wrong_role", f"turn {index} is from {speaker!r}; wanted {' or '.join(ROLES)}")
-    return Turn(ROLES[speaker], checked_text(text, index))
+        raise BadRecord("wrong_role", f"{name} is from {short(speaker)}; wanted {' or '.join(ROLES)}")
+    return Turn(ROLES[speaker], checked_text(text, index), is_learnt(turn, name))
 
 
 def _marked(turn: Turn, num_pictures: int) -> Turn:
@@ -121,6 +153,6 @@ def _marked(turn: Turn, num_pictures: int) -> Turn:
     if num_pictures == 0 or LITERAL_IMAGE not in turn.text:
         return turn
     if num_pictures > 1:
-        return Turn(turn.role, turn.text.replace(LITERAL_IMAGE, IMAGE))
+        return replace(turn, text=turn.text.replace(LITERAL_IMAGE, IMAGE))
     words = turn.text.replace(LITERAL_IMAGE, "").strip()
-    return Turn(turn.role, f"{IMAGE}\n{words}".strip())
+    return replace(turn, text=f"{IMAGE}\n{words}".strip())

@@ -1,0 +1,1 @@
+"""Forms of a record: LLaVA JSON, chat messages, and the keys that are read of either."""
