@@ -133,6 +133,7 @@ def harmed(content, how):
     return content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :]
 
 
+@pytest.mark.bit_exact
 @pytest.mark.parametrize("how", ["cut", "empty", "flipped"])
 def test_a_damaged_part_is_named_and_scored_again(how, pair, tmp_path, monkeypatch, caplog):
     model, collator = pair

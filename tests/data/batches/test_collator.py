@@ -259,3 +259,52 @@ def test_a_paligemma_is_told_where_the_answer_begins(llava, one_picture, no_pict
     answered = (labels != IGNORE_INDEX).cumsum(dim=1) > 0
     assert torch.equal(types.bool(), answered & batch["attention_mask"].bool())
     assert answered.any(dim=1).all() and not answered[:, 0].any()
+
+
+class Picky:
+    """A processor that refuses long pictures, as Qwen's does."""
+
+    def __init__(self, processor):
+        self.processor = processor
+
+    def __getattr__(self, name):
+        return getattr(self.processor, name)
+
+    def __call__(self, *, images, **settings):
+        if any(max(picture.size) > 20 * min(picture.size) for line in images for picture in line):
+            raise ValueError("absolute aspect ratio must be smaller than 20")
+        return self.processor(images=images, **settings)
+
+
+def long_sample(size):
+    turns = (Turn("user", f"{IMAGE}what is it?"), Turn("assistant", "a line"))
+    return Sample("long", turns, (Image.new("RGB", size),), source="d.json")
+
+
+@pytest.mark.parametrize(
+    ("size", "aspect", "reason"), [((300, 2), "processor", "refused_picture"), ((65_500, 1), "pad", "too_long")]
+)
+def test_a_picture_that_the_processor_refuses_is_one_bad_record(size, aspect, reason, llava, one_picture):
+    samples = [one_picture, long_sample(size), one_picture]
+    with pytest.raises(BadRecord, match=rf"d\.json, long: .*{size[0]} x {size[1]} pixels.*\[{reason}\]"):
+        VLCollator(Picky(llava), image_aspect=aspect)(samples)
+    skipping = VLCollator(Picky(llava), image_aspect=aspect, on_bad="skip")
+    batch, alone = skipping(samples), VLCollator(llava, image_aspect=aspect)([one_picture] * 2)
+    assert skipping.skipped == {reason: 1} and set(skipping.skipped_records) == {"d.json, long"}
+    assert batch.keys() == alone.keys() and all(torch.equal(batch[name], alone[name]) for name in alone)
+
+
+def test_what_is_no_pictures_fault_is_no_bad_record(llava, one_picture, monkeypatch):
+    collate = VLCollator(llava, on_bad="skip")
+    calls = []
+
+    def fails_at_first(pictures):
+        calls.append(len(pictures))
+        if len(calls) == 1:
+            raise ValueError("of the batch")
+        return make(pictures)
+
+    make = collate._make
+    monkeypatch.setattr(collate, "_make", fails_at_first)
+    with pytest.raises(ValueError, match="of the batch"):
+        collate([one_picture, one_picture])

@@ -46,7 +46,7 @@ def test_a_row_that_names_a_file_is_read_under_the_image_root_only(tmp_path):
 
 def test_bytes_that_are_no_bytes_are_found_when_they_are_opened():
     sample = streamed_sample(TableRow("a[0]", record(0, {"bytes": "text", "path": None})), None, "a")
-    with pytest.raises(BadRecord, match="wanted bytes"):
+    with pytest.raises(BadRecord, match="picture bytes of type str; wanted a file name"):
         open_image(sample.pictures[0])
 
 

@@ -7,7 +7,6 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import torch
@@ -18,17 +17,21 @@ from contralign.batch import CACHED_DELTA, IGNORE_INDEX
 from contralign.data.batches.aspect import ImageAspect
 from contralign.data.batches.encoded_batch import EncodedBatch
 from contralign.data.batches.image_inputs import ImageInputs, image_inputs
+from contralign.data.batches.rows import ReadSample, Row, cached_delta, empty_row
 from contralign.data.records.bad_record import BadRecord
 from contralign.data.records.messages import Sample, open_image
 from contralign.data.scores.score_digest import image_processor_digest, tokenizer_digest
 from contralign.data.scores.score_file import ScoreFile
-from contralign.data.text.image_token_expansion import ExpandedSample, expand_images
+from contralign.data.text.image_token_expansion import expand_images
 from contralign.data.text.loss_mask import EncodedSample, encode, resolve_template
 from contralign.data.text.templates import Template
 
 logger = logging.getLogger(__name__)
 
 PaddingSide = Literal["right", "left"]
+
+_REFUSALS = (ValueError, ArithmeticError, MemoryError)
+"""What processors raise of pictures that they do not take, such as very long ones."""
 
 MARKS_ANSWERS = frozenset({"PaliGemmaProcessor"})
 """Processors whose `token_type_ids` are 1 at the answer; where they are 0, a PaliGemma reads in both directions."""
@@ -160,13 +163,13 @@ class VLCollator:
                 f"a sample of type {type(other).__name__}: wanted those of contralign.data.load_samples"
                 ", which reads LLaVA records and chat messages, from files, datasets and lists"
             )
-        read: list[_Read] = []
+        read: list[ReadSample] = []
         skipped_records: list[BadRecord] = []
         for sample in samples:
             with self._bad_may_be_skipped(sample, skipped_records):
                 read.append(self._read(sample))
-        made = self._make([picture for line in read for picture in line.pictures])
-        rows: list[_Row] = []
+        read, made = self._make_all(read, skipped_records)
+        rows: list[Row] = []
         first = 0
         for line in read:
             own = slice(first, first + len(line.pictures))
@@ -175,7 +178,33 @@ class VLCollator:
                 rows.append(self._splice(line, made, own))
         kept = [picture for row in rows for picture in row.pictures]
         vision = made.vision if len(kept) == first else self.image_inputs(kept)
-        return self._batch(rows or [_empty_row(self.tokenizer.pad_token_id)], vision, tuple(skipped_records))
+        return self._batch(rows or [empty_row(self.tokenizer.pad_token_id)], vision, tuple(skipped_records))
+
+    def _make_all(
+        self, read: list[ReadSample], skipped_records: list[BadRecord]
+    ) -> tuple[list[ReadSample], ImageInputs]:
+        """The processor's output for all pictures; where it refuses some, without the records they are of."""
+        try:
+            return read, self._make([picture for line in read for picture in line.pictures])
+        except _REFUSALS:
+            taken: list[ReadSample] = []
+            for line in read:
+                with self._bad_may_be_skipped(line.sample, skipped_records):
+                    self._try(line.pictures)
+                    taken.append(line)
+            if len(taken) == len(read):
+                raise  # no single record is to blame
+            return taken, self._make([picture for line in taken for picture in line.pictures])
+
+    def _try(self, pictures: Sequence[Image.Image]) -> None:
+        try:
+            self._make(pictures)
+        except BadRecord:
+            raise
+        except _REFUSALS as error:
+            sizes = ", ".join(f"{width} x {height}" for width, height in (picture.size for picture in pictures))
+            said = " ".join(str(error).split())[:200] or type(error).__name__
+            raise BadRecord("refused_picture", f"the processor refuses pictures of {sizes} pixels: {said}") from error
 
     def image_inputs(self, pictures: Sequence[Image.Image]) -> dict[str, Tensor]:
         """The vision tower's inputs for pictures, as in a batch; for contrasts that degrade pictures."""
@@ -198,10 +227,10 @@ class VLCollator:
                 self.skipped_records[named.record] = named
                 logger.warning("skipped: %s", named)
 
-    def _read(self, sample: Sample) -> _Read:
+    def _read(self, sample: Sample) -> ReadSample:
         if sample.pictures and not self.reads_pictures:
             raise BadRecord("no_picture_place", "a sample with pictures, but the collator has a bare tokenizer")
-        return _Read(sample, self._encode(sample), tuple(open_image(picture) for picture in sample.pictures))
+        return ReadSample(sample, self._encode(sample), tuple(open_image(picture) for picture in sample.pictures))
 
     def _encode(self, sample: Sample) -> EncodedSample:
         encoded = encode(sample, self.template, self.processor, self.max_length)
@@ -209,7 +238,7 @@ class VLCollator:
             raise BadRecord("no_label", "the template finds no answer to learn in this sample")
         return encoded
 
-    def _splice(self, read: _Read, made: ImageInputs, own: slice) -> _Row:
+    def _splice(self, read: ReadSample, made: ImageInputs, own: slice) -> Row:
         blocks = made.blocks[own]
         tokens = expand_images(read.encoded, blocks, self.max_length)
         if tokens.num_labels == 0:
@@ -219,15 +248,15 @@ class VLCollator:
                 f"{sum(map(len, blocks))} image tokens after cutting to max_length={self.max_length}; raise it",
             )
         fields = {name: values[own] for name, values in made.token_fields.items()}
-        return _Row(read.sample, tokens, read.pictures[: len(tokens.image_starts)], fields)
+        return Row(read.sample, tokens, read.pictures[: len(tokens.image_starts)], fields)
 
     def _batch(
-        self, rows: Sequence[_Row], vision: dict[str, Tensor], skipped_records: tuple[BadRecord, ...]
+        self, rows: Sequence[Row], vision: dict[str, Tensor], skipped_records: tuple[BadRecord, ...]
     ) -> EncodedBatch:
         width = max(len(row.tokens.input_ids) for row in rows)
         offsets = [0 if self.padding_side == "right" else width - len(row.tokens.input_ids) for row in rows]
 
-        def padded(values: Callable[[_Row], Sequence[int]], filling: int) -> Tensor:
+        def padded(values: Callable[[Row], Sequence[int]], filling: int) -> Tensor:
             matrix = torch.full((len(rows), width), filling)
             for line, row, begin in zip(matrix, rows, offsets, strict=True):
                 line[begin : begin + len(row.tokens.input_ids)] = torch.tensor(values(row))
@@ -243,7 +272,7 @@ class VLCollator:
         if self.keep_pictures:
             inputs["pictures"] = tuple(row.pictures for row in rows)
         if self.scores is not None:
-            inputs[CACHED_DELTA] = _cached_delta(self.scores, rows, offsets, width)
+            inputs[CACHED_DELTA] = cached_delta(self.scores, rows, offsets, width)
         return EncodedBatch(
             inputs=inputs,
             samples=tuple(row.sample for row in rows),
@@ -253,44 +282,6 @@ class VLCollator:
         )
 
 
-@dataclass(frozen=True)
-class _Read:
-    sample: Sample
-    encoded: EncodedSample
-    pictures: tuple[Image.Image, ...]
-
-
-@dataclass(frozen=True)
-class _Row:
-    sample: Sample | None
-    tokens: ExpandedSample
-    pictures: tuple[Image.Image, ...]
-    fields: dict[str, list[tuple[int, ...]]]
-
-    def field(self, name: str, answer: int = 0) -> list[int]:
-        """A field of the row's tokens: the processor's in pictures, 0 in text, `answer` from the first label on."""
-        begin = min(self.tokens.label_positions, default=len(self.tokens.input_ids))
-        values = [0] * begin + [answer] * (len(self.tokens.input_ids) - begin)
-        for start, block in zip(self.tokens.image_starts, self.fields.get(name, ()), strict=False):
-            values[start : start + len(block)] = block
-        return values
-
-
-def _cached_delta(scores: ScoreFile, rows: Sequence[_Row], offsets: Sequence[int], width: int) -> Tensor:
-    """(batch, seq) float32: the file's values at the label tokens of every row, 0 elsewhere."""
-    cached = torch.zeros(len(rows), width)
-    for line, row, begin in zip(cached, rows, offsets, strict=True):
-        if row.sample is not None:
-            places = torch.tensor(row.tokens.label_positions) + begin
-            line[places] = torch.tensor(scores.values_of(row.sample, row.tokens))
-    return cached
-
-
 def _refuse_unknown(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise ValueError(f"{name}={value!r}: wanted {' or '.join(choices)}")
-
-
-def _empty_row(pad_token: int) -> _Row:
-    """Two tokens without labels: the row of a batch whose samples are all bad."""
-    return _Row(None, ExpandedSample((pad_token,) * 2, (IGNORE_INDEX,) * 2, (None, None)), (), {})

@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 RASTER_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "AVIF", "HEIF")
 """Formats that are read, where Pillow (or pillow-heif, once it is registered) has them."""
@@ -60,7 +60,11 @@ def open_header(stream: BinaryIO) -> Image.Image:
         Undecodable: it is no picture of a format that is read.
     """
     with decoding_errors():
-        opened = Image.open(stream, formats=picture_formats())
+        formats = picture_formats()
+        try:
+            opened = Image.open(stream, formats=formats)
+        except UnidentifiedImageError as error:
+            raise Undecodable(f"it is of no format that is read ({', '.join(formats)}), or damaged") from error
         if min(opened.size) < 1:
             raise Undecodable(f"it has {opened.size} pixels; wanted at least 1 x 1")
     return opened

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 _ENCODED = 'wanted a file name, or {"bytes": …} with the content of a file'
-_BASE64 = re.compile(r"[A-Za-z0-9+/_\-\s]+={0,2}\s*")
+_BASE64 = re.compile(r"[A-Za-z0-9+/_\r\n-]+={0,2}\s*")
 _LONGEST_NAME = 255
 """Most characters of a file's name on any usual file system."""
 _MAGIC = ("/9j/", "iVBORw0KGgo", "R0lGOD", "UklGR", "SUkq", "TU0A")
@@ -232,7 +232,7 @@ def _stream(picture: Path | DatasetImage | LazyImage) -> BinaryIO:
     cell = picture.cell
     if isinstance(cell, Mapping) and cell.get("bytes") is not None:
         if not isinstance(cell["bytes"], bytes):
-            raise BadRecord("wrong_type", f"picture bytes of type {type(cell['bytes']).__name__}; wanted bytes")
+            raise BadRecord("wrong_type", f"picture bytes of type {type(cell['bytes']).__name__}; {_ENCODED}")
         return io.BytesIO(cell["bytes"])
     return open_regular(_cell_path(cell, picture.root))
 
@@ -278,7 +278,7 @@ def _cell_path(cell: object, root: Path | None) -> Path:
 
 def _open_bytes(encoded: object) -> Image.Image:
     if not isinstance(encoded, bytes):
-        raise BadRecord("wrong_type", f"picture bytes of type {type(encoded).__name__}; wanted bytes")
+        raise BadRecord("wrong_type", f"picture bytes of type {type(encoded).__name__}; {_ENCODED}")
     try:
         return open_header(io.BytesIO(encoded))
     except Undecodable as error:

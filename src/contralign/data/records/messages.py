@@ -77,8 +77,8 @@ class Sample:
         if markers != len(self.pictures):
             raise BadRecord(
                 "picture_count",
-                f"{markers} picture markers but {len(self.pictures)} pictures; put one IMAGE marker (U+FFFC, "
-                "contralign.data.IMAGE) in the text for every picture",
+                f"{markers} places of pictures in the text but {len(self.pictures)} pictures; wanted one for each: "
+                "<image> in a record, contralign.data.IMAGE in the text of a Turn",
             )
         for span in self.spans:
             _check_span(span, self.turns)

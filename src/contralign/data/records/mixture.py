@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from contralign.data.records.bad_record import BadRecord
 from contralign.data.records.dataset_records import dataset_records
-from contralign.data.records.formats.record_keys import unread_keys
+from contralign.data.records.formats.record_keys import holds, unread_keys
 from contralign.data.records.messages import Sample
 from contralign.data.records.record_files import read_records
 from contralign.data.records.record_sample import Check, record_sample, trainable_sample
@@ -193,7 +193,7 @@ def _names_pictures(record: Any) -> bool:
         if isinstance(message, Mapping) and isinstance(message.get("content"), Sequence)
         for part in message["content"]
     )
-    return inline or bool(record.get("image")) or bool(record.get("images"))
+    return inline or holds(record.get("image")) or holds(record.get("images"))
 
 
 def _origin(source: Source) -> str:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from contralign.data.records.bad_record import BadRecord
+from contralign.data.records.bad_record import BadRecord, short
 from contralign.data.records.formats.chat_messages import chat_sample
 from contralign.data.records.formats.llava_json import llava_sample
 from contralign.data.records.formats.record_keys import check_keys
@@ -34,7 +34,7 @@ def record_sample(record: Any, name: str, root: Path | None, origin: str) -> Sam
         raise BadRecord("wrong_type", f"a record of type {type(record).__name__}; wanted an object")
     forms = [key for key in ("conversations", "messages") if record.get(key) is not None]
     if len(forms) != 1:
-        keys = ", ".join(map(str, record)) or "none"
+        keys = short(", ".join(map(str, record))) if record else "none"
         reason = "ambiguous" if forms else "missing_key"
         raise BadRecord(reason, f"keys {keys}; wanted 'conversations' (LLaVA) or 'messages' (chat), one of them")
     check_keys(record, "the record")

@@ -3,6 +3,7 @@
 import json
 import logging
 
+import numpy as np
 import pytest
 from datasets import Dataset
 from worlds.small_scores import spread_pair
@@ -116,6 +117,26 @@ def test_a_wrong_number_of_pictures_is_told_in_the_words_of_the_file(tmp_path):
     with pytest.raises(BadRecord, match=r"1 pictures and 0 of <image> in the turns; write one <image>") as refused:
         load_samples([{"conversations": turns, "image": {"bytes": _png()}}])
     assert "FFFC" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"messages": [{"role": "r" * 100_000, "content": "x"}]},
+        {"messages": [{"role": "user", "content": [{"type": "t" * 100_000}]}]},
+        {"conversations": [{"from": "f" * 100_000, "value": "x"}]},
+        {"conversations": TURNS, "id": ["i" * 100_000]},
+        {"k" * 100_000: 3},
+        {"messages": MESSAGES, "video": "v" * 100_000},
+        {"conversations": TURNS, "image": np.zeros((4, 4, 3), np.uint8)},
+        {"conversations": TURNS, "image": {"bytes": "QUJD" * 9000}},
+        {"conversations": TURNS, "image": "a b" * 100_000},
+    ],
+)
+def test_no_message_is_longer_than_a_few_lines(record, tmp_path):
+    with pytest.raises(BadRecord) as refused:
+        load_samples([record], tmp_path)
+    assert len(str(refused.value)) < 500
 
 
 def _png():

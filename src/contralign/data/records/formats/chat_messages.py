@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
-from contralign.data.records.bad_record import BadRecord
+from contralign.data.records.bad_record import BadRecord, short
 from contralign.data.records.formats.llava_json import (
     LITERAL_IMAGE,
     checked_text,
@@ -56,7 +56,7 @@ def _turn(message: object, index: int, beside: list[Any], pictures: list[ImageSo
     """One turn; the pictures of its image parts are moved from `beside` to `pictures`."""
     role, content = turn_fields(message, f"message {index}", "role", "content")
     if role not in get_args(Role):
-        raise BadRecord("wrong_role", f"message {index} has role {role!r}; wanted {', '.join(get_args(Role))}")
+        raise BadRecord("wrong_role", f"message {index} has role {short(role)}; wanted {', '.join(get_args(Role))}")
     learnt = is_learnt(message, f"message {index}")
     if isinstance(content, str):
         return Turn(role, checked_text(content, index), learnt)
@@ -79,7 +79,7 @@ def _parts(
             pictures.append(as_image(beside.pop(0) if own is None else own, root))
             yield IMAGE
         else:
-            raise BadRecord("wrong_part", f"message {index} has a part of type {kind!r}; wanted text or image")
+            raise BadRecord("wrong_part", f"message {index} has a part of type {short(kind)}; wanted text or image")
 
 
 def _placed(turns: list[Turn], num_pictures: int) -> list[Turn]:

@@ -92,7 +92,7 @@ def record_id(record: Mapping[str, Any], name: str) -> str:
     if own is None or own == "":
         return name
     if isinstance(own, bool) or not isinstance(own, (str, int)):
-        raise BadRecord("wrong_type", f"id {own!r} of type {type(own).__name__}; wanted text or a whole number")
+        raise BadRecord("wrong_type", f"id {short(own)} of type {type(own).__name__}; wanted text or a whole number")
     return str(own)
 
 
@@ -105,7 +105,10 @@ def checked_text(text: object, index: int) -> str:
     if not isinstance(text, str):
         raise BadRecord("wrong_type", f"turn {index} has text of type {type(text).__name__}; wanted str")
     if IMAGE in text:
-        raise BadRecord("reserved_character", f"turn {index} holds U+FFFC, which marks pictures here; remove it")
+        raise BadRecord(
+            "reserved_character",
+            f"turn {index} holds the character U+FFFC, which no text needs; write <image> for a picture",
+        )
     return text
 
 
@@ -117,7 +120,7 @@ def turn_list(record: Mapping[str, Any], key: str, kinds: tuple[type, ...]) -> S
     """
     turns = record.get(key)
     if turns is None:
-        raise BadRecord("missing_key", f"keys {', '.join(map(str, record))}; wanted {key!r}")
+        raise BadRecord("missing_key", f"keys {short(', '.join(map(str, record)))}; wanted {key!r}")
     if not isinstance(turns, kinds):
         raise BadRecord("wrong_type", f"{key} of type {type(turns).__name__}; wanted a list")
     if not turns:

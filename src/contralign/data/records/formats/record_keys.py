@@ -42,6 +42,12 @@ REFUSED = {
 }
 """Keys that change what is learnt, of a record or of a turn -> what to do."""
 
+
+def holds(value: Any) -> bool:
+    """False for None and for an empty text, list or object."""
+    return value is not None and not (isinstance(value, (str, bytes, list, tuple, Mapping)) and not value)
+
+
 _LOSS_KEYS = ("loss", "train", "weight", "loss_weight")
 
 
@@ -57,7 +63,7 @@ def check_keys(held: Mapping[str, Any], what: str) -> None:
     """
     for key, advice in REFUSED.items():
         value = held.get(key)
-        if value is not None and value is not False and value not in ("", [], (), {}):
+        if holds(value) and value is not False:
             raise BadRecord("unknown_key", f"{what} has {key!r} ({short(value)}): {advice}, or take the key out")
 
 
