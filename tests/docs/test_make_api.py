@@ -30,5 +30,5 @@ def test_every_public_name_has_an_entry_with_its_arguments_and_methods(script):
 
 
 def test_a_signature_that_does_not_fit_on_a_line_has_a_line_for_each_argument(script):
-    assert "class Turn(role: Role, text: str)" in script.page()
+    assert "class Turn(role: Role, text: str, learnt: bool = True)" in script.page()
     assert "def cal_weights(\n    delta: Float[Tensor, 'batch seq'],\n" in script.page()

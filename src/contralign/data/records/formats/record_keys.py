@@ -67,7 +67,7 @@ def check_keys(held: Mapping[str, Any], what: str) -> None:
             raise BadRecord("unknown_key", f"{what} has {key!r} ({short(value)}): {advice}, or take the key out")
 
 
-def is_learnt(turn: Mapping[str, Any], what: str) -> bool:
+def is_learnt(turn: Any, what: str) -> bool:
     """Whether a turn gets labels: False where it says `loss: false`, `train: false` or `weight: 0`.
 
     Raises:
