@@ -69,19 +69,14 @@ def carried(error: Exception) -> FailedLoad:
 def raising(batches: Iterator[Any]) -> Iterator[Any]:
     """The batches; what was carried is raised."""
     for batch in batches:
-        raise_carried(batch)
+        if isinstance(batch, FailedLoad):
+            raise batch.error
         yield batch
-
-
-def raise_carried(batch: Any) -> None:
-    """Raise what a worker has raised instead of this batch."""
-    if isinstance(batch, FailedLoad):
-        raise batch.error
 
 
 def killed_workers() -> list[int]:
     """Exit codes of loader processes that ended otherwise than they should: -9 is SIGKILL."""
-    codes = [worker.exitcode for worker in _workers()]
+    codes = [worker.exitcode for worker in _workers(_iterators())]
     return [code for code in codes if code not in (None, 0)]
 
 
@@ -90,8 +85,9 @@ def end_workers() -> None:
 
     multiprocessing would send them one SIGTERM at exit, which they ignore, and wait for them for ever.
     """
-    workers = _workers()
-    for loading in _iterators():
+    iterators = _iterators()
+    workers = _workers(iterators)
+    for loading in iterators:
         try:
             loading._shutdown_workers()
         except Exception as error:
@@ -108,8 +104,8 @@ def _iterators() -> list[Any]:
     return [each for each in gc.get_objects() if type(each) is _MultiProcessingDataLoaderIter]
 
 
-def _workers() -> list[Any]:
-    return [worker for loading in _iterators() for worker in getattr(loading, "_workers", ())]
+def _workers(iterators: list[Any]) -> list[Any]:
+    return [worker for loading in iterators for worker in getattr(loading, "_workers", ())]
 
 
 def _is_ours(error: Exception) -> bool:

@@ -116,15 +116,18 @@ def model_folder(path: str) -> Path:
     return folder.resolve()
 
 
-def check_vocabulary(path: str) -> None:
+def check_vocabulary(path: str, processor: Any) -> None:
     """Refuse a tokenizer with words that the model's embeddings have no row for; no weights are read.
 
     The ids of image and video tokens may lie beyond: they are never looked up.
 
+    Args:
+        path: of the model.
+        processor: of it.
+
     Raises:
         RecipeError: with their number and one of them.
     """
-    processor = load_processor(path)
     with _model_errors(path):
         config = load_config(path)
     rows = config.get_text_config().vocab_size

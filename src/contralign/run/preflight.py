@@ -10,7 +10,7 @@ from contralign.recipe.model_settings import TINY
 from contralign.recipe.plan import RunPlan
 from contralign.recipe.schema import RecipeError
 from contralign.run.arguments import training_arguments
-from contralign.run.build import check_vocabulary, model_folder
+from contralign.run.build import check_vocabulary, load_processor, model_folder
 from contralign.run.records import RecordReader, check_set
 from contralign.run.score_files import check_score_files
 from contralign.run.start_model import check_parts, check_tiny
@@ -35,7 +35,7 @@ def check_run(plan: RunPlan) -> dict[str, CalConfig | None]:
         check_tiny(model)
     elif model.path is not None:
         model_folder(model.path)
-        check_vocabulary(model.path)
+        check_vocabulary(model.path, load_processor(model.path))
     else:
         check_parts(model)
     _check_sets(plan.recipe.data, plan.recipe.data.eval, "data")

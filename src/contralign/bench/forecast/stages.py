@@ -188,8 +188,9 @@ def _tokens(recipe: Recipe, data: DataSettings, sources: Sequence[SourceForecast
     samples = [sample for source in sources for sample in source.samples]
     path = recipe.model.path
     if path is not None and Path(path).is_dir():
-        check_vocabulary(path)
-        collate = make_collator(load_processor(path), replace(data, on_bad="error"))
+        processor = load_processor(path)
+        check_vocabulary(path, processor)
+        collate = make_collator(processor, replace(data, on_bad="error"))
         measured = measure(samples, collate, model.config.image_token_id)
         if measured is not None:
             return measured

@@ -144,8 +144,9 @@ def run_job(
     if contrast is None:
         raise RecipeError("contrast='none' takes no second look: there is no Δ to score")
     place, path = _device(device), str(job.model.path)
-    check_vocabulary(path)
-    collator = make_collator(load_processor(path), job.data, keep_pictures=contrast.reencodes)
+    processor = load_processor(path)
+    check_vocabulary(path, processor)
+    collator = make_collator(processor, job.data, keep_pictures=contrast.reencodes)
     samples = RecordReader().read(job.data, job.data.train, "data", collator.check)
     samples, _ = with_swaps(samples, job.data, job.seed)
     assert isinstance(samples, SampleSet)  # read whole, also where training would stream them

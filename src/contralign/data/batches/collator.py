@@ -18,7 +18,7 @@ from contralign.data.batches.aspect import ImageAspect
 from contralign.data.batches.encoded_batch import EncodedBatch
 from contralign.data.batches.image_inputs import ImageInputs, image_inputs
 from contralign.data.batches.rows import ReadSample, Row, cached_delta, empty_row
-from contralign.data.records.bad_record import BadRecord
+from contralign.data.records.bad_record import BadRecord, one_line
 from contralign.data.records.messages import Sample, open_image
 from contralign.data.scores.score_digest import image_processor_digest, tokenizer_digest
 from contralign.data.scores.score_file import ScoreFile
@@ -203,8 +203,8 @@ class VLCollator:
             raise
         except _REFUSALS as error:
             sizes = ", ".join(f"{width} x {height}" for width, height in (picture.size for picture in pictures))
-            said = " ".join(str(error).split())[:200] or type(error).__name__
-            raise BadRecord("refused_picture", f"the processor refuses pictures of {sizes} pixels: {said}") from error
+            said = f"the processor refuses pictures of {sizes} pixels: {one_line(error)}"
+            raise BadRecord("refused_picture", said) from error
 
     def image_inputs(self, pictures: Sequence[Image.Image]) -> dict[str, Tensor]:
         """The vision tower's inputs for pictures, as in a batch; for contrasts that degrade pictures."""

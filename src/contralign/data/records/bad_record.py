@@ -36,6 +36,11 @@ class BadRecord(ValueError):
         return BadRecord(self.reason, self.message, record)
 
 
+def one_line(error: BaseException) -> str:
+    """What an error says, in one line of at most 200 characters."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
 def short(value: object) -> str:
     """A user's value for a message, whatever it is and however long."""
     if isinstance(value, bytes | bytearray | memoryview):

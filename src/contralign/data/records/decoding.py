@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from contralign.data.records.bad_record import one_line
+
 RASTER_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "AVIF", "HEIF")
 """Formats that are read, where Pillow (or pillow-heif, once it is registered) has them."""
 
@@ -93,8 +95,7 @@ def decoding_errors() -> Iterator[None]:
     except (Undecodable, FileNotFoundError):
         raise
     except Exception as error:  # decoders raise of every kind on damaged files
-        said = " ".join(str(error).split())[:200]
-        raise Undecodable(said or type(error).__name__) from error
+        raise Undecodable(one_line(error)) from error
 
 
 def _upright(picture: Image.Image) -> Image.Image:

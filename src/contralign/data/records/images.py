@@ -197,11 +197,8 @@ def describe(picture: ImageSource) -> str:
         return f"picture of row {picture.row}, column {picture.column!r}"
     if isinstance(picture, LazyImage):
         value = picture.value
-        return (
-            f"picture {short(value)}"
-            if isinstance(value, str)
-            else f"picture {getattr(value, 'name', 'in its record')}"
-        )
+        name = short(value) if isinstance(value, str) else getattr(value, "name", "in its record")
+        return f"picture {name}"
     return f"picture of {picture.size} pixels"
 
 
@@ -231,9 +228,7 @@ def _stream(picture: Path | DatasetImage | LazyImage) -> BinaryIO:
         return open_regular(picture)
     cell = picture.cell
     if isinstance(cell, Mapping) and cell.get("bytes") is not None:
-        if not isinstance(cell["bytes"], bytes):
-            raise BadRecord("wrong_type", f"picture bytes of type {type(cell['bytes']).__name__}; {_ENCODED}")
-        return io.BytesIO(cell["bytes"])
+        return _byte_stream(cell["bytes"])
     return open_regular(_cell_path(cell, picture.root))
 
 
@@ -277,9 +272,15 @@ def _cell_path(cell: object, root: Path | None) -> Path:
 
 
 def _open_bytes(encoded: object) -> Image.Image:
+    stream = _byte_stream(encoded)
+    try:
+        return open_header(stream)
+    except Undecodable as error:
+        size = len(stream.getbuffer())
+        raise BadRecord("corrupt_picture", f"{size} bytes that are no picture: {error}") from error
+
+
+def _byte_stream(encoded: object) -> io.BytesIO:
     if not isinstance(encoded, bytes):
         raise BadRecord("wrong_type", f"picture bytes of type {type(encoded).__name__}; {_ENCODED}")
-    try:
-        return open_header(io.BytesIO(encoded))
-    except Undecodable as error:
-        raise BadRecord("corrupt_picture", f"{len(encoded)} bytes that are no picture: {error}") from error
+    return io.BytesIO(encoded)

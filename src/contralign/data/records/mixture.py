@@ -100,7 +100,7 @@ def load_samples(
     unread: Counter[str] = Counter()
     for place, (source, root) in enumerate(zip(listed, roots, strict=True)):
         for found, needs_root, keys in _read(source, root, check):
-            unread += keys
+            unread.update(keys)
             needed[place] = needed[place] or needs_root
             if isinstance(found, Sample):
                 samples.append(found)

@@ -61,10 +61,9 @@ def check_keys(held: Mapping[str, Any], what: str) -> None:
     Raises:
         BadRecord: `unknown_key`, with the key.
     """
-    for key, advice in REFUSED.items():
-        value = held.get(key)
-        if holds(value) and value is not False:
-            raise BadRecord("unknown_key", f"{what} has {key!r} ({short(value)}): {advice}, or take the key out")
+    for key, value in held.items():
+        if key in REFUSED and holds(value) and value is not False:
+            raise BadRecord("unknown_key", f"{what} has {key!r} ({short(value)}): {REFUSED[key]}, or take the key out")
 
 
 def is_learnt(turn: Any, what: str) -> bool:
